@@ -1,0 +1,1 @@
+"""PROMPTS: sources, chat templates, pairs, splits."""

@@ -1,0 +1,1 @@
+"""Spend a learned object: choose tokens, completions or models."""

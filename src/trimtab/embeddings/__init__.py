@@ -1,0 +1,1 @@
+"""COMPLETIONS to VECTORS."""

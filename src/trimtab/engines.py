@@ -1,0 +1,97 @@
+"""Where a map runs, and how its progress shows: in this process, or in a pool of processes with a time limit an item.
+
+It knows nothing of prompts or rewards. Ray Data is the engine for many machines (a later addition behind `map_items`).
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item whose function raised, timed out or lost its worker; `reason` is one line for people."""
+
+    reason: str
+
+
+def map_items(
+    fn: Callable[[T], R], items: Sequence[T], *, workers: int = 0, timeout_s: float | None = None
+) -> Iterator[R | Failure]:
+    """`fn` over `items`, results in order, a Failure in the place of an item that raised or ran out of time.
+
+    workers = 0 runs in this process (no time limit is possible then). Otherwise a pool of processes that import this
+    module afresh (spawn, so that threads and torch survive); a worker that hangs past `timeout_s` is killed and replaced.
+    `fn` and the items must be picklable by reference, as `multiprocessing` asks.
+    """
+    if workers == 0:
+        for item in items:
+            try:
+                yield fn(item)
+            except Exception as e:
+                yield Failure(f"{type(e).__name__}: {e}")
+        return
+    import multiprocessing
+
+    from pebble import ProcessExpired, ProcessPool
+
+    with ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn")) as pool:
+        results = pool.map(fn, items, timeout=timeout_s).result()
+        try:
+            for _ in items:
+                try:
+                    yield next(results)
+                except FutureTimeout:
+                    yield Failure(f"took longer than {timeout_s} s")
+                except ProcessExpired as e:
+                    yield Failure(f"the worker process died (exit code {e.exitcode})")
+                except Exception as e:
+                    yield Failure(f"{type(e).__name__}: {e}")
+        except BaseException:  # Ctrl-C, or the consumer stopped early: do not wait for what is queued
+            pool.stop()
+            raise
+
+
+def cpu_count() -> int:
+    """Processors this process may use (cgroup and affinity limits included where Python sees them)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def track(items: Iterable[T], total: int, label: str, *, after_s: float = 2.0) -> Iterator[T]:
+    """Yields `items` and, on a terminal, shows a bar with the time left once they have taken `after_s` seconds."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns: list[Any] = [
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    ]  # fmt: skip
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task(label, total=total)
+    begun, shown = time.monotonic(), False
+    try:
+        for item in items:
+            if not shown and time.monotonic() - begun > after_s:
+                progress.start()
+                shown = True
+            yield item
+            progress.advance(task)
+    finally:
+        if shown:
+            progress.stop()

@@ -1,0 +1,36 @@
+"""What can go wrong, in words that say what to do. Imports nothing of ours."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class TrimtabError(Exception):
+    """Base of every error this package raises on purpose; its message says what to do next."""
+
+
+class InputError(TrimtabError):
+    """The user's file, line, field, flag or argument is wrong; the message names it."""
+
+
+class StoreError(TrimtabError):
+    """A run directory cannot be read or written (disk full, another writer, a file that is not ours)."""
+
+
+class SettingsChanged(StoreError):
+    """A stage already holds rows made with other settings; the message shows the difference."""
+
+
+class ModelError(TrimtabError):
+    """A model cannot be had, is broken, or does not match the card of a learned object."""
+
+
+class EngineError(TrimtabError):
+    """An engine or server failed after the bounded retries."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Error for a `name` outside `known`, with the nearest known name and the list."""
+    known = sorted(known)
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return InputError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known) or '(none)'}")

@@ -1,0 +1,1 @@
+"""What did each lever buy? Numbers with intervals beside their nulls."""

@@ -1,0 +1,1 @@
+"""REWARDS to an object that gives value to tokens, features, completions or models."""

@@ -1,0 +1,1 @@
+"""Completion level: probes and reward models."""

@@ -1,0 +1,1 @@
+"""Feature level: what is learned is held on a leash of SAE features."""

@@ -1,0 +1,1 @@
+"""Model level: routers."""

@@ -1,0 +1,1 @@
+"""Token level: what is learned is a policy."""

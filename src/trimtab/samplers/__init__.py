@@ -1,0 +1,1 @@
+"""PROMPTS to COMPLETIONS."""

@@ -1,0 +1,389 @@
+"""One run directory: rows in Parquet shards, tensors in safetensors shards, a manifest.json. Append-only, resumable.
+
+    runs/demo/
+      manifest.json                       settings, versions, times and counts of every table
+      prompts/000000-1f2e3d4c.parquet     id, messages (JSON), target (JSON), source, split
+      completions/test/....parquet        id, prompt_id, model, seed, index, text, finish, tokens, logprobs
+      rewards/test/chain_sum/....parquet  id (of the completion), prompt_id, value, note
+      embeddings/test/....safetensors     ids (n, 32) hex digits as bytes, and one (n, D) array a key
+
+A table is a folder; the first part of its name gives its columns. A shard is written under a temporary name, fsynced and
+renamed, so kill -9 loses at most the shard in flight; rows are keyed by a hash of what made them, never by position, so
+running the same command again continues. Settings that differ from those a table was begun with are refused.
+It does not know how to sample, score or embed.
+"""
+
+import errno
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet
+from filelock import FileLock, Timeout
+
+from trimtab.errors import InputError, SettingsChanged, StoreError
+from trimtab.types import Completion, Group, Prompt, Reward, canonical_json, fingerprint
+
+SCHEMAS = {
+    "prompts": pa.schema(
+        [("id", pa.string()), ("messages", pa.string()), ("target", pa.string()), ("source", pa.string()),
+         ("split", pa.string())]
+    ),
+    "completions": pa.schema(
+        [("id", pa.string()), ("prompt_id", pa.string()), ("model", pa.string()), ("seed", pa.int64()),
+         ("index", pa.int32()), ("text", pa.string()), ("finish", pa.string()), ("tokens", pa.list_(pa.int32())),
+         ("logprobs", pa.list_(pa.float32()))]
+    ),
+    "rewards": pa.schema(
+        [("id", pa.string()), ("prompt_id", pa.string()), ("value", pa.float64()), ("note", pa.string())]
+    ),
+}  # fmt: skip
+MANIFEST = "manifest.json"
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A run directory. Reading needs nothing but the files; writing goes through `writer`."""
+
+    path: Path
+
+    def __init__(self, path: str | os.PathLike[str]):
+        object.__setattr__(self, "path", Path(path))
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest, {"tables": {}} when the directory is new. StoreError when the file is not a manifest."""
+        file = self.path / MANIFEST
+        try:
+            manifest = json.loads(file.read_text())
+        except FileNotFoundError:
+            return {"tables": {}}
+        except (OSError, ValueError) as e:
+            raise StoreError(f"{file} is not a readable manifest ({e}); move it away or use another directory") from e
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("tables"), dict):
+            raise StoreError(f'{file} has no "tables": it is not a trimtab run; use another directory')
+        return manifest
+
+    def tables(self, kind: str = "") -> list[str]:
+        """Names of the tables begun so far, those of one kind ("rewards") when given."""
+        return [t for t in self.manifest["tables"] if not kind or t.split("/")[0] == kind]
+
+    def settings(self, table: str) -> dict[str, Any]:
+        """The settings a table was begun with. InputError when there is no such table."""
+        tables = self.manifest["tables"]
+        if table not in tables:
+            raise InputError(f"{self.path} has no table {table!r}; it has: {', '.join(tables) or '(none)'}")
+        return tables[table]["settings"]
+
+    def note(self, table: str, **facts: Any) -> None:
+        """Adds facts (counts, times, versions) to a table's manifest entry. Never part of what is compared."""
+
+        def change(manifest: dict[str, Any]) -> None:
+            manifest["tables"][table].setdefault("facts", {}).update(json.loads(canonical_json(facts)))
+
+        self._change_manifest(change)
+
+    def writer(self, table: str, settings: Mapping[str, Any], **limits: Any) -> "Writer":
+        """Begins or continues `table`. SettingsChanged when it was begun with other settings; StoreError when another
+        process is writing it."""
+        wanted = json.loads(canonical_json(settings))
+        if table.split("/")[0] not in {*SCHEMAS, "embeddings"}:
+            raise InputError(f"table {table!r} must begin with one of {', '.join([*SCHEMAS, 'embeddings'])}")
+
+        def change(manifest: dict[str, Any]) -> None:
+            entry = manifest["tables"].setdefault(table, {"settings": wanted, "begun": _now()})
+            if entry["settings"] != wanted:
+                raise SettingsChanged(
+                    f"{self.path} holds {table!r} made with other settings:\n{_difference(entry['settings'], wanted)}\n"
+                    "Use another directory, or delete this one if its rows are no longer wanted."
+                )
+
+        self._change_manifest(change)
+        return Writer(self, table, **limits)
+
+    def read(self, table: str, columns: list[str] | None = None) -> pa.Table:
+        """All rows of a table in the order they were written; an empty table when it was never begun."""
+        schema = SCHEMAS[table.split("/")[0]]
+        files = [str(f) for f in self._shards(table, "parquet")]
+        if not files:
+            return schema.empty_table().select(columns or schema.names)
+        return pyarrow.dataset.dataset(files, schema=schema).to_table(columns=columns)
+
+    def ids(self, table: str) -> set[str]:
+        """Ids of the rows (or tensor rows) a table holds."""
+        if table.startswith("embeddings"):
+            return {i for ids, _ in self.tensors(table, keys=()) for i in ids}
+        return set(self.read(table, ["id"])["id"].to_pylist())
+
+    def tensors(self, table: str, keys: Sequence[str] | None = None) -> Iterator[tuple[list[str], Tensors]]:
+        """Shards of a tensor table in order: row ids and one (n, ...) array a key (all keys by default)."""
+        from safetensors import safe_open
+
+        for file in self._shards(table, "safetensors"):
+            with safe_open(file, framework="numpy") as f:
+                ids = [bytes(row).decode() for row in f.get_tensor("ids")]
+                yield ids, {k: f.get_tensor(k) for k in (f.keys() if keys is None else keys) if k != "ids"}
+
+    def tensor_rows(self, table: str, key: str, ids: Sequence[str]) -> npt.NDArray[Any]:
+        """Rows of one tensor key for `ids`, in that order, shape (len(ids), ...). StoreError names a missing id."""
+        place = {i: n for n, i in enumerate(ids)}
+        out: npt.NDArray[Any] | None = None
+        seen = np.zeros(len(ids), dtype=bool)
+        for shard_ids, tensors in self.tensors(table, keys=(key,)):
+            hits = [(n, place[i]) for n, i in enumerate(shard_ids) if i in place]
+            if not hits:
+                continue
+            source, target = np.array(hits).T
+            if out is None:
+                out = np.empty((len(ids), *tensors[key].shape[1:]), tensors[key].dtype)
+            out[target] = tensors[key][source]
+            seen[target] = True
+        if out is None or not seen.all():
+            missing = next(i for i, n in place.items() if not seen[n]) if ids else "(none asked)"
+            raise StoreError(f"{self.path}: table {table!r} lacks a row for sample {missing}; run the embed step again")
+        return out
+
+    def add_prompts(self, prompts: Iterable[Prompt], split: str) -> None:
+        """Adds prompts under a split name. An id already stored with the same content is skipped; with other content,
+        or in another split, it is an InputError."""
+        known = {r["id"]: r for r in self.read("prompts").to_pylist()}
+        with self.writer("prompts", {}) as w:
+            for p in prompts:
+                row = {
+                    "id": p.id, "messages": canonical_json(list(map(dict, p.messages))),
+                    "target": canonical_json(p.target), "source": p.source, "split": split,
+                }  # fmt: skip
+                if p.id not in known:
+                    w.append([row])
+                elif (old := known[p.id]) != row:
+                    field_ = next(k for k in row if old[k] != row[k])
+                    raise InputError(
+                        f"{self.path}: prompt {p.id!r} is already stored with another {field_} "
+                        f"({old[field_][:80]!r} then, {row[field_][:80]!r} now); give it another id or use another directory"
+                    )
+                known[p.id] = row
+
+    def prompts(self, split: str | None = None) -> list[Prompt]:
+        """Stored prompts in the order they were added, of one split when given."""
+        return [
+            Prompt(r["id"], tuple(json.loads(r["messages"])), json.loads(r["target"]), r["source"])
+            for r in self.read("prompts").to_pylist()
+            if split is None or r["split"] == split
+        ]
+
+    def sample_ids(self, name: str, groups: Sequence[Group]) -> list[list[str]]:
+        """Ids of the completions of `completions/<name>`: a hash of the table's settings (model, revision, parameters),
+        the prompt, the model, the seed and the index."""
+        return [
+            [sample_id(print_, g.prompt, c) for c in g.completions]
+            for print_ in [fingerprint(self.settings(f"completions/{name}"))]
+            for g in groups
+        ]
+
+    def groups(self, name: str, reward: str | None = None) -> list[Group]:
+        """Groups of `completions/<name>` in the order of the prompts, completions by index; with `reward`, carrying
+        the values of `rewards/<name>/<reward>` (NaN and a note where a row is missing)."""
+        rows: dict[str, list[tuple[str, Completion]]] = {}
+        for r in self.read(f"completions/{name}").to_pylist():
+            completion = Completion(
+                r["text"], r["model"], r["seed"], r["index"], r["finish"],
+                None if r["tokens"] is None else tuple(r["tokens"]),
+                None if r["logprobs"] is None else tuple(r["logprobs"]),
+            )  # fmt: skip
+            rows.setdefault(r["prompt_id"], []).append((r["id"], completion))
+        groups = []
+        values = self._rewards(f"rewards/{name}/{reward}") if reward else {}
+        for prompt in self.prompts():
+            if pairs := sorted(rows.get(prompt.id, []), key=lambda p: (p[1].model, p[1].index)):
+                group = Group(prompt, tuple(c for _, c in pairs))
+                missing = Reward(float("nan"), "not scored yet")
+                groups.append(
+                    replace(group, rewards=tuple(values.get(i, missing) for i, _ in pairs)) if reward else group
+                )
+        return groups
+
+    def _rewards(self, table: str) -> dict[str, Reward]:
+        if not (self.path / table).is_dir():
+            self.settings(table)  # the error that lists what there is
+        return {r["id"]: Reward(r["value"], r["note"]) for r in self.read(table).to_pylist()}
+
+    def _shards(self, table: str, suffix: str) -> list[Path]:
+        return sorted(f for f in (self.path / table).glob(f"[0-9]*.{suffix}"))
+
+    def _change_manifest(self, change: Any) -> None:
+        with _reporting(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path / ".manifest.lock"):
+                manifest = self.manifest
+                before = canonical_json(manifest)
+                change(manifest)
+                if canonical_json(manifest) != before:
+                    text = json.dumps(manifest, indent=2, ensure_ascii=False).encode()
+                    publish(self.path / MANIFEST, lambda tmp: tmp.write_bytes(text))
+
+
+def sample_id(settings_print: str, prompt: Prompt, completion: Completion) -> str:
+    """32 hex digits that identify one sample by what made it; see `Store.sample_ids`."""
+    c = completion
+    return fingerprint([settings_print, prompt.id, list(map(dict, prompt.messages)), c.model, c.seed, c.index])
+
+
+@dataclass
+class Writer:
+    """Appends to one table; a context manager. Buffers at most `flush_rows` rows or `flush_s` seconds of work."""
+
+    store: Store
+    table: str
+    flush_rows: int = 4096
+    flush_s: float = 2.0
+    ids: set[str] = field(init=False)
+    """Ids the table holds, the buffer included: what a resuming stage skips."""
+
+    def __post_init__(self) -> None:
+        self.folder = self.store.path / self.table
+        with _reporting(self.store.path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.folder / ".lock", blocking=False)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise StoreError(
+                    f"another process is writing {self.table!r} of {self.store.path}; wait for it or stop it"
+                ) from None
+        for stale in self.folder.glob(".tmp-*"):  # what a killed writer left behind
+            stale.unlink(missing_ok=True)
+        shards = sorted(f.name for f in self.folder.glob("[0-9]*"))
+        self._number = int(shards[-1].split("-")[0]) + 1 if shards else 0
+        self.ids = self.store.ids(self.table)
+        self._rows: list[Mapping[str, Any]] = []
+        self._tensors: list[Tensors] = []
+        self._tensor_ids: list[str] = []
+        self._since = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        try:
+            self.flush()  # also after an error or Ctrl-C: what was paid for is kept
+        finally:
+            self._lock.release()
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Adds rows of the table's schema. StoreError for an id the table already holds."""
+        for row in rows:
+            self._claim(row["id"])
+            self._rows.append(row)
+        self._maybe_flush(len(self._rows))
+
+    def append_groups(self, groups: Iterable[Group]) -> None:
+        """Adds the completions of `groups` to a `completions/<name>` table."""
+        name = self.table.removeprefix("completions/")
+        groups = list(groups)
+        for g, ids in zip(groups, self.store.sample_ids(name, groups), strict=True):
+            self.append(
+                {"id": i, "prompt_id": g.prompt.id, **{k: getattr(c, k) for k in SCHEMAS["completions"].names[2:]}}
+                for i, c in zip(ids, g.completions, strict=True)
+            )
+
+    def append_tensors(self, ids: Sequence[str], tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Adds rows to a tensor table: each array has shape (len(ids), ...), and every call has the same keys."""
+        if self._tensors and tensors.keys() != self._tensors[0].keys():
+            raise ValueError(f"{self.table}: keys {sorted(tensors)} differ from {sorted(self._tensors[0])}")
+        for key, array in tensors.items():
+            if len(array) != len(ids):
+                raise ValueError(f"{self.table}: {len(ids)} ids but {len(array)} rows of {key!r}")
+        for i in ids:
+            self._claim(i)
+        self._tensor_ids += ids
+        self._tensors.append(dict(tensors))
+        self._maybe_flush(len(self._tensor_ids))
+
+    def flush(self) -> None:
+        """Writes the buffer as one shard that is on disk when this returns."""
+        with _reporting(self.store.path):
+            if self._rows:
+                table = pa.Table.from_pylist([dict(r) for r in self._rows], SCHEMAS[self.table.split("/")[0]])
+                publish(self._next("parquet"), lambda tmp: pyarrow.parquet.write_table(table, tmp, compression="zstd"))
+                self._rows = []
+            if self._tensor_ids:
+                from safetensors.numpy import save_file
+
+                shard = {k: np.concatenate([t[k] for t in self._tensors]) for k in self._tensors[0]}
+                shard["ids"] = np.array([list(i.encode()) for i in self._tensor_ids], dtype=np.uint8)
+                publish(self._next("safetensors"), lambda tmp: save_file(shard, tmp))
+                self._tensors, self._tensor_ids = [], []
+        self._since = time.monotonic()
+
+    def _claim(self, row_id: str) -> None:
+        if row_id in self.ids:
+            raise StoreError(f"{self.store.path}: {self.table!r} already holds row {row_id}; rows are never rewritten")
+        self.ids.add(row_id)
+
+    def _maybe_flush(self, rows: int) -> None:
+        if rows >= self.flush_rows or time.monotonic() - self._since > self.flush_s:
+            self.flush()
+
+    def _next(self, suffix: str) -> Path:
+        self._number += 1
+        return self.folder / f"{self._number - 1:06d}-{secrets.token_hex(4)}.{suffix}"
+
+
+def publish(path: Path, write: Any) -> None:
+    """Writes a file by `write(temporary path)`, then makes it appear whole under `path`: fsync, rename, fsync folder."""
+    tmp = path.with_name(f".tmp-{secrets.token_hex(6)}")
+    try:
+        write(tmp)
+        _fsync(tmp)
+        tmp.replace(path)
+        _fsync(path.parent)
+    except BaseException:
+        tmp.unlink(missing_ok=True)
+        raise
+
+
+def _fsync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class _reporting:
+    """Turns the operating system's refusals into a StoreError that says what to do."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, value: BaseException | None, traceback: Any) -> None:
+        code = value.errno if isinstance(value, OSError) else None
+        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(value):  # safetensors has an error of its own
+            message = "the disk is full; free space and run the same command again, nothing written so far is lost"
+        elif isinstance(value, OSError):
+            message = f"{value.strerror or value}; check the path and its permissions"
+        else:
+            return
+        raise StoreError(f"{self.path}: {message}") from value
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+    return "\n".join(f"  {k}: {old.get(k, '(absent)')!r} then, {new.get(k, '(absent)')!r} now" for k in keys)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

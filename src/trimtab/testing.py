@@ -1,0 +1,134 @@
+"""Public test tools: samplers and models made in code, and the contract checks that every built-in passes.
+
+Run them on your own sampler, reward, scorer: `check_sampler(MySampler(...))`.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trimtab.types import Completion, Group, Prompt, RewardFn, Sampler, SamplingParams, completion_seed
+
+
+@dataclass(frozen=True)
+class FakeSampler:
+    """A sampler without a model: completion i of a prompt is `answer(prompt, rng)`; greedy uses a fixed rng.
+
+    Same seed, same text. Gives log-probs drawn from the same rng, one a word.
+    """
+
+    answer: Callable[[Prompt, np.random.Generator], str]
+    model: str = "fake@0"
+
+    def __call__(self, prompts: Sequence[Prompt], n: int, params: SamplingParams) -> list[Group]:
+        return [Group(p, tuple(self._one(p, i, params) for i in range(n))) for p in prompts]
+
+    def _one(self, prompt: Prompt, index: int, params: SamplingParams) -> Completion:
+        seed = completion_seed(params.seed, prompt.id, 0 if params.temperature == 0 else index)
+        rng = np.random.default_rng(seed)
+        text = self.answer(prompt, rng)
+        logprobs = tuple(float(np.float32(-rng.exponential())) for _ in range(len(text.split()) + 1))
+        return Completion(text, self.model, seed, index, "stop", None, logprobs)
+
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def tiny_lm(folder: str | Path, *, layers: int = 3, hidden: int = 32, seed: int = 0, context: int = 512) -> Path:
+    """Writes a random Llama with a byte-level tokenizer and a chat template to `folder`; returns it. Needs torch.
+
+    Vocabulary: 256 bytes, then <|pad|>, <|end|> (EOS), <|user|>, <|assistant|>, <|system|>. No BOS.
+    """
+    import torch
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = Path(folder)
+    vocab = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    special = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+    tokenizer.add_special_tokens(special)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", chat_template=CHAT_TEMPLATE,
+    )  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=len(vocab) + len(special), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=context, tie_word_embeddings=True,
+        pad_token_id=len(vocab), eos_token_id=len(vocab) + 1, bos_token_id=None,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+        for p in model.parameters():  # the default initialisation is so small that every layer is nearly the identity
+            torch.nn.init.normal_(p, std=0.2) if p.dim() > 1 else torch.nn.init.uniform_(p, 0.5, 1.5)
+    model.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+def prompt(text: str, target: object = None, id: str = "") -> Prompt:
+    """A one-message prompt whose id is the text when none is given."""
+    return Prompt(id or text, ({"role": "user", "content": text},), target)
+
+
+def check_sampler(sampler: Sampler, prompts: Sequence[Prompt] | None = None, *, seeded: bool = True) -> None:
+    """Exactly n completions in order; same seed same text (`seeded`), another seed another text; `finish` truthful;
+    log-probs finite, non-positive and as many as the tokens; n samples of a prompt are not all one text."""
+    prompts = prompts or [prompt("Count from one to ten."), prompt("Name a colour and a fruit.")]
+    params = SamplingParams(temperature=1.0, top_p=1.0, max_tokens=12, seed=1)
+    groups = sampler(prompts, 4, params)
+    assert [g.prompt for g in groups] == list(prompts), "groups must come in the order of the prompts"
+    for g in groups:
+        assert [c.index for c in g.completions] == list(range(4)), "exactly n completions, indexed from 0"
+        assert len({c.text for c in g.completions}) > 1, "n samples at temperature 1 came back identical"
+        for c in g.completions:
+            assert c.finish in ("stop", "length") and c.model == sampler.model
+            if c.logprobs is not None:
+                assert all(math.isfinite(x) and x <= 1e-6 for x in c.logprobs)
+                assert c.tokens is None or len(c.tokens) == len(c.logprobs)
+    texts = [[c.text for c in g.completions] for g in groups]
+    if seeded:
+        again = sampler(prompts, 4, params)
+        assert [[c.text for c in g.completions] for g in again] == texts, "the same seed must give the same text"
+        other = sampler(prompts, 4, SamplingParams(temperature=1.0, top_p=1.0, max_tokens=12, seed=2))
+        assert [[c.text for c in g.completions] for g in other] != texts, "another seed must give another text"
+
+
+def check_reward(reward: RewardFn, gold: Group, anti: Group, *, top: float = 1.0, bottom: float = 0.0) -> None:
+    """Every gold completion earns `top`, every anti-gold one `bottom`; an empty batch is empty; the reward survives
+    pickling (it must cross to worker processes)."""
+    import pickle
+
+    fn = pickle.loads(pickle.dumps(reward))  # noqa: S301
+    for group, value in ((gold, top), (anti, bottom)):
+        (rewards,) = fn([group])
+        assert [r.value for r in rewards] == [value] * len(group.completions), rewards
+    assert fn([]) == []
+
+
+def check_scorer(scorer: RewardFn, groups: Sequence[Group]) -> None:
+    """A fitted scorer gives one finite reward a completion, the same alone or in a batch, whatever the order."""
+    values = [[r.value for r in rewards] for rewards in scorer(groups)]
+    assert [len(v) for v in values] == [len(g.completions) for g in groups]
+    assert np.isfinite(np.concatenate([np.array(v, dtype=float) for v in values])).all()
+    alone = [[r.value for r in scorer([g])[0]] for g in groups]
+    backwards = [[r.value for r in rewards] for rewards in scorer(groups[::-1])][::-1]
+    for a, b, c in zip(values, alone, backwards, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(a, c, rtol=1e-4, atol=1e-5)
+
+
+def write_jsonl(path: str | Path, rows: Sequence[dict]) -> Path:
+    """Writes rows as JSON lines; returns the path."""
+    Path(path).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    return Path(path)

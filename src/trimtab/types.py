@@ -1,0 +1,195 @@
+"""The nouns and the call shapes; everything else turns one of these into another. Imports nothing of ours.
+
+Prompts are sampled into completions, rewards score them, a learner distils the rewards into an object that gives value
+to tokens, features, completions or models, a decoder spends that object, evaluation says what it bought.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Message = Mapping[str, str]
+"""`{"role": ..., "content": ...}`. Role "text" marks raw text that no chat template may touch (alone in its prompt)."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One thing to answer. `target` holds what a reward needs: a gold answer, tests, rules, or a dict of columns."""
+
+    id: str
+    messages: tuple[Message, ...]
+    target: Any = None
+    source: str = ""
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The target as named columns; a bare target is the column `target`."""
+        return dict(self.target) if isinstance(self.target, Mapping) else {"target": self.target}
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer of one model. `finish` is "stop" (the model ended it) or "length" (it was cut).
+
+    `tokens` and `logprobs` (natural log, of the model's own distribution, before temperature and top-p) are absent, never
+    zero, where the engine does not give them; both include the end token when the model emitted one. `logprobs`, when
+    present, has one entry a generated token, also when `tokens` is absent.
+    """
+
+    text: str
+    model: str
+    seed: int
+    index: int
+    finish: str = "stop"
+    tokens: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Reward:
+    """Higher is better. NaN means unscored, and then `note` says why."""
+
+    value: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """N completions of ONE prompt, the unit of everything; `rewards` is empty or has one entry a completion."""
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+    rewards: tuple[Reward, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.rewards and len(self.rewards) != len(self.completions):
+            raise ValueError(
+                f"prompt {self.prompt.id}: {len(self.completions)} completions but {len(self.rewards)} rewards"
+            )
+
+    @property
+    def reward_N(self) -> npt.NDArray[np.float64]:
+        """Reward values, shape (N,), NaN where unscored (all NaN when the group was never scored)."""
+        if not self.rewards:
+            return np.full(len(self.completions), np.nan)
+        return np.array([r.value for r in self.rewards], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference: `chosen` is better than `rejected` by `margin` (in reward units, 0 when unknown)."""
+
+    prompt: Prompt
+    chosen: Completion
+    rejected: Completion
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a decoder chose, from which group, and what that cost (`tokens` generated over the whole group)."""
+
+    completion: Completion
+    group: Group
+    tokens: int
+    price: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to sample. Temperature 0 is greedy. `seed` is the run's; every completion derives its own from it."""
+
+    temperature: float = 0.8
+    top_p: float = 0.95
+    top_k: int = 0
+    """0 keeps the whole vocabulary (Hugging Face's silent default of 50 is never inherited)."""
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+class Sampler(Protocol):
+    """Prompts to completions: exactly n a prompt, groups in the order of the prompts. `model` is "name@revision"."""
+
+    @property
+    def model(self) -> str: ...
+
+    def __call__(self, prompts: Sequence[Prompt], n: int, params: SamplingParams) -> list[Group]: ...
+
+
+RewardFn = Callable[[Sequence[Group]], list[list[Reward]]]
+"""Groups to rewards, aligned with groups and completions. Verifiers, reward models, probes and judges share it."""
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Groups to vectors: one (N, D) float array a group, row i for completion i. `card` identifies what made them."""
+
+    @property
+    def card(self) -> dict[str, Any]: ...
+
+    def __call__(self, groups: Sequence[Group]) -> list[npt.NDArray[np.floating]]: ...
+
+
+Router = Callable[[Sequence[Prompt]], list[dict[str, float]]]
+"""Prompts to expected reward per model. Prices and budgets live outside."""
+
+Decoder = Callable[[Sequence[Prompt]], list[Answer]]
+"""Prompts to answers. What server and evaluation consume."""
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces; dataclasses become dicts, callables their `describe` name."""
+
+    def fallback(x: Any) -> Any:
+        if is_dataclass(x) and not isinstance(x, type):
+            return asdict(x)
+        if isinstance(x, np.generic):
+            return x.item()
+        if callable(x):
+            return describe(x)
+        return str(x)
+
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=fallback)
+
+
+def fingerprint(value: Any) -> str:
+    """32 hex digits (128 bits of SHA-256) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
+
+
+def describe(fn: Any) -> str:
+    """The manifest's name for a callable: a dataclass's repr, a function's `module:name`."""
+    return repr(fn) if is_dataclass(fn) else f"{fn.__module__}:{fn.__qualname__}"
+
+
+def completion_seed(seed: int, prompt_id: str, index: int = 0) -> int:
+    """A 31-bit seed that depends on the run's seed, the prompt and the completion's index, and on nothing else."""
+    return int(fingerprint([seed, prompt_id, index])[:8], 16) & 0x7FFFFFFF
+
+
+__all__ = [
+    "Answer",
+    "Completion",
+    "Decoder",
+    "Embedder",
+    "Group",
+    "Message",
+    "Pair",
+    "Prompt",
+    "Reward",
+    "RewardFn",
+    "Router",
+    "Sampler",
+    "SamplingParams",
+    "canonical_json",
+    "completion_seed",
+    "describe",
+    "fingerprint",
+]
