@@ -14,7 +14,7 @@ _NAMES = {
     "SamplingParams": "types", "Store": "store", "TrimtabError": "errors",
 }  # fmt: skip
 
-__all__ = ["__version__", *_NAMES, *_ROOMS]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["__version__", *_NAMES, *_ROOMS]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

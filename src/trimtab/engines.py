@@ -27,8 +27,9 @@ def map_items(
 ) -> Iterator[R | Failure]:
     """`fn` over `items`, results in order, a Failure in the place of an item that raised or ran out of time.
 
-    workers = 0 runs in this process (no time limit is possible then). Otherwise a pool of processes that import this
-    module afresh (spawn, so that threads and torch survive); a worker that hangs past `timeout_s` is killed and replaced.
+    workers = 0 runs in this process (no time limit is possible then). Otherwise a pool of processes that import the
+    function's module afresh (spawn, so that threads and torch survive); a worker that hangs past `timeout_s` is killed
+    and replaced.
     `fn` and the items must be picklable by reference, as `multiprocessing` asks.
     """
     if workers == 0:

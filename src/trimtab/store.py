@@ -7,9 +7,9 @@
       rewards/test/chain_sum/....parquet  id (of the completion), prompt_id, value, note
       embeddings/test/....safetensors     ids (n, 32) hex digits as bytes, and one (n, D) array a key
 
-A table is a folder; the first part of its name gives its columns. A shard is written under a temporary name, fsynced and
-renamed, so kill -9 loses at most the shard in flight; rows are keyed by a hash of what made them, never by position, so
-running the same command again continues. Settings that differ from those a table was begun with are refused.
+A table is a folder; the first part of its name gives its columns. A shard is written under a temporary name, fsynced
+and renamed, so kill -9 loses at most the shard in flight; rows are keyed by a hash of what made them, never by
+position, so running the same command again continues. Settings that differ from those a table was begun with are refused.
 It does not know how to sample, score or embed.
 """
 
@@ -169,7 +169,8 @@ class Store:
                     field_ = next(k for k in row if old[k] != row[k])
                     raise InputError(
                         f"{self.path}: prompt {p.id!r} is already stored with another {field_} "
-                        f"({old[field_][:80]!r} then, {row[field_][:80]!r} now); give it another id or use another directory"
+                        f"({old[field_][:80]!r} then, {row[field_][:80]!r} now); "
+                        "give it another id or use another directory"
                     )
                 known[p.id] = row
 
@@ -340,7 +341,7 @@ class Writer:
 
 
 def publish(path: Path, write: Any) -> None:
-    """Writes a file by `write(temporary path)`, then makes it appear whole under `path`: fsync, rename, fsync folder."""
+    """Writes a file by `write(temporary path)`, then makes it appear whole under `path` (fsync, rename, fsync)."""
     tmp = path.with_name(f".tmp-{secrets.token_hex(6)}")
     try:
         write(tmp)

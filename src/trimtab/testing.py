@@ -59,10 +59,11 @@ def tiny_lm(folder: str | Path, *, layers: int = 3, hidden: int = 32, seed: int 
     special = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
     tokenizer.add_special_tokens(special)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", chat_template=CHAT_TEMPLATE,
+        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", chat_template=CHAT_TEMPLATE,  # noqa: S106
     )  # fmt: skip
     config = LlamaConfig(
-        vocab_size=len(vocab) + len(special), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
+        vocab_size=len(vocab) + len(special), hidden_size=hidden, intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=context, tie_word_embeddings=True,
         pad_token_id=len(vocab), eos_token_id=len(vocab) + 1, bos_token_id=None,
     )  # fmt: skip

@@ -36,9 +36,9 @@ class Prompt:
 class Completion:
     """One answer of one model. `finish` is "stop" (the model ended it) or "length" (it was cut).
 
-    `tokens` and `logprobs` (natural log, of the model's own distribution, before temperature and top-p) are absent, never
-    zero, where the engine does not give them; both include the end token when the model emitted one. `logprobs`, when
-    present, has one entry a generated token, also when `tokens` is absent.
+    `tokens` and `logprobs` (natural log, of the model's own distribution, before temperature and top-p) are absent,
+    never zero, where the engine does not give them; both include the end token when the model emitted one. `logprobs`,
+    when present, has one entry a generated token, also when `tokens` is absent.
     """
 
     text: str

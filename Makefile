@@ -1,0 +1,58 @@
+# The same words on every machine and in CI. Every target works twice in a row and from a clean clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check fix bench docs clean
+help:
+	@echo "make demo    set up and run the main job (about ten minutes on two cores), then open runs/demo/report.html"
+	@echo "make test    set up and run every test"
+	@echo "make check   formatting, lint, types, import layers"
+	@echo "make fix     format and mend what can be mended"
+	@echo "make bench NAME=probe_fit   one benchmark (SMALL=1 for a quick one)"
+	@echo "make docs    refresh the generated pages of docs/"
+
+# A bare Debian has pip but not always ensurepip; virtualenv from a private folder then makes the same .venv.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  $(PYTHON) -m pip install -q --target .make/virtualenv virtualenv && \
+	  PYTHONPATH=.make/virtualenv $(PYTHON) -m virtualenv -q $(VENV); }
+	$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install -q -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/python -m pip install -q -e '.[all]' --group dev
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/trimtab demo
+
+# The report's tests drive Chromium; where it is missing and cannot be installed they say so and are skipped.
+test: $(VENV)/.dev
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || true
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+
+fix: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	@test -n "$(NAME)" || { echo "make bench NAME=...: one of"; ls benchmarks/*.py benchmarks/*/*.py; exit 2; }
+	@file=$$(find benchmarks -name '$(NAME).py' | head -n 1); test -n "$$file" || { echo "no benchmark named $(NAME)"; exit 2; }; \
+	  $(BIN)/python "$$file"
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/refresh.py
+
+clean:
+	rm -rf $(VENV) .make .pytest_cache .ruff_cache

@@ -1,0 +1,34 @@
+"""The typer app: every verb, in pipeline order."""
+
+from typing import Annotated
+
+import typer
+
+from trimtab import __version__
+from trimtab.cli import demo, embed, eval, fit, models, report, run, sample, score
+
+app = typer.Typer(
+    name="trimtab",
+    help="Steer large language models by reward with the smallest lever that does the job.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        typer.echo(f"trimtab {__version__}")
+        raise typer.Exit
+
+
+for verb in (demo.demo, run.run):
+    app.command()(verb)
+app.add_typer(models.models, name="models")
+for verb in (sample.sample, score.score, embed.embed):
+    app.command()(verb)
+app.add_typer(fit.fit, name="fit")
+for verb in (eval.eval, report.report):
+    app.command()(verb)

@@ -1,0 +1,179 @@
+"""A task file (TOML) and flags over it become one frozen, checked `Task`; unknown keys and wrong types are errors.
+
+Config stops here: the stages pass plain keyword arguments on.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trimtab.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which prompts, and how they divide. `prompts` is a JSONL or Parquet file; `source` a named task instead."""
+
+    prompts: str = ""
+    test_prompts: str = ""
+    source: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    train: int = 0
+    """How many prompts train; 0: the rest. Used with `source`, or to take fewer from a file."""
+    test: float = 0.3
+    """Below 1 a share (split by hash of the id), from 1 on a count."""
+    seed: int = 0
+    chat: bool = True
+    """Text prompts become one user message; false sends them raw."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which engine answers. `engine` is openvino, hf or openai (any OpenAI-compatible server at `base_url`)."""
+
+    name: str = "qwen2.5-coder-0.5b"
+    engine: str = "openvino"
+    base_url: str = ""
+    api_key_env: str = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How many completions a prompt, and how they are sampled."""
+
+    train_n: int = 16
+    test_n: int = 32
+    temperature: float = 0.8
+    top_p: float = 0.95
+    top_k: int = 0
+    max_tokens: int = 256
+    stop: list[str] = field(default_factory=list)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RewardSpec:
+    """A built-in reward by name or `package.module:function`; `options` are the built-in's own fields."""
+
+    name: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    timeout_s: float = 10.0
+    workers: int = 0
+    """Processes; 0: one a core for rewards that ask for it, else this process."""
+
+
+@dataclass(frozen=True)
+class Embed:
+    """What the probe reads. `kind` is hidden_states, encoder or endpoint; an empty `model` is the sampler's own."""
+
+    kind: str = "hidden_states"
+    model: str = ""
+    base_url: str = ""
+    layers: list[int] = field(default_factory=lambda: [20])
+    pooling: str = "last"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Which probes are fitted; strength of L2 and layer are chosen by cross-validation over prompts."""
+
+    losses: list[str] = field(default_factory=lambda: ["mse", "ce", "pg"])
+    l2: list[float] = field(default_factory=list)
+    """Empty: the grid of `learners.fit_probe`."""
+    folds: int = 5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Eval:
+    """How completions are compared: the answer extractor of majority vote, and the softmax policy's beta."""
+
+    extract: str = "last_number"
+    beta: float = 0.1
+    draws: int = 10_000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything one run is made of; the sections of a task file."""
+
+    out: str = "runs/task"
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    sample: Sample = field(default_factory=Sample)
+    reward: RewardSpec = field(default_factory=RewardSpec)
+    embed: Embed = field(default_factory=Embed)
+    probe: Probe = field(default_factory=Probe)
+    eval: Eval = field(default_factory=Eval)
+
+
+def load_task(path: str | Path | None, overrides: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> Task:
+    """Reads a task file and lays flags over it: `overrides` maps "section.key" to a value (None is not given), `sets`
+    are "section.key=TOML value" strings. InputError names the file, the key and the nearest known key."""
+    where = str(path or "the command line")
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(Path(path).read_text())
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such task file") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+            raise InputError(f"{path}: not valid TOML: {e}") from None
+        _relative_to(Path(path).parent, tree)
+    for key, value in {**(overrides or {}), **dict(_parse_set(s) for s in sets)}.items():
+        if value is not None:
+            *sections, last = key.split(".")
+            node = tree
+            for s in sections:
+                node = node.setdefault(s, {})
+            node[last] = value
+    return _build(Task, tree, where, "")
+
+
+def _relative_to(folder: Path, tree: dict[str, Any]) -> None:
+    """Files named in a task file are relative to it, as in every tool that has such a file."""
+    data = tree.get("data", {})
+    for key in ("prompts", "test_prompts"):
+        if isinstance(data, dict) and isinstance(data.get(key), str) and data[key]:
+            data[key] = str(folder / data[key])
+
+
+def _parse_set(text: str) -> tuple[str, Any]:
+    key, eq, value = text.partition("=")
+    if not eq:
+        raise InputError(f"--set {text!r}: write section.key=value, for example --set embed.layers=[16,20]")
+    try:
+        return key.strip(), tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()  # a bare word is a string
+
+
+def _build(cls: Any, tree: Mapping[str, Any], where: str, prefix: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    for key in tree:
+        if key not in hints:
+            raise InputError(f"{where}: {unknown('key', prefix + key, (prefix + h for h in hints))}")
+    return cls(**{k: _check(hints[k], v, where, prefix + k) for k, v in tree.items()})
+
+
+def _check(hint: Any, value: Any, where: str, key: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where}: [{key}] is a section, not {value!r}")
+        return _build(hint, value, where, key + ".")
+    origin = typing.get_origin(hint)
+    base = origin if isinstance(origin, type) else hint
+    if isinstance(hint, types.GenericAlias) and origin is list and isinstance(value, list):
+        (item,) = typing.get_args(hint)
+        return [_check(item, v, where, f"{key}[{n}]") for n, v in enumerate(value)]
+    if base is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, base) or (base is int and isinstance(value, bool)):
+        raise InputError(f"{where}: {key} must be {getattr(base, '__name__', base)}, not {value!r}")
+    return value

@@ -1,0 +1,14 @@
+"""`trimtab demo`: the main job on an embedded model and a task with an exact verifier."""
+
+from pathlib import Path
+
+from trimtab.cli.options import Json, Out, Sets
+
+
+def demo(out: Out = None, sets: Sets = None, json: Json = False) -> None:
+    """The main job in minutes: sums by a 0.5B model, every way of choosing compared, a report in runs/demo."""
+    from trimtab.cli import stages
+    from trimtab.cli.config import load_task
+
+    task = load_task(Path(__file__).with_name("demo.toml"), {"out": out}, sets or ())
+    stages.run_all(task, json)

@@ -1,0 +1,20 @@
+"""`trimtab eval`: what every way of choosing buys, in one table."""
+
+from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, emit
+
+
+def eval(
+    config: Config = None,
+    loss: Losses = None,
+    reward: Reward = None,
+    out: Out = None,
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Compare every way of choosing on the test prompts, with intervals, beside its nulls."""
+    from trimtab.cli import stages
+    from trimtab.cli.config import load_task
+
+    flags = {"out": out, "probe.losses": loss or None, "reward.name": reward}
+    table = stages.evaluate(load_task(config, flags, sets or ()))
+    emit(table.to_json(), str(table), json)

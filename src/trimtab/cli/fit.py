@@ -1,0 +1,25 @@
+"""`trimtab fit`: stored rewards and vectors to a learned object."""
+
+import typer
+
+from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, emit
+
+fit = typer.Typer(help="Fit a learned object from what the store holds.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@fit.command()
+def probe(
+    config: Config = None,
+    loss: Losses = None,
+    reward: Reward = None,
+    out: Out = None,
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Fit a Q-probe for each loss; layer and L2 are chosen by cross-validation over the training prompts."""
+    from trimtab.cli import stages
+    from trimtab.cli.config import load_task
+
+    flags = {"out": out, "probe.losses": loss or None, "reward.name": reward}
+    facts = stages.fit(load_task(config, flags, sets or ()))
+    emit(facts, stages.facts_text("fitted", facts), json)

@@ -1,0 +1,20 @@
+"""`trimtab report`: the table, the curves and every group in one offline HTML file."""
+
+from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, emit
+
+
+def report(
+    config: Config = None,
+    loss: Losses = None,
+    reward: Reward = None,
+    out: Out = None,
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Write report.html into the run directory."""
+    from trimtab.cli import stages
+    from trimtab.cli.config import load_task
+
+    flags = {"out": out, "probe.losses": loss or None, "reward.name": reward}
+    path = stages.report(load_task(config, flags, sets or ()))
+    emit({"report": str(path)}, f"wrote {path}", json)

@@ -1,0 +1,174 @@
+"""The store: rows come back as they went in, settings are guarded, and nothing half-written is ever visible."""
+
+import errno
+import json
+import math
+
+import duckdb
+import numpy as np
+import pytest
+
+from trimtab.errors import InputError, SettingsChanged, StoreError
+from trimtab.store import Store, publish, sample_id
+from trimtab.testing import FakeSampler, prompt
+from trimtab.types import Completion, SamplingParams
+
+PROMPTS = [prompt("one", {"answer": "1", "π": [1, None]}), prompt('zwei\n"quoted"\0', "2"), prompt("three")]
+SAMPLER = FakeSampler(lambda p, rng: f"{p.id} {rng.integers(1000)}")
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "run")
+    store.add_prompts(PROMPTS, "train")
+    return store
+
+
+def sampled(store, n=3):
+    groups = SAMPLER(PROMPTS, n, SamplingParams())
+    with store.writer("completions/train", {"n": n}) as w:
+        w.append_groups(groups)
+    return groups
+
+
+def test_groups_come_back_exactly(store):
+    groups = sampled(store)
+    assert store.groups("train") == groups
+    assert store.prompts("train") == PROMPTS and store.prompts("test") == []
+
+
+def test_rewards_join_by_id_not_by_position(store):
+    groups = sampled(store)
+    ids = store.sample_ids("train", groups)
+    rows = [
+        {"id": i, "prompt_id": g.prompt.id, "value": float(c.index), "note": ""}
+        for g, row in zip(groups, ids, strict=True)
+        for i, c in zip(row, g.completions, strict=True)
+    ]
+    with store.writer("rewards/train/index", {}) as w:
+        w.append(rows[::-1][:-1])  # backwards, and one row short
+    back = store.groups("train", "index")
+    assert [r.value for g in back for r in g.rewards][1:] == [1, 2, 0, 1, 2, 0, 1, 2]
+    assert math.isnan(back[0].rewards[0].value) and "not scored" in back[0].rewards[0].note
+
+
+def test_a_changed_setting_is_refused_and_shown(store):
+    sampled(store, n=3)
+    with pytest.raises(SettingsChanged, match=r"n: 3 then, 4 now"):
+        store.writer("completions/train", {"n": 4})
+
+
+def test_prompt_with_the_same_id_and_other_content_is_refused(store):
+    store.add_prompts(PROMPTS, "train")
+    with pytest.raises(InputError, match="'one'.*another target"):
+        store.add_prompts([prompt("one", {"answer": "2"})], "train")
+    with pytest.raises(InputError, match="another split"):
+        store.add_prompts([PROMPTS[0]], "test")
+    assert len(store.prompts()) == 3
+
+
+def test_a_row_is_never_written_twice(store):
+    groups = sampled(store)
+    with store.writer("completions/train", {"n": 3}) as w, pytest.raises(StoreError, match="already holds"):
+        w.append_groups(groups)
+
+
+def test_second_writer_is_refused_while_the_first_lives(store):
+    with store.writer("completions/x", {}), pytest.raises(StoreError, match="another process"):
+        store.writer("completions/x", {})
+    store.writer("completions/x", {}).__exit__(None, None, None)
+
+
+def test_tensors_come_back_in_the_order_asked(store):
+    groups = sampled(store)
+    ids = [i for row in store.sample_ids("train", groups) for i in row]
+    x = np.arange(len(ids) * 4, dtype=np.float16).reshape(-1, 4)
+    with store.writer("embeddings/train", {"layer": 1}, flush_rows=2) as w:
+        for n, i in enumerate(ids):
+            w.append_tensors([i], {"a": x[n : n + 1], "b": x[n : n + 1, :2]})
+    np.testing.assert_array_equal(store.tensor_rows("embeddings/train", "a", ids[::-1]), x[::-1])
+    assert store.tensor_rows("embeddings/train", "b", ids[:1]).shape == (1, 2)
+    assert store.ids("embeddings/train") == set(ids)
+    with pytest.raises(StoreError, match="lacks a row for sample nobody"):
+        store.tensor_rows("embeddings/train", "a", ["nobody"])
+
+
+def test_what_a_killed_writer_left_is_not_read_and_is_cleared(store):
+    groups = sampled(store)
+    (store.path / "completions/train/.tmp-dead").write_bytes(b"half a shard")
+    assert store.groups("train") == groups
+    with store.writer("completions/train", {"n": 3}):
+        assert not list((store.path / "completions/train").glob(".tmp-*"))
+
+
+def test_full_disk_says_so_and_leaves_no_file(store, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    with pytest.raises(StoreError, match="disk is full.*nothing written so far is lost"):
+        sampled(store)
+    monkeypatch.undo()
+    assert store.groups("train") == [] and not list((store.path / "completions/train").glob(".tmp-*"))
+    assert sampled(store) == store.groups("train")
+
+
+def test_publish_is_all_or_nothing(tmp_path):
+    target = tmp_path / "file"
+    target.write_text("old")
+
+    def broken(tmp):
+        tmp.write_text("ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        publish(target, broken)
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_not_a_manifest(tmp_path):
+    (tmp_path / "manifest.json").write_text("[]")
+    with pytest.raises(StoreError, match="not a trimtab run"):
+        _ = Store(tmp_path).manifest
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(StoreError, match="not a readable manifest"):
+        _ = Store(tmp_path).manifest
+
+
+def test_unknown_table_lists_what_there_is(store):
+    sampled(store)
+    with pytest.raises(InputError, match=r"no table 'rewards/train/x'.*completions/train"):
+        store.groups("train", "x")
+
+
+def test_sample_ids_depend_on_everything_that_makes_a_sample():
+    base = Completion("t", "m@1", 7, 0)
+    variants = [
+        sample_id("s", PROMPTS[0], base),
+        sample_id("s2", PROMPTS[0], base),
+        sample_id("s", PROMPTS[1], base),
+        sample_id("s", PROMPTS[0], Completion("t", "m@2", 7, 0)),
+        sample_id("s", PROMPTS[0], Completion("t", "m@1", 8, 0)),
+        sample_id("s", PROMPTS[0], Completion("t", "m@1", 7, 1)),
+    ]
+    assert len(set(variants)) == len(variants) and all(len(v) == 32 for v in variants)
+
+
+def test_duckdb_and_datasets_read_the_rows(store, tmp_path):
+    sampled(store)
+    files = f"{store.path}/completions/train/*.parquet"
+    got = duckdb.sql(
+        f"select prompt_id, count(*) n, max(len(logprobs)) l from '{files}' group by 1 order by 1"
+    ).fetchall()
+    assert [(row[0], row[1]) for row in got] == [("one", 3), ("three", 3), (PROMPTS[1].id, 3)]
+    from datasets import load_dataset
+
+    rows = load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert sorted(rows["text"]) == sorted(c.text for g in store.groups("train") for c in g.completions)
+
+
+def test_manifest_keeps_settings_and_facts(store):
+    sampled(store)
+    store.note("completions/train", seconds=1.5)
+    entry = json.loads((store.path / "manifest.json").read_text())["tables"]["completions/train"]
+    assert entry["settings"] == {"n": 3} and entry["facts"] == {"seconds": 1.5} and entry["begun"].endswith("Z")
