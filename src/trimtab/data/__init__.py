@@ -1,1 +1,19 @@
-"""PROMPTS: sources, chat templates, pairs, splits."""
+"""PROMPTS: sources, splits, and pairs derived from scored groups."""
+
+from trimtab.data.pairs import all_pairs, best_vs_worst, right_vs_wrong, to_trl
+from trimtab.data.sources import SOURCES, from_jsonl, from_parquet, from_rows, load, reasoning_gym
+from trimtab.data.splits import split_by_id
+
+__all__ = [
+    "SOURCES",
+    "all_pairs",
+    "best_vs_worst",
+    "from_jsonl",
+    "from_parquet",
+    "from_rows",
+    "load",
+    "reasoning_gym",
+    "right_vs_wrong",
+    "split_by_id",
+    "to_trl",
+]
