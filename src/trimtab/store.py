@@ -9,8 +9,8 @@
 
 A table is a folder; the first part of its name gives its columns. A shard is written under a temporary name, fsynced
 and renamed, so kill -9 loses at most the shard in flight; rows are keyed by a hash of what made them, never by
-position, so running the same command again continues. Settings that differ from those a table was begun with are refused.
-It does not know how to sample, score or embed.
+position, so running the same command again continues. Settings that differ from those a table was begun with are
+refused. It does not know how to sample, score or embed.
 """
 
 import errno

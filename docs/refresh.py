@@ -1,0 +1,74 @@
+"""Writes the generated parts of the docs: the annotated tree in README.md and the CLI reference. `make docs` runs it.
+
+The tree is made of the modules' own first lines, so it cannot drift; tests fail when either part is stale.
+"""
+
+import ast
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SRC = ROOT / "src" / "trimtab"
+ROOMS = ["models", "data", "samplers", "embeddings", "rewards", "learners", "decoders", "evaluation", "cli", "server"]
+
+
+def tree() -> str:
+    """The annotated tree of src/trimtab: rooms in the order of the data flow, one line a file."""
+    lines = ["src/trimtab/"]
+    lines += [_line(f, 1) for f in sorted(SRC.glob("*.py")) if f.name != "__init__.py"]
+    for room in ROOMS:
+        lines += _folder(SRC / room, 1)
+    return "\n".join(lines)
+
+
+def _folder(folder: Path, depth: int) -> Iterator[str]:
+    yield _line(folder / "__init__.py", depth, f"{folder.name}/")
+    for path in sorted(folder.iterdir(), key=lambda p: (p.is_dir(), p.name)):
+        if path.is_dir() and (path / "__init__.py").exists():
+            yield from _folder(path, depth + 1)
+        elif path.suffix == ".py" and path.name != "__init__.py":
+            yield _line(path, depth + 1)
+
+
+def _line(path: Path, depth: int, name: str = "") -> str:
+    doc = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0].rstrip(".")
+    return f"{'  ' * depth + (name or path.name):<28} {doc}"
+
+
+def readme() -> str:
+    """README.md with its tree replaced by today's."""
+    text = (ROOT / "README.md").read_text()
+    return re.sub(
+        r"(<!-- tree -->\n```text\n).*?(\n```)", lambda m: m.group(1) + tree() + m.group(2), text, flags=re.DOTALL
+    )
+
+
+def cli() -> str:
+    """docs/reference/cli.md: the help of every verb."""
+    os.environ["COLUMNS"] = "100"
+    import typer.main
+
+    from trimtab.cli.app import app
+
+    parts = ["# Command line\n\nWhat `trimtab VERB --help` prints; `make docs` refreshes this page.\n"]
+
+    def walk(command, path: list[str], parent=None) -> None:
+        context = command.make_context(" ".join(path), [], parent=parent, resilient_parsing=True)
+        parts.append(f"## {' '.join(path)}\n\n```text\n{command.get_help(context).strip()}\n```\n")
+        for name, child in getattr(command, "commands", {}).items():
+            walk(child, [*path, name], context)
+
+    walk(typer.main.get_command(app), ["trimtab"])
+    return "\n".join(re.sub(r"[ \t]+$", "", p, flags=re.MULTILINE) for p in parts)
+
+
+GENERATED = {ROOT / "README.md": readme, ROOT / "docs" / "reference" / "cli.md": cli}
+
+if __name__ == "__main__":
+    for path, make in GENERATED.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(make())
+        sys.stdout.write(f"wrote {path.relative_to(ROOT)}\n")

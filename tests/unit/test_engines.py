@@ -1,0 +1,48 @@
+"""Where a map runs: order kept, failures named, hung workers replaced."""
+
+import os
+import time
+
+import pytest
+
+from trimtab.engines import Failure, cpu_count, map_items, track
+
+
+def square_or_fail(x):
+    if x == 2:
+        raise ValueError("two is not allowed")
+    return x * x
+
+
+def misbehave(x):
+    if x == "hang":
+        time.sleep(60)
+    if x == "die":
+        os._exit(7)
+    return x
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_order_is_kept_and_a_raise_is_one_failure(workers):
+    got = list(map_items(square_or_fail, [3, 2, 1], workers=workers))
+    assert got == [9, Failure("ValueError: two is not allowed"), 1]
+
+
+def test_hung_and_dead_workers_fail_their_item_alone():
+    got = list(map_items(misbehave, ["a", "hang", "b", "die", "c"], workers=2, timeout_s=4.0))
+    assert [got[0], got[2], got[4]] == ["a", "b", "c"]
+    assert got[1] == Failure("took longer than 4.0 s")
+    assert isinstance(got[3], Failure) and "died" in got[3].reason
+
+
+def test_stopping_early_does_not_wait_for_the_rest():
+    results = map_items(misbehave, ["a", "hang", "hang", "hang"], workers=1, timeout_s=60)
+    assert next(results) == "a"
+    begun = time.monotonic()
+    results.close()
+    assert time.monotonic() - begun < 20
+
+
+def test_track_passes_items_through():
+    assert list(track(iter("abc"), 3, "letters", after_s=0)) == ["a", "b", "c"]
+    assert cpu_count() >= 1
