@@ -1,0 +1,123 @@
+"""Names to models in memory: the only caller of from_pretrained.
+
+A name is one of the catalog's, or a folder in Hugging Face's layout. It never reaches for a hub by itself (the catalog
+finds the files) and does not sample, embed or train.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trimtab.errors import ModelError, unknown
+
+
+@dataclass(frozen=True)
+class LM:
+    """A causal language model and its tokenizer, in evaluation mode and without gradients."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str
+
+    @property
+    def id(self) -> str:
+        """The name that completions and cards carry, "name@revision"."""
+        return f"{self.name}@{self.revision}"
+
+    @property
+    def context(self) -> int:
+        """The most tokens prompt and completion may have together (the configuration's max_position_embeddings)."""
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0) or 2**31)
+
+    def __repr__(self) -> str:
+        return f"LM({self.id!r}, {str(self.model.dtype).removeprefix('torch.')})"
+
+
+def load_lm(name: str, dtype: str | torch.dtype | None = None, device: str = "cpu") -> LM:
+    """Loads a catalog model or a local folder for inference, weights memory-mapped: the peak is the model itself.
+
+    `dtype` defaults to `default_dtype(device)`. The LM is the caller's own (never shared), so a trainer may change it.
+    ModelError says what to do when the files are missing, broken or too big; InputError for an unknown name or dtype.
+    """
+    from transformers import AutoModelForCausalLM
+
+    wanted = _dtype(dtype) if dtype else default_dtype(device)
+    folder, revision = _locate(name)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, local_files_only=True)
+        model = model.to(torch.device(device)).eval().requires_grad_(False)
+    except (MemoryError, torch.OutOfMemoryError) as e:
+        raise ModelError(f"{name}: not enough memory on {device} ({e}); use a smaller model or dtype bfloat16") from e
+    except Exception as e:  # transformers raises anything from KeyError to SafetensorError here
+        raise ModelError(
+            f"{name}: cannot load a causal language model from {folder} ({type(e).__name__}: {e}); "
+            f"check the folder, or fetch it again with `trimtab models pull {name}`"
+        ) from e
+    return LM(model, load_tokenizer(name), name, revision)
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a catalog model or a local folder. ModelError when it cannot be read."""
+    from transformers import AutoTokenizer
+
+    folder, _ = _locate(name)
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as e:
+        raise ModelError(
+            f"{name}: cannot read a tokenizer from {folder} ({type(e).__name__}: {e}); "
+            "it needs tokenizer.json and tokenizer_config.json"
+        ) from e
+
+
+def default_dtype(device: str = "cpu") -> torch.dtype:
+    """bfloat16 on an accelerator or a CPU with bfloat16 instructions (AVX512-BF16 or AMX), else float32: without them
+    bfloat16 is emulated and slower than float32."""
+    if not str(device).startswith("cpu"):
+        return torch.bfloat16
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+    if dtype not in known:
+        raise unknown("dtype", dtype, known)
+    return known[dtype]
+
+
+def _locate(name: str) -> tuple[Path, str]:
+    folder = Path(name)
+    if (folder / "config.json").is_file():
+        return folder, folder_revision(folder)
+    from trimtab.models import catalog  # pyright: ignore
+
+    return catalog.locate(name, "torch"), catalog.revision(name)
+
+
+def folder_revision(folder: str | Path) -> str:
+    """12 hex digits of the contents of a model folder (configuration, tokenizer, weights); a second a gigabyte."""
+    files = sorted(
+        f for f in Path(folder).iterdir() if f.suffix in (".json", ".safetensors", ".bin", ".jinja", ".model")
+    )
+    return _digest(tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files))
+
+
+@lru_cache(maxsize=16)
+def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
+    total = hashlib.sha256()
+    for path, _, _ in files:
+        with Path(path).open("rb") as f:
+            total.update(Path(path).name.encode() + hashlib.file_digest(f, "sha256").digest())
+    return total.hexdigest()[:12]
+
+
+__all__ = ["LM", "default_dtype", "folder_revision", "load_lm", "load_tokenizer"]
