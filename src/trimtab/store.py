@@ -153,11 +153,11 @@ class Store:
             raise StoreError(f"{self.path}: table {table!r} lacks a row for sample {missing}; run the embed step again")
         return out
 
-    def add_prompts(self, prompts: Iterable[Prompt], split: str) -> None:
+    def add_prompts(self, prompts: Iterable[Prompt], split: str, settings: Mapping[str, Any] | None = None) -> None:
         """Adds prompts under a split name. An id already stored with the same content is skipped; with other content,
-        or in another split, it is an InputError."""
+        or in another split, it is an InputError. `settings` (where they come from) are guarded as in `writer`."""
         known = {r["id"]: r for r in self.read("prompts").to_pylist()}
-        with self.writer("prompts", {}) as w:
+        with self.writer("prompts", settings or {}) as w:
             for p in prompts:
                 row = {
                     "id": p.id, "messages": canonical_json(list(map(dict, p.messages))),

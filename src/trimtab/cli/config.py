@@ -4,6 +4,7 @@ Config stops here: the stages pass plain keyword arguments on.
 """
 
 import dataclasses
+import json
 import tomllib
 import types
 import typing
@@ -15,16 +16,21 @@ from typing import Any
 from trimtab.errors import InputError, unknown
 
 
+REMEMBERED = "task.json"
+"""The resolved task in a run directory, so that later verbs need only `--out`."""
+
+
 @dataclass(frozen=True)
 class Data:
-    """Which prompts, and how they divide. `prompts` is a JSONL or Parquet file; `source` a named task instead."""
+    """Which prompts, and how they divide: a JSONL or Parquet file, or a named task such as reasoning_gym/chain_sum."""
 
     prompts: str = ""
     test_prompts: str = ""
-    source: str = ""
+    """A second file to test on; empty: `test` of the first."""
     options: dict[str, Any] = field(default_factory=dict)
+    """The named task's own settings."""
     train: int = 0
-    """How many prompts train; 0: the rest. Used with `source`, or to take fewer from a file."""
+    """How many prompts train; 0: all that do not test."""
     test: float = 0.3
     """Below 1 a share (split by hash of the id), from 1 on a count."""
     seed: int = 0
@@ -115,17 +121,14 @@ class Task:
 
 def load_task(path: str | Path | None, overrides: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> Task:
     """Reads a task file and lays flags over it: `overrides` maps "section.key" to a value (None is not given), `sets`
-    are "section.key=TOML value" strings. InputError names the file, the key and the nearest known key."""
+    are "section.key=TOML value" strings. Without a file, a run directory that `out` names gives the task it was begun with.
+    InputError names the file, the key and the nearest known key."""
+    remembered = Path((overrides or {}).get("out") or Task.out) / REMEMBERED
+    if path is None and remembered.exists():
+        path, tree = remembered, json.loads(remembered.read_text())
+    else:
+        tree = _read(path) if path is not None else {}
     where = str(path or "the command line")
-    tree: dict[str, Any] = {}
-    if path is not None:
-        try:
-            tree = tomllib.loads(Path(path).read_text())
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such task file") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-            raise InputError(f"{path}: not valid TOML: {e}") from None
-        _relative_to(Path(path).parent, tree)
     for key, value in {**(overrides or {}), **dict(_parse_set(s) for s in sets)}.items():
         if value is not None:
             *sections, last = key.split(".")
@@ -136,11 +139,22 @@ def load_task(path: str | Path | None, overrides: Mapping[str, Any] | None = Non
     return _build(Task, tree, where, "")
 
 
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        tree = tomllib.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such task file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise InputError(f"{path}: not valid TOML: {e}") from None
+    _relative_to(Path(path).parent, tree)
+    return tree
+
+
 def _relative_to(folder: Path, tree: dict[str, Any]) -> None:
     """Files named in a task file are relative to it, as in every tool that has such a file."""
     data = tree.get("data", {})
     for key in ("prompts", "test_prompts"):
-        if isinstance(data, dict) and isinstance(data.get(key), str) and data[key]:
+        if isinstance(data, dict) and str(data.get(key)).endswith((".jsonl", ".jsonl.gz", ".parquet")):
             data[key] = str(folder / data[key])
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trimtab.cli.options import Json, Out, Sets
+from trimtab.cli.options import Json, Out, Sets, emit, progress
 
 
 def demo(out: Out = None, sets: Sets = None, json: Json = False) -> None:
@@ -11,4 +11,6 @@ def demo(out: Out = None, sets: Sets = None, json: Json = False) -> None:
     from trimtab.cli.config import load_task
 
     task = load_task(Path(__file__).with_name("demo.toml"), {"out": out}, sets or ())
-    stages.run_all(task, json)
+    table = stages.run_all(task, say=progress(json))
+    if json:
+        emit(table.to_json(), "", json)

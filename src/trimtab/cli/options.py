@@ -1,5 +1,6 @@
 """The options that the verbs share, and how a verb prints its result."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -18,10 +19,16 @@ Layers = Annotated[list[int] | None, typer.Option("--layer", help="Layer to read
 Losses = Annotated[list[str] | None, typer.Option("--loss", help="Probe loss: mse, ce, pg. Repeatable.")]
 
 
-def emit(result: dict[str, Any], text: str, as_json: bool) -> None:
-    """Prints `text` for people, or `result` as one JSON line for machines."""
+def emit(result: dict[str, Any] | str, text: str, as_json: bool) -> None:
+    """Prints `text` for people, or `result` (JSON text or a dict) as one JSON line for machines."""
     import json
 
     from trimtab.types import canonical_json
 
-    typer.echo(json.dumps(json.loads(canonical_json(result)), ensure_ascii=False) if as_json else text)
+    value = json.loads(result if isinstance(result, str) else canonical_json(result))
+    typer.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
+
+
+def progress(as_json: bool) -> Callable[[str], None]:
+    """Where a long verb says what it has done: standard output for people, standard error beside `--json`."""
+    return lambda line: typer.echo(line, err=as_json)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import Json, Out, Sets
+from trimtab.cli.options import Json, Out, Sets, emit, progress
 
 
 def run(
@@ -17,4 +17,6 @@ def run(
     from trimtab.cli import stages
     from trimtab.cli.config import load_task
 
-    stages.run_all(load_task(task, {"out": out}, sets or ()), json)
+    table = stages.run_all(load_task(task, {"out": out}, sets or ()), say=progress(json))
+    if json:
+        emit(table.to_json(), "", json)
