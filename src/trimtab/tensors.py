@@ -4,6 +4,7 @@ Errors of this field live in masks, shifts and denominators, so they are written
 """
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,3 +46,246 @@ def masked_sum(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
 def masked_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """Mean over the last axis where mask is 1, shape (B,); NaN for a row whose mask is empty."""
     return masked_sum(values_BT, mask_BT) / mask_BT.sum(-1)
+
+
+class BranchRows(NamedTuple):
+    """Prompts with their completions laid out so that a prompt is run once: row b = prompt, branch 1, branch 2, ...
+
+    `position_BT` restarts after the prompt for each branch. Entry x of the flat arrays is one completion token:
+    its logits stand at `source_X` (an index into B·T), it is token `target_X`, and it belongs to completion `owner_X`
+    (numbered through all rows).
+    """
+
+    ids_BT: Tensor
+    position_BT: Tensor
+    branch_BT: Tensor
+    """0 = prompt, 1, 2, ... = branch, -1 = padding."""
+    source_X: Tensor
+    target_X: Tensor
+    owner_X: Tensor
+    owners: int
+
+    def to(self, device: torch.device | str) -> "BranchRows":
+        """The same rows on another device."""
+        moved: Any = [x.to(device) for x in self[:-1]]
+        return BranchRows(*moved, self.owners)
+
+    def sums(self, values_X: Tensor) -> Tensor:
+        """Sum of per-token values over each completion, shape (owners,)."""
+        return values_X.new_zeros(self.owners).index_add(0, self.owner_X, values_X)
+
+    @property
+    def length_C(self) -> Tensor:
+        """Tokens of each completion, shape (owners,)."""
+        return self.sums(torch.ones_like(self.owner_X))
+
+
+def branch_rows(prompts: Sequence[Sequence[int]], branches: Sequence[Sequence[Sequence[int]]], pad: int) -> BranchRows:
+    """Token ids of B prompts and of each one's completions to `BranchRows`, padded on the right with id `pad`.
+
+    The first token of every branch is predicted at the prompt's last token: the shift of next-token prediction is here.
+    ValueError for an empty prompt (nothing would predict the first token).
+    """
+    ids, positions, kinds, source, target, owner = [], [], [], [], [], []
+    width = max((len(p) + sum(map(len, bs)) for p, bs in zip(prompts, branches, strict=True)), default=0)
+    owners = 0
+    for b, (prompt, completions) in enumerate(zip(prompts, branches, strict=True)):
+        if not prompt:
+            raise ValueError(f"row {b}: the prompt has no tokens, so nothing predicts the first token")
+        n = len(prompt)
+        row, position, kind = [*prompt], [*range(n)], [0] * n
+        for i, completion in enumerate(completions, start=1):
+            start = b * width + len(row)
+            if len(completion):
+                source += [b * width + n - 1, *range(start, start + len(completion) - 1)]
+            target += completion
+            owner += [owners] * len(completion)
+            owners += 1
+            row += completion
+            position += range(n, n + len(completion))
+            kind += [i] * len(completion)
+        ids.append(row)
+        positions.append(position)
+        kinds.append(kind)
+    flat = (torch.tensor(x, dtype=torch.long) for x in (source, target, owner))
+    padded = (pad_right(x, value)[0] for x, value in ((ids, pad), (positions, 0), (kinds, -1)))
+    return BranchRows(*padded, *flat, owners)  # pyright: ignore[reportCallIssue]
+
+
+def branch_mask(rows: BranchRows, window: int | None = None) -> Tensor:
+    """Who may look at whom, shape (B, 1, T, T), True = may: earlier tokens of the prompt and of one's own branch.
+
+    `window` keeps only keys fewer than that many positions back (sliding attention). Padding looks at itself alone, so
+    that no row of the softmax is empty.
+    """
+    branch_BT, T = rows.branch_BT, rows.ids_BT.shape[1]
+    query, key = branch_BT[:, :, None], branch_BT[:, None, :]
+    causal = torch.ones(T, T, dtype=torch.bool, device=branch_BT.device).tril()
+    may = causal & ((key == 0) | (key == query)) & (key >= 0) & (query >= 0)
+    if window is not None:
+        may &= rows.position_BT[:, :, None] - rows.position_BT[:, None, :] < window
+    return (may | torch.eye(T, dtype=torch.bool, device=branch_BT.device))[:, None]
+
+
+class Head(NamedTuple):
+    """A language model's output layer: logits = softcap(scale · (h Wᵀ + b)), softcap(z) = c·tanh(z/c) when c > 0."""
+
+    weight_VD: Tensor
+    bias_V: Tensor | None = None
+    scale: float = 1.0
+    softcap: float = 0.0
+
+
+def linear_logprobs(hidden_XD: Tensor, head: Head, target_X: Tensor, *, chunk: int | None = None) -> Tensor:
+    """log softmax(head(h))[target] in float32, shape (X,), without ever holding the (X, V) logits.
+
+    `chunk` positions are projected at a time (by default as many as make 64 MB) and again in the backward pass, which
+    is written out: dlogits = g·(onehot − p). Costs one more projection, saves (X, V) twice over.
+    """
+    dtype = _compute_dtype(hidden_XD)
+    return _LinearLogprobs.apply(
+        hidden_XD, head.weight_VD, head.bias_V, target_X, head.scale, head.softcap, chunk, dtype
+    )
+
+
+def linear_forward_kl(
+    hidden_XD: Tensor, head: Head, ref_hidden_XD: Tensor, ref_head: Head, *, chunk: int | None = None
+) -> Tensor:
+    """KL(reference ‖ policy) over the whole vocabulary at each position, float32, shape (X,).
+
+    The gradient goes to the policy only. Chunked like `linear_logprobs`; backward: dlogits = g·(p − p_ref).
+    """
+    dtype = _compute_dtype(hidden_XD)
+    bias_V = None if ref_head.bias_V is None else ref_head.bias_V.detach()
+    ref = ref_head._replace(weight_VD=ref_head.weight_VD.detach(), bias_V=bias_V)
+    return _LinearForwardKL.apply(
+        hidden_XD, head.weight_VD, head.bias_V, ref_hidden_XD.detach(), ref, head.scale, head.softcap, chunk, dtype
+    )
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """What a matrix product on `x` would run in: autocast's type where it is on, else that of `x`."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def _logits(hidden_cD: Tensor, head: Head) -> Tensor:
+    """float32 (float64 for float64 input) logits of one chunk; a fresh tensor that the caller may overwrite."""
+    logits_cV = torch.nn.functional.linear(hidden_cD, head.weight_VD, head.bias_V)
+    logits_cV = logits_cV if logits_cV.dtype == torch.float64 else logits_cV.float()
+    if head.scale != 1.0:
+        logits_cV.mul_(head.scale)
+    if head.softcap:
+        logits_cV.div_(head.softcap).tanh_().mul_(head.softcap)
+    return logits_cV
+
+
+def _through_head(grad_cV: Tensor, logits_cV: Tensor | None, head: Head) -> Tensor:
+    """Gradient of the logits back through softcap and scale, in place."""
+    if head.softcap and logits_cV is not None:
+        grad_cV.mul_(1 - (logits_cV / head.softcap) ** 2)
+    return grad_cV.mul_(head.scale) if head.scale != 1.0 else grad_cV
+
+
+class _Backward:
+    """Accumulates the gradients of hidden states, weight and bias from the chunks' logit gradients."""
+
+    def __init__(self, hidden_XD: Tensor, head: Head, needs: Sequence[bool]):
+        wide = torch.float64 if hidden_XD.dtype == torch.float64 else torch.float32
+        self.head, (self.to_hidden, self.to_weight, self.to_bias) = head, needs
+        self.hidden = torch.empty_like(hidden_XD) if self.to_hidden else None
+        # accumulated in float32 whatever the weights are: sums of many bfloat16 chunks drift
+        self.weight = torch.zeros_like(head.weight_VD, dtype=wide) if self.to_weight else None
+        self.bias = head.weight_VD.new_zeros(len(head.weight_VD), dtype=wide) if self.to_bias else None
+
+    def add(self, at: slice, grad_cV: Tensor, hidden_cD: Tensor) -> None:
+        grad = grad_cV.to(self.head.weight_VD.dtype)
+        if self.hidden is not None:
+            self.hidden[at] = grad @ self.head.weight_VD
+        if self.weight is not None:
+            if self.weight.dtype == grad.dtype:
+                self.weight.addmm_(grad.T, hidden_cD)
+            else:
+                self.weight += grad.T @ hidden_cD
+        if self.bias is not None:
+            self.bias += grad_cV.sum(0)
+
+
+def _slices(n: int, chunk: int | None, vocabulary: int) -> list[slice]:
+    size = chunk or max(16, 2**24 // vocabulary)
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+class _LinearLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_XD, weight_VD, bias_V, target_X, scale, softcap, chunk, dtype):
+        with torch.autocast(hidden_XD.device.type, enabled=False):
+            head = Head(weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype), scale, softcap)
+            wide = torch.float64 if dtype == torch.float64 else torch.float32
+            out_X = hidden_XD.new_empty(len(hidden_XD), dtype=wide)
+            lse_X = torch.empty_like(out_X)
+            for at in _slices(len(hidden_XD), chunk, len(weight_VD)):
+                logits_cV = _logits(hidden_XD[at].to(dtype), head)
+                out_X[at] = logits_cV.gather(1, target_X[at, None])[:, 0]
+                lse_X[at] = logits_cV.logsumexp(-1)
+            out_X -= lse_X
+        ctx.save_for_backward(hidden_XD, weight_VD, bias_V, target_X, lse_X)
+        ctx.rest = scale, softcap, chunk, dtype
+        return out_X
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        hidden_XD, weight_VD, bias_V, target_X, lse_X = ctx.saved_tensors
+        scale, softcap, chunk, dtype = ctx.rest
+        grad_X = grads[0]
+        with torch.autocast(hidden_XD.device.type, enabled=False):
+            head = Head(weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype), scale, softcap)
+            total = _Backward(hidden_XD, head, ctx.needs_input_grad[:3])
+            for at in _slices(len(hidden_XD), chunk, len(weight_VD)):
+                hidden_cD = hidden_XD[at].to(dtype)
+                logits_cV = _logits(hidden_cD, head)
+                kept = logits_cV.clone() if softcap else None
+                grad_cV = logits_cV.sub_(lse_X[at, None]).exp_().mul_(-grad_X[at, None])
+                grad_cV.scatter_add_(1, target_X[at, None], grad_X[at, None])
+                total.add(at, _through_head(grad_cV, kept, head), hidden_cD)
+        return (
+            total.hidden,
+            None if total.weight is None else total.weight.to(weight_VD.dtype),
+            None if total.bias is None or bias_V is None else total.bias.to(bias_V.dtype),
+            *[None] * 5,
+        )
+
+
+class _LinearForwardKL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_XD, weight_VD, bias_V, ref_hidden_XD, ref_head, scale, softcap, chunk, dtype):
+        with torch.autocast(hidden_XD.device.type, enabled=False):
+            head = Head(weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype), scale, softcap)
+            out = []
+            for at in _slices(len(hidden_XD), chunk, 2 * len(weight_VD)):
+                logprob_cV = torch.log_softmax(_logits(hidden_XD[at].to(dtype), head), -1)
+                ref_cV = torch.log_softmax(_logits(ref_hidden_XD[at], ref_head), -1)
+                out.append((ref_cV.exp() * (ref_cV - logprob_cV)).sum(-1))
+        ctx.save_for_backward(hidden_XD, weight_VD, bias_V, ref_hidden_XD)
+        ctx.rest = ref_head, scale, softcap, chunk, dtype
+        return torch.cat(out) if out else hidden_XD.new_zeros(0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        hidden_XD, weight_VD, bias_V, ref_hidden_XD = ctx.saved_tensors
+        ref_head, scale, softcap, chunk, dtype = ctx.rest
+        with torch.autocast(hidden_XD.device.type, enabled=False):
+            head = Head(weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype), scale, softcap)
+            total = _Backward(hidden_XD, head, ctx.needs_input_grad[:3])
+            for at in _slices(len(hidden_XD), chunk, 2 * len(weight_VD)):
+                hidden_cD = hidden_XD[at].to(dtype)
+                logits_cV = _logits(hidden_cD, head)
+                ref_cV = torch.softmax(_logits(ref_hidden_XD[at], ref_head), -1)
+                grad_cV = torch.softmax(logits_cV, -1).sub_(ref_cV).mul_(grads[0][at, None])
+                total.add(at, _through_head(grad_cV, logits_cV, head), hidden_cD)
+        return (
+            total.hidden,
+            None if total.weight is None else total.weight.to(weight_VD.dtype),
+            None if total.bias is None or bias_V is None else total.bias.to(bias_V.dtype),
+            *[None] * 6,
+        )
