@@ -50,8 +50,8 @@ def load_lm(name: str, dtype: str | torch.dtype | None = None, device: str = "cp
     wanted = _dtype(dtype) if dtype else default_dtype(device)
     folder, revision = _locate(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, local_files_only=True)
-        model = model.to(torch.device(device)).eval().requires_grad_(False)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, local_files_only=True)
+        model = model.to(device).eval().requires_grad_(False)
     except (MemoryError, torch.OutOfMemoryError) as e:
         raise ModelError(f"{name}: not enough memory on {device} ({e}); use a smaller model or dtype bfloat16") from e
     except Exception as e:  # transformers raises anything from KeyError to SafetensorError here
@@ -76,6 +76,15 @@ def load_tokenizer(name: str) -> Any:
         ) from e
 
 
+def revision(name: str) -> str:
+    """The revision that `load_lm(name)` would have, without loading or fetching the weights."""
+    if _is_model_folder(name):
+        return folder_revision(name)
+    from trimtab.models import catalog  # pyright: ignore
+
+    return catalog.revision(name)
+
+
 def default_dtype(device: str = "cpu") -> torch.dtype:
     """bfloat16 on an accelerator or a CPU with bfloat16 instructions (AVX512-BF16 or AMX), else float32: without them
     bfloat16 is emulated and slower than float32."""
@@ -95,12 +104,15 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def _locate(name: str) -> tuple[Path, str]:
-    folder = Path(name)
-    if (folder / "config.json").is_file():
-        return folder, folder_revision(folder)
+    if _is_model_folder(name):
+        return Path(name), folder_revision(name)
     from trimtab.models import catalog  # pyright: ignore
 
     return catalog.locate(name, "torch"), catalog.revision(name)
+
+
+def _is_model_folder(name: str) -> bool:
+    return (Path(name) / "config.json").is_file()
 
 
 def folder_revision(folder: str | Path) -> str:
@@ -120,4 +132,4 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
     return total.hexdigest()[:12]
 
 
-__all__ = ["LM", "default_dtype", "folder_revision", "load_lm", "load_tokenizer"]
+__all__ = ["LM", "default_dtype", "folder_revision", "load_lm", "load_tokenizer", "revision"]

@@ -1,0 +1,43 @@
+"""The forest holds every sequence once, in order, and its mask is exactly each sequence's causal mask."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.embeddings.forest import forests, single
+
+sequences = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=8), min_size=1, max_size=12)
+
+
+@given(sequences, st.integers(1, 30))
+def test_paths_spell_the_sequences_and_masks_are_causal_within_them(rows, limit):
+    built = list(forests(rows, limit))
+    numbers = [n for f in built for n, _ in f.paths]
+    assert numbers == list(range(len(rows)))
+    for f in built:
+        assert len(f.token_T) <= limit or len(f.paths) == 1 or len(f.token_T) <= max(map(len, rows))
+        mask = f.mask_TT()
+        for number, path in f.paths:
+            assert f.token_T[path].tolist() == rows[number]
+            assert f.position_T[path].tolist() == list(range(len(path)))
+            for i, node in enumerate(path):
+                assert sorted(np.flatnonzero(mask[node])) == sorted(path[: i + 1])
+                assert sorted(np.flatnonzero(f.mask_TT(window=3)[node])) == sorted(path[max(0, i - 2) : i + 1])
+
+
+@given(sequences)
+def test_each_prefix_is_computed_once(rows):
+    (f,) = forests(rows, 10_000)
+    assert len(f.token_T) == len({tuple(r[:i]) for r in rows for i in range(1, len(r) + 1)})
+
+
+def test_by_hand():
+    (f,) = forests([[1, 2, 3], [1, 2, 4], [1, 2, 3]], 10)
+    assert f.token_T.tolist() == [1, 2, 3, 4]
+    assert f.parent_T.tolist() == [-1, 0, 1, 1]
+    assert f.position_T.tolist() == [0, 1, 2, 2]
+    assert [p.tolist() for _, p in f.paths] == [[0, 1, 2], [0, 1, 3], [0, 1, 2]]
+    assert f.mask_TT().astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
+    assert not f.is_chain
+    assert all(g.is_chain for g in single([[1, 2, 3], [1, 2, 4]]))
+    assert [len(g.token_T) for g in forests([[1, 2, 3], [4, 5], [1]], 4)] == [3, 3]
