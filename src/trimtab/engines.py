@@ -23,13 +23,18 @@ class Failure:
 
 
 def map_items(
-    fn: Callable[[T], R], items: Sequence[T], *, workers: int = 0, timeout_s: float | None = None
+    fn: Callable[[T], R],
+    items: Sequence[T],
+    *,
+    workers: int = 0,
+    timeout_s: float | None = None,
+    warm: Callable[[], object] | None = None,
 ) -> Iterator[R | Failure]:
     """`fn` over `items`, results in order, a Failure in the place of an item that raised or ran out of time.
 
     workers = 0 runs in this process (no time limit is possible then). Otherwise a pool of processes that import the
     function's module afresh (spawn, so that threads and torch survive); a worker that hangs past `timeout_s` is killed
-    and replaced.
+    and replaced. `warm` runs first in each worker, outside the limit: imports must not count against an item.
     `fn` and the items must be picklable by reference, as `multiprocessing` asks.
     """
     if workers == 0:
@@ -43,7 +48,7 @@ def map_items(
 
     from pebble import ProcessExpired, ProcessPool
 
-    with ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPool(max_workers=workers, initializer=warm, context=multiprocessing.get_context("spawn")) as pool:
         results = pool.map(fn, items, timeout=timeout_s).result()
         try:
             for _ in items:
