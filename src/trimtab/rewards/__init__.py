@@ -1,1 +1,93 @@
-"""COMPLETIONS to REWARDS."""
+"""COMPLETIONS to REWARDS: the scoring loop, verifiers, adapters for the user's functions, and ways to combine them."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from trimtab.errors import InputError, unknown
+from trimtab.rewards.adapters import Lifted, Trl, Verifier, adapt, lift
+from trimtab.rewards.combine import Clip, StandardiseInGroup, Weighted
+from trimtab.rewards.extract import EXTRACTORS, extractor
+from trimtab.rewards.match import ExactMatch, MultipleChoice, Regex
+from trimtab.rewards.math_answer import MathAnswer, math_answer
+from trimtab.rewards.reasoning_gym import ReasoningGym, task_name
+from trimtab.rewards.score import score, unscored
+from trimtab.types import RewardFn
+
+REWARDS: dict[str, Callable[..., RewardFn]] = {
+    "exact_match": ExactMatch,
+    "regex": Regex,
+    "multiple_choice": MultipleChoice,
+    "math_answer": MathAnswer,
+    "reasoning_gym": ReasoningGym,
+}
+USER_LIMIT_S = 30.0
+
+
+def resolve(spec: str, **options: Any) -> RewardFn:
+    """A reward by name: a built-in ("math_answer", "reasoning_gym/chain_sum") or the user's "package.module:name".
+
+    `options` are the fields of a built-in or of the user's own dataclass. A user's function may have any of the shapes
+    in adapters.py; it is imported from the installed packages or the current folder, and runs in worker processes with
+    at most 30 s a call. InputError: unknown name or field, nothing to import, an unknown shape.
+    """
+    if task := task_name(spec):
+        return _make(spec, ReasoningGym, {"task": task, **options})
+    if ":" in spec:
+        return _users(spec, options)
+    if spec not in REWARDS:
+        raise unknown("reward", spec, [*REWARDS, "reasoning_gym/<task>", "package.module:function"])
+    return _make(spec, REWARDS[spec], options)
+
+
+def _users(spec: str, options: dict[str, Any]) -> RewardFn:
+    module, _, name = spec.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # last, so that a file here shadows no installed package; workers inherit it
+    try:
+        thing = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as e:
+        raise InputError(f"reward {spec!r} cannot be imported: {e}; write package.module:function") from e
+    if isinstance(thing, type):
+        thing = _make(spec, thing, options)
+    elif options:
+        raise InputError(f"reward {spec!r} is not a class, so it takes no options ({', '.join(options)})")
+    if not (callable(thing) and (isinstance(thing, FunctionType) or is_dataclass(thing))):
+        raise InputError(
+            f"reward {spec!r} is a {type(thing).__name__}; write a function, or a frozen dataclass with __call__"
+        )
+    return thing if isinstance(thing, Verifier) else adapt(thing, USER_LIMIT_S)
+
+
+def _make(spec: str, make: Callable[..., Any], options: dict[str, Any]) -> Any:
+    try:
+        return make(**options)
+    except TypeError as e:
+        raise InputError(f"reward {spec!r} refuses its options {options}: {e}") from e
+
+
+__all__ = [
+    "EXTRACTORS",
+    "REWARDS",
+    "Clip",
+    "ExactMatch",
+    "Lifted",
+    "MathAnswer",
+    "MultipleChoice",
+    "ReasoningGym",
+    "Regex",
+    "StandardiseInGroup",
+    "Trl",
+    "Verifier",
+    "Weighted",
+    "extractor",
+    "lift",
+    "math_answer",
+    "resolve",
+    "score",
+    "unscored",
+]

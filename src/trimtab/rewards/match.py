@@ -1,0 +1,123 @@
+"""COMPLETIONS to 0 or 1 by comparing text: exact match, regular expression, multiple choice."""
+
+import re
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from trimtab.errors import InputError, unknown
+from trimtab.rewards.adapters import NAN, column, each
+from trimtab.rewards.extract import EXTRACTORS, extractor
+from trimtab.types import Completion, Group, Prompt, Reward
+
+
+def as_is(text: str) -> str:
+    """The text itself."""
+    return text
+
+
+def folded(text: str) -> str:
+    """Case and runs of space ignored."""
+    return " ".join(text.casefold().split())
+
+
+def squad(text: str) -> str:
+    """SQuAD's: case, punctuation, articles and runs of space ignored (Rajpurkar et al., arXiv 1606.05250)."""
+    text = "".join(c for c in text.casefold() if c not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+NORMALISERS: dict[str, Callable[[str], str]] = {"as_is": as_is, "folded": folded, "squad": squad}
+
+
+@dataclass(frozen=True)
+class ExactMatch:
+    """1 when the extracted answer equals the gold one in `column` (text, number, or a list of accepted ones), else 0.
+
+    `extract` names an answer extractor, `normalise` what is ignored on both sides. A gold of None is NaN with a note.
+    """
+
+    column: str = "answer"
+    extract: str = "whole"
+    normalise: str = "folded"
+    limit_s: ClassVar[float | None] = None
+    by_completion: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        extractor(self.extract)
+        if self.normalise not in NORMALISERS:
+            raise unknown("normaliser", self.normalise, NORMALISERS)
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[Reward]]:
+        return each(self.one, groups)
+
+    def one(self, prompt: Prompt, completion: Completion) -> Reward:
+        """One completion's reward."""
+        gold = column(prompt, self.column)
+        accepted = [str(g) for g in (gold if isinstance(gold, list | tuple) else [gold]) if g is not None]
+        if not accepted:
+            return Reward(NAN, f"column {self.column!r} holds no gold answer")
+        answer = extractor(self.extract)(completion.text)
+        if answer is None:
+            return Reward(0.0, "no answer found")
+        normalise = NORMALISERS[self.normalise]
+        return Reward(float(normalise(answer) in map(normalise, accepted)))
+
+
+@dataclass(frozen=True)
+class Regex:
+    """1 when `pattern` (Python's syntax, flags inline as in "(?i)yes") is found anywhere in the completion, else 0.
+
+    Python cannot interrupt a pattern that backtracks for ever: give such a one a `limit_s` and it runs in workers.
+    """
+
+    pattern: str
+    limit_s: float | None = None
+    by_completion: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except re.error as e:
+            raise InputError(f"regular expression {self.pattern!r} is not valid: {e}") from e
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[Reward]]:
+        return each(self.one, groups)
+
+    def one(self, prompt: Prompt, completion: Completion) -> Reward:
+        """One completion's reward."""
+        return Reward(float(re.search(self.pattern, completion.text) is not None))
+
+
+@dataclass(frozen=True)
+class MultipleChoice:
+    """1 when the chosen letter is the gold one, else 0. The gold in `column` is a letter, an index from 0, or one
+    of the entries of the column `choices`; anything else is NaN with a note."""
+
+    column: str = "answer"
+    choices: str = "choices"
+    limit_s: ClassVar[float | None] = None
+    by_completion: ClassVar[bool] = True
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[Reward]]:
+        return each(self.one, groups)
+
+    def one(self, prompt: Prompt, completion: Completion) -> Reward:
+        """One completion's reward."""
+        gold = self._letter(column(prompt, self.column), prompt.columns.get(self.choices))
+        if gold is None:
+            return Reward(
+                NAN, f"the gold answer in {self.column!r} is neither a letter, an index nor one of the choices"
+            )
+        letter = EXTRACTORS["choice"](completion.text)
+        return Reward(float(letter == gold), "" if letter else "no choice found")
+
+    @staticmethod
+    def _letter(gold: Any, choices: Any) -> str | None:
+        if isinstance(choices, list | tuple) and gold in choices:
+            gold = choices.index(gold)
+        if isinstance(gold, int) and not isinstance(gold, bool) and 0 <= gold < 26:
+            return string.ascii_uppercase[gold]
+        text = str(gold).strip(" ().").upper()
+        return text if len(text) == 1 and text in string.ascii_uppercase else None

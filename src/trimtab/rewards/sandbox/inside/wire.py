@@ -1,0 +1,174 @@
+"""Values to JSON and back between the untrusted program and the tester: data only, rebuilt from scratch on arrival.
+
+Whatever the sender claims, what arrives is a genuine builtin value (or a number, date or array of the standard kinds), so
+an `__eq__` that says yes, a subclass or a lazy trick cannot travel. Objects of other types travel as an `Opaque` or, where the
+receiver may use them, as a numbered handle. Identity and aliasing between values are not preserved; subclasses of builtin
+types arrive as the builtin. NumPy arrays keep dtype and shape, NumPy scalars become Python's.
+"""
+
+import base64
+import collections
+import datetime
+import decimal
+import fractions
+import json
+import struct
+import sys
+
+PLAIN = {int, str, bool, float, type(None)}
+SMALL = 1 << 62  # larger integers travel in hexadecimal: decimal conversion is quadratic and limited by Python
+LENGTH = struct.Struct("<I")
+BUILTIN_TYPES = {
+    t.__name__: t
+    for t in (int, str, bool, float, type(None), list, tuple, dict, set, frozenset, bytes, bytearray, complex, range, type, object)
+}  # fmt: skip
+DATES = {t.__name__: t for t in (datetime.datetime, datetime.date, datetime.time)}
+NUMPY_KINDS = "biufc"
+
+
+class Malformed(Exception):
+    """The other side sent what this format does not allow."""
+
+
+def pack(message):
+    """A message as length-prefixed JSON bytes."""
+    body = json.dumps(message, separators=(",", ":")).encode()
+    return LENGTH.pack(len(body)) + body
+
+
+def unpack(body):
+    """JSON bytes to a message; Malformed when they are not JSON."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError, MemoryError) as e:
+        raise Malformed(f"not JSON ({type(e).__name__})") from None
+
+
+def encode(x, handle):
+    """`x` as JSON; `handle(object)` names a thing that cannot travel as data (a dict with the key "!")."""
+    kind = type(x)
+    if kind is int:
+        return x if -SMALL < x < SMALL else {"!": "int", "v": hex(x)}
+    if kind in PLAIN:
+        return x
+    if kind is list or kind is tuple:
+        kinds = set(map(type, x))
+        if kinds <= PLAIN and (int not in kinds or _all_small(x)):
+            values = list(x)
+        else:
+            values = [encode(v, handle) for v in x]
+        return values if kind is list else {"!": "tuple", "v": values}
+    if kind is dict:
+        return {"!": "dict", "v": [[encode(k, handle), encode(v, handle)] for k, v in x.items()]}
+    if kind is set or kind is frozenset:
+        return {"!": kind.__name__, "v": [encode(v, handle) for v in x]}
+    return _encode_rare(x, kind, handle)
+
+
+def _all_small(values):
+    numbers = [v for v in values if type(v) is int]
+    return -SMALL < min(numbers) and max(numbers) < SMALL
+
+
+def _encode_rare(x, kind, handle):
+    if kind is bytes or kind is bytearray:
+        return {"!": kind.__name__, "v": base64.b64encode(x).decode()}
+    if kind is complex:
+        return {"!": "complex", "v": [x.real, x.imag]}
+    if kind is range:
+        return {"!": "range", "v": [encode(v, handle) for v in (x.start, x.stop, x.step)]}
+    if kind is decimal.Decimal:
+        return {"!": "Decimal", "v": str(x)}
+    if kind is fractions.Fraction:
+        return {"!": "Fraction", "v": [encode(x.numerator, handle), encode(x.denominator, handle)]}
+    if kind is collections.deque:
+        return {"!": "deque", "v": [encode(v, handle) for v in x]}
+    if kind is collections.Counter or kind is collections.OrderedDict:
+        return {"!": kind.__name__, "v": [[encode(k, handle), encode(v, handle)] for k, v in x.items()]}
+    if kind in DATES.values():
+        return {"!": kind.__name__, "v": x.isoformat()}
+    if kind is datetime.timedelta:
+        return {"!": "timedelta", "v": [x.days, x.seconds, x.microseconds]}
+    if kind is type and BUILTIN_TYPES.get(x.__name__) is x:
+        return {"!": "type", "v": x.__name__}
+    if kind in (type({}.keys()), type({}.values()), type({}.items())):
+        return {"!": kind.__name__, "v": [encode(v, handle) for v in x]}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(x, numpy.generic | numpy.ndarray):
+        return _encode_numpy(x, handle)
+    for base in (bool, int, float, complex, str, bytes, bytearray):  # a subclass travels as its base, by the base's own method
+        if isinstance(x, base):
+            return encode(str.__str__(x) if base is str else base.__new__(base, base.__add__(x, base())), handle)
+    for base, items in ((dict, dict.items), (list, list.__iter__), (tuple, tuple.__iter__), (set, set.__iter__), (frozenset, frozenset.__iter__)):  # fmt: skip
+        if isinstance(x, base):
+            return encode(base(items(x)), handle)
+    return handle(x)
+
+
+def _encode_numpy(x, handle):
+    if x.dtype.kind not in NUMPY_KINDS:
+        return encode(x.tolist(), handle) if x.dtype.kind in "OSU" else handle(x)
+    if x.ndim == 0:
+        return encode(x.item(), handle) if type(x.item()) in (*PLAIN, complex) else encode(float(x), handle)
+    return {"!": "ndarray", "v": [x.dtype.str, list(x.shape), base64.b64encode(x.tobytes()).decode()]}
+
+
+def decode(j, handle):
+    """JSON to a fresh value; `handle(dict)` makes what stands for a handle. Malformed when the format is broken."""
+    kind = type(j)
+    if kind is list:
+        return [decode(v, handle) if type(v) in (list, dict) else v for v in j]
+    if kind is not dict:
+        return j
+    try:
+        return _decode_tagged(j["!"], j.get("v"), j, handle)
+    except Malformed:
+        raise
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, IndexError) as e:
+        raise Malformed(f"a broken value ({type(e).__name__})") from None
+
+
+def _decode_tagged(tag, v, whole, handle):
+    if tag in ("tuple", "set", "frozenset"):
+        return BUILTIN_TYPES[tag](decode(v, handle))
+    if tag in ("dict", "Counter", "OrderedDict"):
+        make = {"dict": dict, "Counter": collections.Counter, "OrderedDict": collections.OrderedDict}[tag]
+        return make({decode(k, handle): decode(x, handle) for k, x in v})
+    if tag == "int":
+        return int(v, 16)
+    if tag in ("bytes", "bytearray"):
+        return BUILTIN_TYPES[tag](base64.b64decode(v, validate=True))
+    if tag == "complex":
+        return complex(float(v[0]), float(v[1]))
+    if tag == "range":
+        return range(*decode(v, handle))
+    if tag == "Decimal":
+        return decimal.Decimal(v)
+    if tag == "Fraction":
+        return fractions.Fraction(*decode(v, handle))
+    if tag == "deque":
+        return collections.deque(decode(v, handle))
+    if tag in DATES:
+        return DATES[tag].fromisoformat(v)
+    if tag == "timedelta":
+        return datetime.timedelta(*v)
+    if tag == "type":
+        return BUILTIN_TYPES[v]
+    if tag == "dict_keys":
+        return dict.fromkeys(decode(v, handle)).keys()
+    if tag == "dict_values":
+        return dict(enumerate(decode(v, handle))).values()
+    if tag == "dict_items":
+        return dict(decode(v, handle)).items()
+    if tag == "ndarray":
+        return _decode_numpy(*v)
+    return handle(whole)
+
+
+def _decode_numpy(dtype, shape, data):
+    import numpy
+
+    kind = numpy.dtype(str(dtype))
+    if kind.kind not in NUMPY_KINDS:
+        raise Malformed(f"an array of dtype {dtype}")
+    return numpy.frombuffer(base64.b64decode(data, validate=True), kind).reshape([int(n) for n in shape]).copy()

@@ -1,0 +1,209 @@
+"""GROUPS to scored GROUPS: the only scoring loop. It decides where a reward runs and what its failures become.
+
+A `Verifier` with a time limit runs in a pool of processes, one completion at a time if it can; every other reward runs
+in this process, some groups at a time. With a store the rewards go to the table rewards/<name>/<reward_name>, and what
+is there is not scored again. Our own failure (an exception, too long, a dead worker, a wrong shape) is NaN and a note.
+Errors of `trimtab.errors` stop the loop: they are for the user to act on. Nothing here knows a particular reward.
+"""
+
+import pickle
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from trimtab.engines import Failure, cpu_count, map_items, track
+from trimtab.errors import EngineError, InputError, TrimtabError
+from trimtab.rewards.adapters import NAN, Verifier, to_reward
+from trimtab.store import Store, Writer
+from trimtab.types import Group, Reward, RewardFn, describe
+
+DIED = "the worker process died"
+BATCH = 16  # groups a call in this process: large enough for a model's batches, small enough for progress
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of the reward: some groups, and where each of their completions stands in the whole."""
+
+    batch: list[Group]
+    places: list[list[tuple[int, int]]]
+
+
+def score(
+    groups: Sequence[Group],
+    reward: RewardFn,
+    *,
+    store: Store | None = None,
+    name: str | None = None,
+    reward_name: str | None = None,
+    workers: int | None = None,
+    timeout_s: float | None = None,
+    progress: bool = True,
+) -> list[Group]:
+    """The same groups, every completion with a reward; NaN where it could not be scored, and the note says why.
+
+    With `store`, `groups` are those of its `completions/<name>` and rows go to `rewards/<name>/<reward_name>`: a run
+    that was killed continues, and a finished one costs nothing. `workers` processes (default: one a core for rewards
+    with a `limit_s`, else 0 = this process) take at most `timeout_s` (default: that limit) seconds an item: a
+    completion or, where the reward needs it, a group. In this process no time limit is possible.
+    InputError when the reward cannot be sent to workers; SettingsChanged when the table holds those of another reward;
+    EngineError when every worker dies.
+    """
+    limit_s = timeout_s or (reward.limit_s if isinstance(reward, Verifier) else None)
+    wanted = isinstance(reward, Verifier) and reward.limit_s is not None
+    workers = (cpu_count() if wanted else 0) if workers is None else workers
+    by_completion = isinstance(reward, Verifier) and reward.by_completion
+    ids = _ids(groups, store, name, reward_name)
+    table = f"rewards/{name}/{reward_name}"
+    with store.writer(table, {"reward": describe(reward)}) if store else nullcontext() as writer:
+        found = _stored(store, table) if store else {}
+        rewards = [[found.get(i) for i in row] for row in ids]
+        jobs = _jobs(groups, rewards, by_completion, workers)
+        results = _results(reward, jobs, workers, limit_s)
+        label = f"scoring {reward_name or ''}".strip()
+        for job, result in track(results, len(jobs), label) if progress else results:
+            for place, r in _placed(job, result):
+                _keep(place, r, groups, rewards, ids, writer)
+    scored = [replace(g, rewards=tuple(r or _MISSING for r in row)) for g, row in zip(groups, rewards, strict=True)]
+    if store and jobs:
+        store.note(table, scored=sum(map(len, ids)), unscored=unscored(scored))
+    return scored
+
+
+_MISSING = Reward(NAN, "not scored yet")
+
+
+def unscored(groups: Iterable[Group]) -> dict[str, int]:
+    """How many completions have no reward, by note, the most frequent first."""
+    notes = Counter(r.note or "no note" for g in groups for r in g.rewards if r.value != r.value)
+    return dict(notes.most_common())
+
+
+def apply(reward: RewardFn, batch: Sequence[Group]) -> list[list[Reward]] | TrimtabError:
+    """Calls a reward and checks what it returns; when a batch fails its groups are tried one by one.
+
+    A TrimtabError is returned, not raised, so that it crosses from a worker as what it is.
+    """
+    try:
+        rows = reward(batch)
+        if len(rows) != len(batch):
+            raise ValueError(f"the reward returned {len(rows)} rows for {len(batch)} groups")
+        for g, row in zip(batch, rows, strict=True):
+            if isinstance(row, str) or len(row) != len(g.completions):
+                raise ValueError(f"the reward returned {len(row)} values for {len(g.completions)} completions")
+        return [[to_reward(r) for r in row] for row in rows]
+    except TrimtabError as e:
+        return e
+    except Exception as e:
+        if len(batch) == 1:
+            return [[Reward(NAN, f"{type(e).__name__}: {e}")] * len(batch[0].completions)]
+    out: list[list[Reward]] = []
+    for g in batch:
+        result = apply(reward, [g])
+        if isinstance(result, TrimtabError):
+            return result
+        out += result
+    return out
+
+
+def _ids(groups: Sequence[Group], store: Store | None, name: str | None, reward_name: str | None) -> list[list[str]]:
+    """The store's ids of the completions; empty names where nothing is stored."""
+    if store is None:
+        return [[""] * len(g.completions) for g in groups]
+    if not name or not reward_name:
+        raise InputError("scoring into a store needs name= (of the completions) and reward_name= (of the reward)")
+    return store.sample_ids(name, groups)
+
+
+def _stored(store: Store, table: str) -> dict[str, Reward]:
+    rows = store.read(table, ["id", "value", "note"]).to_pylist()
+    return {r["id"]: Reward(r["value"], r["note"]) for r in rows}
+
+
+def _jobs(
+    groups: Sequence[Group], rewards: Sequence[Sequence[Reward | None]], by_completion: bool, workers: int
+) -> list[Job]:
+    """What is still to do: single completions for a pool, else what a group lacks, or all of it if it must be whole."""
+    todo: list[tuple[Group, list[tuple[int, int]]]] = []
+    for g, (group, row) in enumerate(zip(groups, rewards, strict=True)):
+        missing = [i for i, r in enumerate(row) if r is None]
+        if not missing:
+            continue
+        if not by_completion:
+            missing = list(range(len(row)))
+        parts = [[i] for i in missing] if by_completion and workers else [missing]
+        for part in parts:
+            todo.append((Group(group.prompt, tuple(group.completions[i] for i in part)), [(g, i) for i in part]))
+    size = 1 if workers else BATCH
+    chunks = [todo[i : i + size] for i in range(0, len(todo), size)]
+    return [Job([g for g, _ in chunk], [p for _, p in chunk]) for chunk in chunks]
+
+
+def _results(
+    reward: RewardFn, jobs: Sequence[Job], workers: int, limit_s: float | None
+) -> Iterator[tuple[Job, list[list[Reward]] | Failure]]:
+    """Jobs with their results, in order. Results wait while no worker has survived one: if none ever does, the fault is
+    not the completions'."""
+    if workers:
+        _check_picklable(reward)
+    waiting: list[tuple[Job, list[list[Reward]] | Failure]] = []
+    alive = False
+    batches = [job.batch for job in jobs]
+    calls = map_items(
+        partial(apply, reward),
+        batches,
+        workers=min(workers, len(jobs)),
+        timeout_s=limit_s,
+        warm=partial(apply, reward, []),
+    )
+    for job, result in zip(jobs, calls if jobs else (), strict=True):
+        if isinstance(result, TrimtabError):
+            raise result
+        alive = alive or not (isinstance(result, Failure) and DIED in result.reason)
+        waiting.append((job, result))
+        if alive:
+            yield from waiting
+            waiting = []
+    if len(waiting) > 1:
+        raise EngineError(
+            f"every worker process died while scoring with {describe(reward)}; in a script put the call under "
+            '`if __name__ == "__main__":`, or pass workers=0 to see the reward fail in this process'
+        )
+    yield from waiting
+
+
+def _placed(job: Job, result: list[list[Reward]] | Failure) -> Iterator[tuple[tuple[int, int], Reward]]:
+    """Every (group, completion) place of a job with its reward."""
+    for n, places in enumerate(job.places):
+        for k, place in enumerate(places):
+            yield place, Reward(NAN, result.reason) if isinstance(result, Failure) else result[n][k]
+
+
+def _keep(
+    place: tuple[int, int],
+    reward: Reward,
+    groups: Sequence[Group],
+    rewards: list[list[Reward | None]],
+    ids: Sequence[Sequence[str]],
+    writer: Writer | None,
+) -> None:
+    """Puts a reward in its place unless one was stored there before, which a group scored whole again may have."""
+    g, i = place
+    if rewards[g][i] is not None:
+        return
+    rewards[g][i] = reward
+    if writer:
+        writer.append([{"id": ids[g][i], "prompt_id": groups[g].prompt.id, "value": reward.value, "note": reward.note}])
+
+
+def _check_picklable(reward: Any) -> None:
+    try:
+        pickle.dumps(reward)
+    except Exception as e:
+        raise InputError(
+            f"reward {describe(reward)} cannot be sent to worker processes ({e}); define it at the top of a module, or "
+            "pass workers=0"
+        ) from e
