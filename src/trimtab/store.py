@@ -6,6 +6,7 @@
       completions/test/....parquet        id, prompt_id, model, seed, index, text, finish, tokens, logprobs
       rewards/test/chain_sum/....parquet  id (of the completion), prompt_id, value, note
       embeddings/test/....safetensors     ids (n, 32) hex digits as bytes, and one (n, D) array a key
+      logprobs/1a2b3c4d5e6f/....parquet   id (of prompt and completion tokens), tokens, logprobs of a reference model
 
 A table is a folder; the first part of its name gives its columns. A shard is written under a temporary name, fsynced
 and renamed, so kill -9 loses at most the shard in flight; rows are keyed by a hash of what made them, never by
@@ -45,6 +46,9 @@ SCHEMAS = {
     ),
     "rewards": pa.schema(
         [("id", pa.string()), ("prompt_id", pa.string()), ("value", pa.float64()), ("note", pa.string())]
+    ),
+    "logprobs": pa.schema(
+        [("id", pa.string()), ("tokens", pa.list_(pa.int32())), ("logprobs", pa.list_(pa.float32()))]
     ),
 }  # fmt: skip
 MANIFEST = "manifest.json"
