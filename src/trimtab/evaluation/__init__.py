@@ -1,1 +1,35 @@
 """What did each lever buy? Numbers with intervals beside their nulls."""
+
+from trimtab.evaluation.curves import (
+    reward_against_beta,
+    reward_against_k,
+    reward_against_layer,
+    reward_against_prompts,
+    value_against_pass_rate,
+)
+from trimtab.evaluation.metrics import Interval, expected_max, expected_reward, paired_bootstrap, pass_at_k
+from trimtab.evaluation.report import write_report
+from trimtab.evaluation.run import compare, evaluate
+from trimtab.evaluation.table import Row, Table, tabulate
+from trimtab.evaluation.ways import choices, ways
+
+__all__ = [
+    "Interval",
+    "Row",
+    "Table",
+    "choices",
+    "compare",
+    "evaluate",
+    "expected_max",
+    "expected_reward",
+    "paired_bootstrap",
+    "pass_at_k",
+    "reward_against_beta",
+    "reward_against_k",
+    "reward_against_layer",
+    "reward_against_prompts",
+    "tabulate",
+    "value_against_pass_rate",
+    "ways",
+    "write_report",
+]

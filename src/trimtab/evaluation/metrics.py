@@ -1,0 +1,151 @@
+"""Values and rewards of a prompt's completions to expected rewards, and rewards of prompts to intervals. Pure numpy.
+
+The estimators of Q-Probe's evaluation (Li et al. 2024, arXiv 2402.14688) and of pass@k (Chen et al. 2021, arXiv
+2107.03374). Whatever is chosen at random is integrated out, never drawn: softmax selection has the exact expected
+reward of each chunk, ties are shared evenly. Unscored is not zero: a NaN value is never chosen, and a choice that falls
+on a NaN reward is left out of the mean and reported as `unscored`. It does not know prompts, texts, models or tables.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.decoders.select import softmax_weights
+from trimtab.errors import InputError
+
+Array = npt.NDArray[np.float64]
+_BLOCK = 4_000_000
+"""Resampled prompts held at once by the bootstrap (32 MB)."""
+
+
+class Expected(NamedTuple):
+    """An expected reward (NaN when nothing scored could be chosen) and the share of the choice that was unscored."""
+
+    reward: float
+    unscored: float
+
+
+class Interval(NamedTuple):
+    """A mean over `n` prompts with its bootstrap interval; the bounds are NaN for fewer than two prompts."""
+
+    mean: float
+    lower: float
+    upper: float
+    n: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.lower:.3f}, {self.upper:.3f}]"
+
+
+def chunks(n: int, k: int, rng: np.random.Generator, permutations: int = 1) -> npt.NDArray[np.intp]:
+    """Disjoint chunks of k out of n completions, shape (permutations · floor(n/k), k): indices.
+
+    One permutation is the paper's protocol; more of them estimate the same expectation with less noise.
+    InputError when k is not in 1..n.
+    """
+    if not 1 <= k <= n:
+        raise InputError(f"cannot choose among k = {k} of {n} completions; k must be between 1 and {n}")
+    if k in (1, n):  # every order gives the same
+        return np.arange(n).reshape(-1, k)
+    orders = [rng.permutation(n)[: n // k * k].reshape(-1, k) for _ in range(permutations)]
+    return np.concatenate(orders)
+
+
+def chosen_reward(weight_CN: npt.ArrayLike, reward_CN: npt.ArrayLike) -> Expected:
+    """The mean reward of what is chosen, given that it was scored.
+
+    Row c holds the probabilities with which a way of choosing takes each completion of chunk c; they sum to 1, or to 0
+    where it could choose nothing. Σ w·r / Σ w over the scored entries; `unscored` is the rest of the probability.
+    """
+    weight, reward = np.atleast_2d(np.asarray(weight_CN, float)), np.atleast_2d(np.asarray(reward_CN, float))
+    scored = np.isfinite(reward)
+    mass = float(weight[scored].sum())
+    if mass <= 0:
+        return Expected(math.nan, 1.0)
+    lost = float(weight[~scored].sum() + (weight.sum(axis=1) == 0).sum())
+    return Expected(float((weight[scored] * reward[scored]).sum()) / mass, lost / len(weight))
+
+
+def expected_reward(
+    value_N: npt.ArrayLike, reward_N: npt.ArrayLike, k: int, *, beta: float = 0.0, rng: np.random.Generator,
+    permutations: int = 1,
+) -> Expected:  # fmt: skip
+    """Expected reward of softmax(value/β) selection among k completions, over disjoint chunks of a random permutation.
+
+    Q-Probe's evaluation: Σ softmax weight × reward in every chunk, averaged over floor(N/k) chunks. β = 0 takes the
+    highest value and shares ties evenly. InputError when k is not in 1..N or the lengths differ.
+    """
+    value, reward = np.asarray(value_N, float), np.asarray(reward_N, float)
+    if value.shape != reward.shape or value.ndim != 1:
+        raise InputError(f"{value.shape} values but {reward.shape} rewards; both must be one number a completion")
+    index = chunks(len(value), k, rng, permutations)
+    return chosen_reward([softmax_weights(value[i], beta) for i in index], reward[index])
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Probability that at least one of k completions drawn without replacement from n, c of them right, is right.
+
+    Unbiased for the pass rate of k fresh completions: 1 − C(n−c, k)/C(n, k) (arXiv 2107.03374, eq. 1).
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise InputError(f"pass@k needs 0 <= c <= n and 1 <= k <= n, got n = {n}, c = {c}, k = {k}")
+    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def expected_max(reward_N: npt.ArrayLike, k: int) -> Expected:
+    """Expected highest reward among k of the N completions, over every subset: pass@k for rewards that are not 0 or 1.
+
+    The j-th smallest (j = 1..N) is the maximum of C(j−1, k−1) of the C(N, k) subsets. NaN ranks below everything; a
+    subset without a scored completion counts as unscored.
+    """
+    reward = np.asarray(reward_N, float)
+    n = len(reward)
+    if not 1 <= k <= n:
+        raise InputError(f"cannot choose among k = {k} of {n} completions; k must be between 1 and {n}")
+    ordered = np.sort(np.where(np.isfinite(reward), reward, -np.inf))
+    share = np.array([math.comb(j, k - 1) / math.comb(n, k) for j in range(n)])
+    return chosen_reward(share, np.where(np.isinf(ordered), np.nan, ordered))
+
+
+def paired_bootstrap(
+    a_P: npt.ArrayLike, b_P: npt.ArrayLike | None = None, *, draws: int = 10_000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Mean of a (of a − b when b is given) over prompts, with the percentile interval of a bootstrap over prompts.
+
+    With b the same resampled prompts enter both sides, so what makes a prompt hard for both cancels. Prompts that are
+    NaN on either side are left out; `n` counts those that remain. Same seed, same interval.
+    """
+    a = np.asarray(a_P, float)
+    if b_P is not None:
+        b = np.asarray(b_P, float)
+        if a.shape != b.shape:
+            raise InputError(f"a paired difference needs the same prompts on both sides, got {len(a)} and {len(b)}")
+        a = a - b
+    a = a[np.isfinite(a)]
+    if len(a) < 2:
+        return Interval(float(a.mean()) if len(a) else math.nan, math.nan, math.nan, len(a))
+    rng = np.random.default_rng(seed)
+    block = max(1, _BLOCK // len(a))
+    means = np.concatenate(
+        [a[rng.integers(0, len(a), (min(block, draws - d), len(a)))].mean(axis=1) for d in range(0, draws, block)]
+    )
+    tail = (1 - level) / 2
+    lower, upper = np.quantile(means, [tail, 1 - tail])
+    return Interval(float(a.mean()), float(lower), float(upper), len(a))
+
+
+def ranking_accuracy(value_N: npt.ArrayLike, reward_N: npt.ArrayLike) -> float:
+    """Share of a prompt's completion pairs with different rewards that the values order rightly (ties count half).
+
+    The area under the ROC curve for 0/1 rewards. NaN when no two scored completions differ in reward.
+    """
+    value, reward = np.asarray(value_N, float), np.asarray(reward_N, float)
+    keep = np.isfinite(value) & np.isfinite(reward)
+    gap = np.sign(reward[keep][:, None] - reward[keep][None, :])
+    better = gap > 0
+    if not better.any():
+        return math.nan
+    order = np.sign(value[keep][:, None] - value[keep][None, :])[better]
+    return float((order + 1).mean() / 2)

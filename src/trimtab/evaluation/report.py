@@ -1,0 +1,167 @@
+"""A table, curves and groups to ONE HTML file that works offline, with a browser of every group.
+
+Everything is inside: plotly, style, script, data. The page asks the network for nothing, and a Content-Security-Policy
+with the hashes of its own scripts forbids whatever a completion might smuggle in; all text is shown as text. It
+computes no number of the table or the curves: it shows those it is given.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from trimtab.errors import InputError, StoreError
+from trimtab.evaluation.curves import Figure, PassRate
+from trimtab.evaluation.report_figures import group_figures, headline_figure, line_figure, pass_rate_figure
+from trimtab.evaluation.table import Table, plain
+from trimtab.evaluation.ways import Values, aligned
+from trimtab.types import Completion, Group, Message
+
+Choices = Mapping[str, Sequence[Sequence[int]]]
+"""A way's name to the indices it would take, a sequence a group: what `ways.choices` returns."""
+
+
+def write_report(
+    path: str | Path, table: Table, figures: Sequence[Figure] = (), groups: Sequence[Group] = (), *,
+    values: Mapping[str, Values] | None = None, choices: Choices | None = None,
+    greedy_groups: Sequence[Group] | None = None, pass_rates: Sequence[PassRate] = (),
+    meta: Mapping[str, Any] | None = None, title: str = "What each way of choosing bought", max_groups: int = 1000,
+) -> Path:  # fmt: skip
+    """Writes the report to `path` and returns it.
+
+    `values` (rankings) and `choices` (which completions each way takes) are aligned with `groups` and shown in the
+    browser of groups, which holds the first `max_groups` and says so. `meta` is shown as it is: model, revision, seeds;
+    date, versions and machine are added. InputError when values or choices do not fit the groups; StoreError when the
+    file cannot be written.
+    """
+    groups = list(groups)
+    values, choices = values or {}, choices or {}
+    for name, picked in choices.items():
+        if len(picked) != len(groups):
+            raise InputError(f"choices of {name!r} are for {len(picked)} groups, there are {len(groups)}")
+    rankings = {name: aligned(groups, name, v) for name, v in values.items()}
+    notes = list(table.notes)
+    if len(groups) > max_groups:
+        notes.append(f"the browser below holds the first {max_groups:,} of {len(groups):,} groups")
+    plots = [headline_figure(table), *map(line_figure, figures)]
+    plots += [pass_rate_figure(pass_rates)] if pass_rates else []
+    data = {
+        "title": title,
+        "table": plain(table),
+        "verdicts": [r.verdict for r in table.rows],
+        "notes": notes,
+        "figures": plots + group_figures(groups),
+        "meta": {**machine(), **plain(table.meta), **plain(dict(meta or {}))},
+        "rankings": list(values),
+        "ways": list(choices),
+        "groups": [
+            _group(g, [v[i].tolist() for v in rankings.values()], [list(c[i]) for c in choices.values()])
+            for i, g in enumerate(groups[:max_groups])
+        ],
+        "greedy": _greedy(greedy_groups or (), {g.prompt.id for g in groups[:max_groups]}),
+    }
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(title, plain(data)), encoding="utf-8")
+    except OSError as e:
+        raise StoreError(f"cannot write the report {path}: {e.strerror or e}; free space or choose another path") from e
+    return path
+
+
+def page(title: str, data: Mapping[str, Any]) -> str:
+    """The HTML text: template, style, plotly, script and data in one. The only place where text meets markup."""
+    from plotly.offline import get_plotlyjs
+
+    here = files("trimtab.evaluation")
+    parts = {
+        "TITLE": html.escape(title),
+        "STYLE": (here / "report.css").read_text(encoding="utf-8"),
+        "PLOTLY": get_plotlyjs(),
+        "SCRIPT": (here / "report.js").read_text(encoding="utf-8"),
+        "DATA": embed_json(data),
+    }
+    hashes = " ".join(_csp_hash(parts[name]) for name in ("PLOTLY", "SCRIPT"))
+    template = (here / "report.html").read_text(encoding="utf-8")
+    head, *rest = template.split("{{")  # one pass, so that no text put in is ever searched for placeholders
+    out = [head]
+    for piece in rest:
+        name, tail = piece.split("}}", 1)
+        out += [hashes if name == "HASHES" else parts[name], tail]
+    return "".join(out)
+
+
+def embed_json(value: Any) -> str:
+    """Compact JSON that is safe inside a script element: it holds no <, > or & and no line separators of JavaScript."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for char in "<>&\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text.encode("utf-8", "backslashreplace").decode()  # lone surrogates would make the file unwritable
+
+
+def machine() -> dict[str, str]:
+    """Date (UTC), versions and machine of this process, for the report's facts."""
+    facts = {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "python": sys.version.split()[0],
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+    for package in ("trimtab", "torch", "transformers", "openvino-genai", "numpy"):
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return facts
+
+
+def prompt_text(messages: Sequence[Message]) -> str:
+    """Messages as text to read: the role above each, unless there is a single one of the user or raw text."""
+    if len(messages) == 1 and messages[0].get("role") in ("user", "text"):
+        return str(messages[0].get("content", ""))
+    return "\n\n".join(f"{m.get('role', '?')}:\n{m.get('content', '')}" for m in messages)
+
+
+def _csp_hash(script: str) -> str:
+    # browsers hash the text after turning CRLF into LF, as HTML's parser does
+    digest = hashlib.sha256(script.replace("\r\n", "\n").replace("\r", "\n").encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _group(group: Group, values: list[list[float]], chosen: list[list[int]]) -> dict[str, Any]:
+    return {
+        "id": group.prompt.id,
+        "prompt": prompt_text(group.prompt.messages),
+        "target": None if group.prompt.target is None else _short(group.prompt.target),
+        "completions": [_completion(c) for c in group.completions],
+        "rewards": [r.value for r in group.rewards] or [None] * len(group.completions),
+        "why": [r.note for r in group.rewards] or ["not scored"] * len(group.completions),
+        "values": values,
+        "chosen": chosen,
+    }
+
+
+def _completion(c: Completion) -> list[Any]:
+    tokens = len(c.tokens) if c.tokens is not None else len(c.logprobs) if c.logprobs is not None else None
+    return [c.text, c.finish, tokens, round(sum(c.logprobs), 3) if c.logprobs else None, c.model]
+
+
+def _greedy(groups: Sequence[Group], wanted: set[str]) -> dict[str, list[Any]]:
+    return {
+        g.prompt.id: [*_completion(g.completions[0]), *(r.value for r in g.rewards[:1])]
+        for g in groups
+        if g.completions and g.prompt.id in wanted
+    }
+
+
+def _short(target: Any) -> str:
+    text = target if isinstance(target, str) else json.dumps(target, ensure_ascii=False, default=str)
+    return text if len(text) <= 2000 else f"{text[:2000]} … ({len(text):,} characters)"
