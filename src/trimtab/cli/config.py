@@ -15,7 +15,6 @@ from typing import Any
 
 from trimtab.errors import InputError, unknown
 
-
 REMEMBERED = "task.json"
 """The resolved task in a run directory, so that later verbs need only `--out`."""
 
@@ -121,8 +120,8 @@ class Task:
 
 def load_task(path: str | Path | None, overrides: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> Task:
     """Reads a task file and lays flags over it: `overrides` maps "section.key" to a value (None is not given), `sets`
-    are "section.key=TOML value" strings. Without a file, a run directory that `out` names gives the task it was begun with.
-    InputError names the file, the key and the nearest known key."""
+    are "section.key=TOML value" strings. Without a file, the run directory that `out` names gives the task it was begun
+    with. InputError names the file, the key and the nearest known key."""
     remembered = Path((overrides or {}).get("out") or Task.out) / REMEMBERED
     if path is None and remembered.exists():
         path, tree = remembered, json.loads(remembered.read_text())

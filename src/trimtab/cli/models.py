@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import Json, emit
+from trimtab.cli.options import Json, emit, progress
 
 models = typer.Typer(help="Named models, their licences, and the cache.", rich_markup_mode=None)
 
@@ -16,29 +16,34 @@ def listing(context: typer.Context, json: Json = False) -> None:
         from trimtab.models import catalog
 
         rows = [
-            {"name": e.name, "licence": e.licence, "about": e.about, "cached": catalog.cached(e.name)}
+            {"name": e.name, "megabytes": e.megabytes, "licence": e.licence, "about": e.note or e.kind,
+             "forms": e.forms, "cached": catalog.cached(e.name)}
             for e in catalog.CATALOG.values()
-        ]
-        width = max(len(r["name"]) for r in rows)
+        ]  # fmt: skip
+        cached = [", ".join(r["cached"]) or "not cached" for r in rows]
+        widths = max(len(r["name"]) for r in rows), max(map(len, cached))
         lines = [
-            f"{r['name']:<{width}}  {', '.join(r['cached']) or 'not cached':<18}  {r['licence']}: {r['about']}"
-            for r in rows
+            f"{r['name']:<{widths[0]}}  {have:<{widths[1]}}  {r['megabytes']:>4} MB  {r['about']}; {r['licence']}"
+            for r, have in zip(rows, cached, strict=True)
         ]
-        emit(
-            {"models": rows, "cache": str(catalog.cache_dir())},
-            "\n".join([*lines, f"cache: {catalog.cache_dir()}"]),
-            json,
-        )
+        text = "\n".join([*lines, f"cache: {catalog.cache_dir()} (TRIMTAB_CACHE moves it)"])
+        emit({"models": rows, "cache": str(catalog.cache_dir())}, text, json)
 
 
 @models.command()
 def pull(
     name: Annotated[str, typer.Argument(help="A name from the list.")],
-    form: Annotated[str, typer.Option(help="torch, openvino, gguf or encoder.")] = "torch",
+    form: Annotated[
+        str | None, typer.Option(help="torch, openvino, gguf or encoder; all it has when not given.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Fetch, check (sha256) and convert a model into the cache."""
+    """Fetch a model, check its sha256 and convert it into the cache."""
+    from trimtab.errors import unknown
     from trimtab.models import catalog
 
-    path = catalog.pull(name, form)
-    emit({"path": str(path)}, str(path), json)
+    if name not in catalog.CATALOG:
+        raise unknown("model", name, catalog.CATALOG)
+    forms = [form] if form else catalog.CATALOG[name].forms
+    paths = {f: str(catalog.pull(name, f, progress(json))) for f in forms}  # pyright: ignore[reportArgumentType]
+    emit(paths, "\n".join(f"{f}: {path}" for f, path in paths.items()), json)

@@ -7,11 +7,9 @@ be run alone.
 
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from trimtab import data, embeddings, evaluation, learners, rewards, samplers
 from trimtab.cli.config import REMEMBERED, Task
 from trimtab.errors import InputError, unknown
 from trimtab.store import Store, publish
-from trimtab.types import Embedder, Group, Prompt, RewardFn, Sampler, SamplingParams, canonical_json, fingerprint
+from trimtab.types import Embedder, Group, Prompt, RewardFn, Sampler, SamplingParams, fingerprint
 
 ENGINES: dict[str, Callable[[Task], Sampler]] = {
     "openvino": lambda task: samplers.OpenVINO(task.model.name),
@@ -47,9 +45,9 @@ def run_all(task: Task, say: Callable[[str], None]) -> evaluation.Table:
         begun = time.monotonic()
         facts = stage(task)
         say(f"{facts_text(label, facts)}  ({time.monotonic() - begun:.1f} s)")
-    table = evaluate(task)
-    say(f"\n{table}\n\nwrote {report(task)}")
-    return table
+    e = _evaluated(task)
+    say(f"\n{e.table}\n\nwrote {_write_report(task, e)}")
+    return e.table
 
 
 def facts_text(label: str, facts: dict[str, Any]) -> str:
@@ -95,3 +93,158 @@ def embed(task: Task) -> dict[str, Any]:
         vectors = embeddings.Stored(embedder, store, set_)(store.groups(set_))
         facts[set_] = f"{sum(map(len, vectors))} x {vectors[0].shape[1]}"
     return facts
+
+
+def fit(task: Task) -> dict[str, Any]:
+    """Rewards and vectors to one probe a loss, in `probes/<loss>`; skipped where nothing it is made of has changed."""
+    store, (name, _) = open_store(task), _reward(task)
+    groups = store.groups("train", name)
+    layers = {f"layer {n}": _reader(task, store, "train", n) for n in _layers(task)}
+    facts: dict[str, Any] = {}
+    for loss in task.probe.losses:
+        folder = store.path / "probes" / loss
+        request = fingerprint([asdict(task.probe), loss, [e.card for e in layers.values()], groups])
+        if not (folder / "request").exists() or (folder / "request").read_text() != request:
+            probe = learners.select_probe(
+                groups, layers, losses=(loss,), l2=task.probe.l2 or None, folds=task.probe.folds, seed=task.probe.seed
+            )
+            probe.save(folder)
+            publish(folder / "request", lambda tmp, text=request: tmp.write_text(text))
+        card = json.loads((folder / "card.json").read_text())
+        facts[loss] = card
+    return facts
+
+
+def evaluate(task: Task) -> evaluation.Table:
+    """What every way of choosing buys on the test prompts; kept as table.json in the run directory."""
+    return _evaluated(task).table
+
+
+def report(task: Task) -> Path:
+    """The table, the curves and a browser of groups as report.html in the run directory."""
+    return _write_report(task, _evaluated(task))
+
+
+def _write_report(task: Task, e: "Evaluated") -> Path:
+    settings = {"draws": min(task.eval.draws, 2000), "seed": task.eval.seed}
+    shared = settings | {"greedy_groups": e.greedy}
+    figures = [
+        evaluation.reward_against_k(e.groups, e.values, **shared),
+        evaluation.reward_against_beta(e.groups, e.values, **shared),
+    ]
+    ways, _ = evaluation.ways(e.groups, e.values, beta=task.eval.beta, soft=[], extract=_extract(task))
+    return evaluation.write_report(
+        Path(task.out) / "report.html", e.table, figures, e.groups, values=e.values,
+        choices=evaluation.choices(e.groups, ways), greedy_groups=e.greedy,
+        pass_rates=evaluation.value_against_pass_rate(e.groups, e.values, **settings),
+        meta={"model": task.model.name, "reward": task.reward.name, **e.table.meta}, title=f"trimtab: {task.out}",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The scored test groups, each probe's values on them, the greedy answers, and the table made of all."""
+
+    groups: list[Group]
+    greedy: list[Group]
+    values: dict[str, list[list[float]]]
+    table: evaluation.Table
+
+
+def _evaluated(task: Task) -> Evaluated:
+    store, (name, _) = open_store(task), _reward(task)
+    groups, greedy = store.groups("test", name), store.groups("greedy", name)
+    probes = {loss: _probe(task, store, loss) for loss in task.probe.losses}
+    values = {f"probe {loss}": [[r.value for r in row] for row in p(groups)] for loss, p in probes.items()}
+    best = max(probes, key=lambda loss: probes[loss].card["held_out_reward"])  # on training prompts, never on test
+    table = evaluation.compare(
+        groups, values, greedy_groups=greedy, beta=task.eval.beta, soft=[f"probe {best}"], extract=_extract(task),
+        draws=task.eval.draws, seed=task.eval.seed,
+    )  # fmt: skip
+    publish(store.path / "table.json", lambda tmp: tmp.write_text(table.to_json()))
+    return Evaluated(groups, greedy, values, table)
+
+
+def open_store(task: Task) -> Store:
+    """The task's store with its prompts in it. The first call reads and splits them; a later one that would give other
+    prompts is refused with the difference."""
+    store, d = Store(task.out), task.data
+    if not d.prompts:
+        if store.tables("prompts"):
+            return store
+        raise InputError(f"{task.out}: no prompts; give data.prompts (or --prompts): a .jsonl or .parquet file")
+    train, test = _split(task)
+    settings = asdict(d) | {
+        "prompts": Path(d.prompts).name, "test_prompts": Path(d.test_prompts).name,
+        "train_content": fingerprint(train), "test_content": fingerprint(test),
+    }  # fmt: skip
+    store.add_prompts(train, "train", settings)
+    store.add_prompts(test, "test", settings)
+    publish(store.path / REMEMBERED, lambda tmp: tmp.write_text(json.dumps(asdict(task), indent=2)))
+    return store
+
+
+def _split(task: Task) -> tuple[list[Prompt], list[Prompt]]:
+    d = task.data
+    if d.prompts.endswith((".jsonl", ".jsonl.gz", ".parquet")):
+        prompts = data.load(d.prompts, chat=d.chat)
+    elif d.train and d.test >= 1:
+        prompts = data.load(d.prompts, size=d.train + int(d.test), seed=d.seed, **d.options)
+    else:
+        raise InputError(
+            f"data.prompts = {d.prompts!r} makes prompts to order: say how many with data.train and data.test"
+        )
+    if d.test_prompts:
+        train, test = prompts, data.load(d.test_prompts, chat=d.chat)
+    else:
+        train, test = data.split_by_id(prompts, test=int(d.test) if d.test >= 1 else d.test, seed=d.seed)
+    train = train[: d.train] if d.train else train
+    if len(train) < 2 or not test:
+        raise InputError(
+            f"{d.prompts}: {len(train)} training and {len(test)} test prompts; a probe needs at least two to train on "
+            "and one to test on: give more prompts or change data.test"
+        )
+    return train, test
+
+
+def _sampled(store: Store) -> set[str]:
+    names = {t.split("/", 1)[1] for t in store.tables("completions")}
+    if not names:
+        raise InputError(f"{store.path} holds no completions; run `trimtab sample` first")
+    return names
+
+
+def _reward(task: Task) -> tuple[str, RewardFn]:
+    if not task.reward.name:
+        raise InputError("no reward; give reward.name (or --reward): a built-in or package.module:function")
+    name = task.reward.name.replace(":", ".")
+    if task.reward.options:  # two settings of one reward are two columns of rewards
+        name += "-" + fingerprint(task.reward.options)[:8]
+    return name, rewards.resolve(task.reward.name, **task.reward.options)
+
+
+def _reader(task: Task, store: Store, name: str, layer: int | None) -> Embedder:
+    keys = None if layer is None else (f"layer{layer}.{task.embed.pooling}",)
+    return embeddings.Stored(None, store, name, keys=keys)
+
+
+def _layers(task: Task) -> list[int | None]:
+    return [*task.embed.layers] if task.embed.kind == "hidden_states" else [None]
+
+
+def _probe(task: Task, store: Store, loss: str) -> learners.Probe:
+    folder = store.path / "probes" / loss
+    if not (folder / "card.json").exists():
+        raise InputError(f"{folder} holds no probe; run `trimtab fit probe --loss {loss}` first")
+    layers = json.loads((folder / "card.json").read_text())["embedder"].get("layers", [None])
+    return learners.Probe.load(folder, _reader(task, store, "test", layers[0]))
+
+
+def _extract(task: Task) -> Callable[[str], str | None]:
+    return rewards.extractor(task.eval.extract)
+
+
+def _named(table: dict[str, Callable[[Task], Any]], kind: str, name: str) -> Callable[[Task], Any]:
+    if name not in table:
+        raise unknown(kind, name, table)
+    return table[name]
