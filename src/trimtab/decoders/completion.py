@@ -1,0 +1,275 @@
+"""PROMPTS to ANSWERS by drawing several completions and choosing one: what a completion-level value buys.
+
+Best-of-N and the softmax policy are Q-Probe's (arXiv 2402.14688, section 4.1), the rejection sampler its section 4.2;
+any `RewardFn` can be spent: a probe, a reward model, a verifier. The others are the nulls they must beat. Every answer
+counts the tokens of the whole group, not only of the completion chosen. An unscored completion (NaN) is never chosen;
+when all are unscored the choice is random (seeded) and the note says so. With n = 1 each is the plain sampler.
+"""
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.decoders.select import draw, expected_draws, rejection_probs, softmax_weights, vote_weights
+from trimtab.errors import InputError
+from trimtab.types import Answer, Completion, Group, Prompt, Reward, RewardFn, Sampler, SamplingParams, completion_seed
+
+DEFAULT = SamplingParams()
+
+
+@dataclass(frozen=True)
+class Plain:
+    """One completion a prompt, as the sampler draws it."""
+
+    sampler: Sampler
+    params: SamplingParams = DEFAULT
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        return [answer(g, 0) for g in self.sampler(prompts, 1, self.params)]
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """One completion a prompt at temperature 0: the baseline to beat."""
+
+    sampler: Sampler
+    params: SamplingParams = DEFAULT
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        return [answer(g, 0) for g in self.sampler(prompts, 1, replace(self.params, temperature=0.0))]
+
+
+@dataclass(frozen=True)
+class BestOfN:
+    """The completion of the highest reward among n."""
+
+    sampler: Sampler
+    reward: RewardFn
+    n: int = 16
+    params: SamplingParams = DEFAULT
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        groups = scored(self.sampler(prompts, self.n, self.params), self.reward)
+        return [choose(g, softmax_weights(g.reward_N, 0.0), self.params.seed) for g in groups]
+
+
+@dataclass(frozen=True)
+class SoftmaxPolicy:
+    """One of n completions drawn with softmax(reward / beta): the KL-regularised policy as n grows (theorem 4.1)."""
+
+    sampler: Sampler
+    reward: RewardFn
+    n: int = 16
+    beta: float = 0.1
+    params: SamplingParams = DEFAULT
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        groups = scored(self.sampler(prompts, self.n, self.params), self.reward)
+        return [choose(g, softmax_weights(g.reward_N, self.beta), self.params.seed) for g in groups]
+
+
+@dataclass(frozen=True)
+class Majority:
+    """A completion that gives the answer most completions give (self-consistency, arXiv 2203.11171).
+
+    `extract` finds the answer in a text, None when there is none: such a completion has no vote.
+    """
+
+    sampler: Sampler
+    extract: Callable[[str], Hashable | None]
+    n: int = 16
+    params: SamplingParams = DEFAULT
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        groups = self.sampler(prompts, self.n, self.params)
+        return [choose(g, self._weights(g), self.params.seed, "no completion gave an answer") for g in groups]
+
+    def _weights(self, group: Group) -> npt.NDArray[np.float64]:
+        return vote_weights([self.extract(c.text) for c in group.completions])
+
+
+@dataclass(frozen=True)
+class LogprobRerank:
+    """The completion the model itself finds likeliest: highest log-prob, by token ("mean") or in all ("sum").
+
+    InputError when the sampler gives no log-probs.
+    """
+
+    sampler: Sampler
+    n: int = 16
+    normalise: Literal["mean", "sum"] = "mean"
+    params: SamplingParams = DEFAULT
+
+    def __post_init__(self) -> None:
+        if self.normalise not in ("mean", "sum"):
+            raise InputError(f"LogprobRerank: normalise must be 'mean' or 'sum', got {self.normalise!r}")
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        groups = self.sampler(prompts, self.n, self.params)
+        if groups and all(c.logprobs is None for g in groups for c in g.completions):
+            raise InputError(
+                f"LogprobRerank needs log-probs and the sampler of {self.sampler.model} gives none; "
+                "samplers.HF and samplers.OpenVINO give them"
+            )
+        pick = np.mean if self.normalise == "mean" else np.sum
+        values = [[float(pick(c.logprobs)) if c.logprobs else math.nan for c in g.completions] for g in groups]
+        return [choose(g, softmax_weights(v, 0.0), self.params.seed) for g, v in zip(groups, values, strict=True)]
+
+
+@dataclass(frozen=True)
+class Longest:
+    """The longest completion, in tokens, or in characters where the sampler counts none: the null of length bias."""
+
+    sampler: Sampler
+    n: int = 16
+    params: SamplingParams = DEFAULT
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        groups = self.sampler(prompts, self.n, self.params)
+        return [choose(g, softmax_weights(self._lengths(g), 0.0), self.params.seed) for g in groups]
+
+    @staticmethod
+    def _lengths(group: Group) -> list[int]:
+        counts = [token_count(c) for c in group.completions]
+        known = [n for n in counts if n is not None]
+        return known if len(known) == len(counts) else [len(c.text) for c in group.completions]
+
+
+@dataclass(frozen=True)
+class RejectionSampler:
+    """Draws until a completion is accepted, each with probability exp(reward / beta) / M: exact samples of
+    p(a) exp(reward(a) / beta) / Z when M bounds exp(reward / beta), as the softmax policy gives only for n to infinity.
+
+    Without `M` it is the largest exp(reward / beta) of a first batch of `batch` draws, which are spent on nothing else
+    (reusing them would tilt the distribution). Draws come `batch` at a time, up to `max_draws` a prompt, the first
+    batch included; if none is accepted the softmax policy over all draws chooses. The note tells which draw was
+    accepted, how many are expected, M / E[exp(reward / beta)], and how many exceeded M.
+    """
+
+    sampler: Sampler
+    reward: RewardFn
+    beta: float = 0.1
+    M: float | None = None
+    max_draws: int = 256
+    batch: int = 16
+    params: SamplingParams = DEFAULT
+
+    def __post_init__(self) -> None:
+        rejection_probs([], self.beta, 0.0)  # refuses beta <= 0
+        if self.M is not None and not self.M > 0:
+            raise InputError(f"RejectionSampler: M must be positive, got {self.M}")
+        if not 1 <= self.batch <= self.max_draws:
+            raise InputError(f"RejectionSampler: batch={self.batch} must be between 1 and max_draws={self.max_draws}")
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        runs = [_Run(p, rng_for(p, self.params.seed), self._given) for p in prompts]
+        round_ = 0
+        while waiting := [r for r in runs if r.accepted is None and len(r.completions) < self.max_draws]:
+            n = min(self.batch, self.max_draws - len(waiting[0].completions))  # all have drawn as many
+            params = replace(
+                self.params, seed=completion_seed(self.params.seed, "round", round_) if round_ else self.params.seed
+            )
+            groups = scored(self.sampler([r.prompt for r in waiting], n, params), self.reward)
+            for run, group in zip(waiting, groups, strict=True):
+                run.test(group, self.beta)
+            round_ += 1
+        return [run.answer(self.beta) for run in runs]
+
+    @property
+    def _given(self) -> float | None:
+        return None if self.M is None else math.log(self.M)
+
+
+@dataclass
+class _Run:
+    """The draws of one prompt so far, and which of them was accepted."""
+
+    prompt: Prompt
+    rng: np.random.Generator
+    log_m: float | None
+    accepted: int | None = None
+    pilot: int = 0
+
+    def __post_init__(self) -> None:
+        self.completions: list[Completion] = []
+        self.rewards: list[Reward] = []
+
+    def test(self, group: Group, beta: float) -> None:
+        """Adds a batch; with M known, accepts the first that passes, else M comes from this batch."""
+        start = len(self.completions)
+        self.completions += [replace(c, index=start + i) for i, c in enumerate(group.completions)]
+        self.rewards += group.rewards
+        if self.log_m is None:
+            self.pilot = len(self.completions)
+            finite = group.reward_N[np.isfinite(group.reward_N)]
+            self.log_m = float(finite.max() / beta) if finite.size else None
+            return
+        passed = self.rng.random(len(group.completions)) < rejection_probs(group.reward_N, beta, self.log_m)
+        if passed.any():
+            self.accepted = start + int(passed.argmax())
+
+    def answer(self, beta: float) -> Answer:
+        """The accepted draw, or the softmax policy's choice among all."""
+        group = Group(self.prompt, tuple(self.completions), tuple(self.rewards))
+        if self.log_m is None:
+            return choose(group, np.zeros(len(self.completions)), 0, rng=self.rng)
+        tested = len(self.completions) - self.pilot
+        above = int((group.reward_N / beta > self.log_m + 1e-9).sum())
+        notes = [f"{expected_draws(group.reward_N, beta, self.log_m):.3g} draws expected"]
+        if above:
+            notes.append(f"{above} draws exceeded M, where the tilt is flattened")
+        if self.accepted is None:
+            notes.insert(0, f"none of {tested} draws accepted, chosen by the softmax policy")
+            chosen = choose(group, softmax_weights(group.reward_N, beta), 0, rng=self.rng)
+            return replace(chosen, note="; ".join(filter(None, [chosen.note, *notes])))
+        notes.insert(0, f"accepted draw {self.accepted - self.pilot + 1}")
+        return answer(group, self.accepted, "; ".join(notes))
+
+
+def scored(groups: Sequence[Group], reward: RewardFn) -> list[Group]:
+    """Groups with what `reward` gives them."""
+    return [replace(g, rewards=tuple(r)) for g, r in zip(groups, reward(groups), strict=True)]
+
+
+def rng_for(prompt: Prompt, seed: int) -> np.random.Generator:
+    """The generator of a prompt's choices: by the run's seed and the prompt, apart from its completions' seeds."""
+    return np.random.default_rng(completion_seed(seed, prompt.id, -1))
+
+
+def choose(
+    group: Group,
+    weights_N: npt.ArrayLike,
+    seed: int,
+    nothing: str = "all completions are unscored",
+    rng: np.random.Generator | None = None,
+) -> Answer:
+    """One completion drawn with these probabilities; all zero: any of them, and the note says `nothing`."""
+    rng = rng or rng_for(group.prompt, seed)
+    index = draw(weights_N, rng)
+    if index is not None:
+        return answer(group, index)
+    if not group.completions:
+        raise InputError(f"prompt {group.prompt.id!r} has no completions to choose from; n must be at least 1")
+    return answer(group, int(rng.integers(len(group.completions))), f"{nothing}; chosen at random")
+
+
+def answer(group: Group, index: int, note: str = "") -> Answer:
+    """The completion at `index`, with the tokens of the whole group."""
+    counts = [token_count(c) for c in group.completions]
+    if unknown := sum(n is None for n in counts):
+        note = "; ".join(filter(None, [note, f"tokens of {unknown} completions are unknown and not counted"]))
+    return Answer(group.completions[index], group, sum(_known(counts)), note=note)
+
+
+def token_count(completion: Completion) -> int | None:
+    """Generated tokens, None where the engine gave neither tokens nor log-probs."""
+    known = completion.tokens if completion.tokens is not None else completion.logprobs
+    return None if known is None else len(known)
+
+
+def _known(counts: Iterable[int | None]) -> Iterable[int]:
+    return (n for n in counts if n is not None)
