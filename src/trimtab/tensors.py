@@ -67,8 +67,7 @@ class BranchRows(NamedTuple):
 
     def to(self, device: torch.device | str) -> "BranchRows":
         """The same rows on another device."""
-        moved: Any = [x.to(device) for x in self[:-1]]
-        return BranchRows(*moved, self.owners)
+        return self._replace(**{k: v.to(device) for k, v in self._asdict().items() if k != "owners"})
 
     def sums(self, values_X: Tensor) -> Tensor:
         """Sum of per-token values over each completion, shape (owners,)."""

@@ -64,7 +64,8 @@ def trl_pairs(name: str, x: dict, i: int) -> float:
         _metrics={"train": defaultdict(list)}, _total_train_tokens=0, _tp_size=1, args=None,
     )  # fmt: skip
     batch = {
-        "input_ids": torch.ones(2, width, dtype=torch.long), "attention_mask": torch.ones(2, width), "completion_mask": mask,
+        "input_ids": torch.ones(2, width, dtype=torch.long), "attention_mask": torch.ones(2, width),
+        "completion_mask": mask,
         "ref_chosen_logps": torch.tensor([x["ref_chosen_logprob_B"][i]]),
         "ref_rejected_logps": torch.tensor([x["ref_rejected_logprob_B"][i]]),
     }  # fmt: skip
@@ -122,7 +123,8 @@ def trl_kto(x: dict) -> dict:
     )  # fmt: skip
     two = torch.ones(n, 2, dtype=torch.long)
     batch = {
-        "input_ids": two, "attention_mask": two, "completion_mask": torch.tensor([[0, 1]]).expand(n, 2), "ref_logps": ref,
+        "input_ids": two, "attention_mask": two, "ref_logps": ref,
+        "completion_mask": torch.tensor([[0, 1]]).expand(n, 2),
         "ref_KL_logps": ref_kl, "label": torch.tensor([True] * CASES + [False] * CASES),
     }  # fmt: skip
     loss = KTOTrainer._compute_loss(me, lambda **_: out, batch, False).item()
@@ -156,7 +158,8 @@ def authors_tdpo(path: Path) -> dict:
         for out in [names["tdpo_loss"](margin[:B], margin[B:], kl[:B], kl[B:], 0.1, 0.5, second)]
     }
     return {
-        "logits": logits.tolist(), "ref_logits": ref_logits.tolist(), "ids": labels.tolist(), "starts": starts, "ends": ends,
+        "logits": logits.tolist(), "ref_logits": ref_logits.tolist(), "ids": labels.tolist(),
+        "starts": starts, "ends": ends,
         "kl": kl.tolist(), "logprob": logprob.tolist(), "logratio": margin.tolist(), **found,
     }  # fmt: skip
 

@@ -1,0 +1,112 @@
+"""PAIRS (or scored GROUPS) to token ids, each once, nothing cut: what does not fit is refused, or dropped and counted.
+
+Chat templates and end tokens are `trimtab.models.chat`'s. It does not judge the pairs (`trimtab.data.lint` does).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from trimtab.errors import InputError
+from trimtab.models.chat import encode_completion, encode_prompt
+from trimtab.types import Completion, Group, Pair, Prompt
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example as token ids: `completions` is (chosen, rejected) of a pair, or a single completion.
+
+    `desirable` and `mismatched` (another prompt's completion, for KTO's baseline) matter to unpaired losses only;
+    `reference` holds log π_ref summed over each completion, `mismatched_reference` over the mismatched one.
+    """
+
+    prompt: tuple[int, ...]
+    completions: tuple[tuple[int, ...], ...]
+    desirable: bool = True
+    mismatched: tuple[int, ...] = ()
+    reference: tuple[float, ...] = ()
+    mismatched_reference: float = math.nan
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a row that holds the prompt once and every completion."""
+        return len(self.prompt) + sum(map(len, self.completions))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the prompt with its longest completion: what must fit into the context."""
+        return len(self.prompt) + max(map(len, (*self.completions, self.mismatched)))
+
+
+def encode_pairs(pairs: Sequence[Pair], tokenizer: Any, limit: int, *, overlong: str = "refuse") -> list[Example]:
+    """Pairs to examples. Over `limit` tokens: InputError with the count (`overlong="refuse"`) or left out ("drop")."""
+
+    def encode(pair: Pair) -> Example:
+        completions = (pair.chosen, pair.rejected)
+        return _example(pair.prompt, completions, tokenizer)
+
+    return _within(pairs, encode, limit, overlong, lambda p: p.prompt.id)
+
+
+def encode_groups(
+    groups: Sequence[Group], tokenizer: Any, limit: int, *, desirable_above: float = 0.5, overlong: str = "refuse"
+) -> list[Example]:
+    """Every scored completion of `groups` alone, desirable when its reward is above `desirable_above` (NaN: left out).
+
+    Groups without any rewards are taken as demonstrations: all desirable.
+    """
+    singles = [
+        (g.prompt, c, not g.rewards or bool(r > desirable_above))
+        for g in groups
+        for c, r in zip(g.completions, g.reward_N, strict=True)
+        if not g.rewards or np.isfinite(r)
+    ]
+
+    def encode(single: tuple[Prompt, Completion, bool]) -> Example:
+        return replace(_example(single[0], (single[1],), tokenizer), desirable=single[2])
+
+    return _within(singles, encode, limit, overlong, lambda s: s[0].id)
+
+
+def with_mismatched(examples: Sequence[Example], seed: int) -> list[Example]:
+    """Gives each example a completion of another prompt (a seeded cyclic shift), whose log-ratio estimates KTO's KL.
+
+    InputError when there is only one prompt: nothing is mismatched then.
+    """
+    order = np.random.default_rng(seed).permutation(len(examples))
+    out = list(examples)
+    for at, i in enumerate(order):
+        others = (examples[order[(at + k) % len(order)]] for k in range(1, len(order)))
+        other = next((o for o in others if o.prompt != examples[i].prompt), None)
+        if other is None:
+            raise InputError("KTO needs completions of at least two different prompts to estimate its KL baseline")
+        out[i] = replace(examples[i], mismatched=other.completions[0])
+    return out
+
+
+def _example(prompt: Prompt, completions: Sequence[Completion], tokenizer: Any) -> Example:
+    encoded = tuple(tuple(encode_completion(tokenizer, c)) for c in completions)
+    if empty := [c.text for c, ids in zip(completions, encoded, strict=True) if not ids]:
+        raise InputError(
+            f"prompt {prompt.id!r}: completion {empty[0]!r} has no tokens, so it has no likelihood; drop it"
+        )
+    return Example(tuple(encode_prompt(tokenizer, prompt)), encoded)
+
+
+def _within(items: Sequence[Any], encode: Callable, limit: int, overlong: str, name: Callable) -> list[Example]:
+    if overlong not in ("refuse", "drop"):
+        raise InputError(f'overlong must be "refuse" or "drop", not {overlong!r}')
+    examples = [encode(item) for item in items]
+    long = [i for i, e in enumerate(examples) if e.longest > limit]
+    if long and overlong == "refuse":
+        worst = max(examples[i].longest for i in long)
+        raise InputError(
+            f"{len(long)} of {len(examples)} examples are longer than {limit} tokens (the longest has {worst}; the "
+            f'first is prompt {name(items[long[0]])!r}): raise max_tokens, or pass overlong="drop" to leave them out'
+        )
+    if len(long) == len(examples):
+        raise InputError(f"no example to train on ({len(long)} were longer than {limit} tokens)")
+    return [e for e in examples if e.longest <= limit]

@@ -1,0 +1,233 @@
+"""One optimiser step of a policy: EXAMPLES to losses, gradients and metrics.
+
+A step is cut into micro-batches of near-equal length, prompts run once for all their completions, and log-probs come
+without full logits; what a loss needs is read off the names of its arguments. `PolicyTrainer` plugs this into
+`transformers.Trainer`. It loads, saves and decides nothing. DeepSpeed gets one micro-batch a step: its engine counts
+backward calls itself.
+"""
+
+import contextlib
+import inspect
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer
+
+from trimtab.errors import unknown
+from trimtab.learners.token.examples import Example
+from trimtab.learners.token.forward import head_of, hidden_at, lay_out, length_buckets, logprobs_of
+from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, PairLoss, sft
+from trimtab.tensors import BranchRows, linear_forward_kl, linear_logprobs
+
+log = logging.getLogger("trimtab")
+
+
+def resolve_loss(loss: str | Loss, settings: Mapping[str, float] | None = None) -> Loss:
+    """A loss function with its settings bound. InputError for an unknown name or keyword, with the known ones."""
+    known = {**PAIR_LOSSES, **SINGLE_LOSSES}
+    if isinstance(loss, str):
+        if loss not in known:
+            raise unknown("loss", loss, known)
+        loss = known[loss]
+    keywords = [n for n, p in inspect.signature(loss).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in settings or {}:
+        if name not in keywords:
+            raise unknown(f"setting of the loss {bare_loss(loss).__name__}", name, keywords)
+    return partial(loss, **settings) if settings else loss
+
+
+def loss_needs(loss: Loss) -> list[str]:
+    """Names of the tensors a loss takes (its positional arguments). InputError for one the trainer cannot compute."""
+    needs = [n for n, p in inspect.signature(loss).parameters.items() if p.kind is not p.KEYWORD_ONLY]
+    sides = {f"{s}_{q}_B" for s in ("chosen", "rejected") for q in ("logprob", "length", "kl")}
+    known = sides | {f"ref_{s}_logprob_B" for s in ("chosen", "rejected")}
+    single = {"logprob_B", "ref_logprob_B", "desirable_B", "mismatched_logprob_K", "ref_mismatched_logprob_K"}
+    for n in needs:
+        if n not in known | single:
+            raise unknown("argument of a loss", n, known | single)
+    return needs
+
+
+def bare_loss(loss: Any) -> Any:
+    """The function inside `functools.partial`."""
+    return bare_loss(loss.func) if isinstance(loss, partial) else loss
+
+
+@dataclass
+class StepTerms:
+    """What one optimiser step computes, from examples to losses; the model comes as an argument."""
+
+    loss: Loss
+    needs: list[str]
+    sft_weight: float
+    budget: int
+    micro_rows: int | None
+    share_prompt: bool
+    reference: Any
+    """The live reference for KL terms; None = the policy with its adapter off, or not needed."""
+    live: bool
+
+    def parts(self, examples: Sequence[Example]) -> list[list[int]]:
+        """The micro-batches of a step, as indices of near-equal length."""
+        sizes = [e.tokens if self.share_prompt else len(e.completions) * e.longest for e in examples]
+        return length_buckets(sizes, self.budget, self.micro_rows)
+
+    @torch.no_grad()
+    def whole_batch(self, model: Any, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Terms that a loss takes from the whole batch: the log-probs of mismatched completions (KTO's baseline)."""
+        if "mismatched_logprob_K" not in self.needs:
+            return {}
+        device = next(model.parameters()).device
+        sums = torch.zeros(len(examples), device=device)
+        for part in length_buckets([len(e.prompt) + len(e.mismatched) for e in examples], self.budget, self.micro_rows):
+            chosen = [examples[i] for i in part]
+            rows = lay_out([e.prompt for e in chosen], [[e.mismatched] for e in chosen], share_prompt=False).to(device)
+            sums[part] = rows.sums(logprobs_of(model, rows)).to(sums.dtype)
+        ref = torch.tensor([e.mismatched_reference for e in examples], device=device)
+        return {"mismatched_logprob_K": sums, "ref_mismatched_logprob_K": ref}
+
+    def losses(
+        self, model: Any, examples: Sequence[Example], shared: Mapping[str, Tensor]
+    ) -> tuple[Tensor, PairLoss, dict[str, Tensor]]:
+        """Total loss (B,) with gradient, the loss's own result, and the detached terms for the metrics."""
+        device = next(model.parameters()).device
+        rows = lay_out(
+            [e.prompt for e in examples], [e.completions for e in examples], share_prompt=self.share_prompt
+        ).to(device)
+        hidden_XD, head = hidden_at(model, rows), head_of(model)
+        logprob_BS = rows.sums(linear_logprobs(hidden_XD, head, rows.target_X)).view(len(examples), -1)
+        length_BS = rows.length_C.view(len(examples), -1)
+        terms = dict(shared)
+        reference = torch.tensor([e.reference or [math.nan] * len(e.completions) for e in examples], device=device)
+        for s, side in enumerate(("chosen", "rejected")[: logprob_BS.shape[1]]):
+            terms[f"{side}_logprob_B"], terms[f"{side}_length_B"] = logprob_BS[:, s], length_BS[:, s]
+            terms[f"ref_{side}_logprob_B"] = reference[:, s]
+        if "logprob_B" in self.needs:
+            terms["logprob_B"], terms["ref_logprob_B"] = logprob_BS[:, 0], reference[:, 0]
+            terms["desirable_B"] = torch.tensor([e.desirable for e in examples], device=device)
+        if self.live:
+            kl_BS = rows.sums(self._kl(model, rows, hidden_XD)).view(len(examples), -1)
+            terms["chosen_kl_B"], terms["rejected_kl_B"] = kl_BS.unbind(1)
+        result = self.loss(**{n: terms[n] for n in self.needs})
+        total_B = result.loss_B
+        if self.sft_weight:
+            total_B = total_B + self.sft_weight * sft(terms["chosen_logprob_B"], terms["chosen_length_B"]).loss_B
+        return total_B, result, {k: v.detach() for k, v in terms.items()}
+
+    def _kl(self, model: Any, rows: BranchRows, hidden_XD: Tensor) -> Tensor:
+        with torch.no_grad(), contextlib.ExitStack() as stack:
+            if self.reference is None:
+                stack.enter_context(unwrapped(model).disable_adapter())
+            reference = self.reference if self.reference is not None else model
+            ref_hidden_XD, ref_head = hidden_at(reference, rows), head_of(reference)
+        return linear_forward_kl(hidden_XD, head_of(model), ref_hidden_XD, ref_head)
+
+
+class PolicyTrainer(Trainer):
+    """transformers.Trainer whose step is `StepTerms`; the overridden methods are the ones it documents for that."""
+
+    def __init__(self, *args: Any, step_terms: StepTerms, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.step_terms = step_terms
+        self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+        self._warned = False
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        from accelerate.utils import DistributedType
+
+        model.train()
+        examples = inputs["examples"]
+        deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
+        parts = [list(range(len(examples)))] if deepspeed else self.step_terms.parts(examples)
+        with self.compute_loss_context_manager():
+            shared = self.step_terms.whole_batch(model, examples)
+        total = torch.zeros((), device=self.args.device)
+        for n, part in enumerate(parts):
+            last = n == len(parts) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                loss = self._loss(model, [examples[i] for i in part], shared) / len(examples)
+                loss = loss / self.current_gradient_accumulation_steps
+                self.accelerator.backward(loss, **({"scale_wrt_gas": False} if deepspeed else {}))
+            total += loss.detach()
+        return total
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        examples = inputs["examples"]
+        shared = self.step_terms.whole_batch(model, examples)
+        parts = self.step_terms.parts(examples)
+        loss = sum(self._loss(model, [examples[i] for i in p], shared) for p in parts) / len(examples)
+        return (loss, {}) if return_outputs else loss
+
+    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.compute_loss(model, inputs), None, None
+
+    def _loss(self, model: Any, examples: Sequence[Example], shared: Mapping[str, Tensor]) -> Tensor:
+        with self.compute_loss_context_manager():
+            total_B, result, terms = self.step_terms.losses(model, examples, shared)
+        self._note(result, terms)
+        return total_B.sum()
+
+    @torch.no_grad()
+    def _note(self, result: PairLoss, terms: Mapping[str, Tensor]) -> None:
+        found = {"rewards/chosen": result.chosen_reward_B, "rewards/rejected": result.rejected_reward_B}
+        margin = result.chosen_reward_B - result.rejected_reward_B
+        found |= {
+            "rewards/margins": margin,
+            "rewards/accuracies": torch.where(margin.isnan(), margin, (margin > 0).float()),
+        }
+        if "desirable_B" in terms:
+            good_B, logprob_B, ref_B = terms["desirable_B"], terms["logprob_B"], terms["ref_logprob_B"]
+            nan_B = torch.full_like(logprob_B, math.nan)
+            found["logps/chosen"] = torch.where(good_B, logprob_B, nan_B)
+            found["logps/rejected"] = torch.where(good_B, nan_B, logprob_B)
+            found["logratios/chosen"] = torch.where(good_B, logprob_B - ref_B, nan_B)
+            z0 = (terms["mismatched_logprob_K"] - terms["ref_mismatched_logprob_K"]).mean().clamp(min=0)
+            found["kl"] = z0.expand_as(logprob_B)
+        else:
+            for side in ("chosen", "rejected"):
+                if f"{side}_logprob_B" in terms:
+                    found[f"logps/{side}"] = terms[f"{side}_logprob_B"]
+                    found[f"logratios/{side}"] = terms[f"{side}_logprob_B"] - terms[f"ref_{side}_logprob_B"]
+            found["nll/chosen"] = -terms["chosen_logprob_B"] / terms["chosen_length_B"]
+        for name, value_B in found.items():
+            known = value_B[~value_B.isnan()]
+            self._sums[name][0] += known.sum().item()
+            self._sums[name][1] += len(known)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        prefix = "" if self.model is None or self.model.training else "eval_"
+        if not any(k.startswith("train_") for k in logs):
+            logs.update({prefix + k: s / n for k, (s, n) in self._sums.items() if n})
+            self._sums.clear()
+            self._warn_of_displacement(logs)
+        super().log(logs, start_time)
+
+    def _warn_of_displacement(self, logs: Mapping[str, float]) -> None:
+        fell = logs.get("logratios/chosen", 0.0)
+        if self._warned or fell > -5.0:
+            return
+        self._warned = True
+        log.warning(
+            "step %d: chosen completions are now %.1f nats less likely than under the reference. A falling chosen "
+            "reward is expected when the reference was fine-tuned on the chosen completions (its mean under the reference is "
+            "minus a KL divergence); if it was not, other text is taking their place: fine-tune on the chosen first "
+            "(loss sft), add sft_weight, or lower the learning rate. Watch logps/chosen, not only the margins.",
+            self.state.global_step, -fell,
+        )  # fmt: skip
+
+
+def unwrapped(model: Any) -> Any:
+    """The model (PEFT's included) inside DDP or FSDP."""
+    from accelerate.utils import extract_model_from_parallel
+
+    return extract_model_from_parallel(model)

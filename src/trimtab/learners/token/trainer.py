@@ -1,0 +1,268 @@
+"""PAIRS to a trained policy: the one training loop for every preference loss, for KTO and for SFT, full or LoRA.
+
+The loop, checkpoints, resume, mixed precision, FSDP, callbacks and trackers are `transformers.Trainer`'s; what a step
+computes is `trimtab.learners.token.step`'s. It does not sample, score or judge pairs.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, TrainingArguments
+
+from trimtab.errors import InputError, SettingsChanged
+from trimtab.learners.token.examples import Example, encode_groups, encode_pairs, with_mismatched
+from trimtab.learners.token.forward import check_forward
+from trimtab.learners.token.losses import Loss, kto, sft
+from trimtab.learners.token.reference import with_reference
+from trimtab.learners.token.step import PolicyTrainer, StepTerms, bare_loss, loss_needs, resolve_loss, unwrapped
+from trimtab.models.load import LM, load_lm
+from trimtab.store import Store, publish
+from trimtab.types import Group, Pair, describe, fingerprint
+
+CARD = "policy.json"
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters on the linear layers of the blocks (peft), instead of training every weight."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+    """peft's `target_modules`; "all-linear" leaves the output layer out."""
+
+
+def train_policy(
+    data: Sequence[Pair] | Sequence[Group],
+    *,
+    model: str,
+    out: str | Path,
+    loss: str | Loss = "dpo",
+    loss_settings: Mapping[str, float] | None = None,
+    sft_weight: float = 0.0,
+    lora: Lora | None = None,
+    epochs: float = 1.0,
+    learning_rate: float | None = None,
+    batch_size: int = 32,
+    micro_tokens: int | None = None,
+    micro_rows: int | None = None,
+    max_tokens: int | None = None,
+    overlong: str = "refuse",
+    desirable_above: float = 0.5,
+    shuffle: bool = True,
+    seed: int = 0,
+    dtype: str | None = None,
+    device: str | None = None,
+    checkpointing: bool = False,
+    share_prompt: bool = True,
+    reference: str | None = None,
+    reference_store: str | Path | None = None,
+    held_out: Sequence[Pair] | Sequence[Group] = (),
+    save_steps: float = 0.25,
+    trainer: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Any] = (),
+) -> Path:
+    """Trains a policy on preference pairs, or on scored groups (KTO, SFT); returns `out`, ready to load.
+
+    `out` gets the model (or, with `lora`, the adapter) and the tokenizer in Hugging Face's layout, `policy.json`
+    (settings and results), `log.jsonl` (TRL's metric names), `checkpoints/` and `store/` (the reference's log-probs).
+    Running the same call again continues from the last checkpoint or returns at once; other settings are refused.
+
+    loss            a name of PAIR_LOSSES or SINGLE_LOSSES, or a function like them; `loss_settings` are its keywords.
+    sft_weight      adds this times the mean NLL of the chosen completion.
+    batch_size      examples an optimiser step and device; memory follows `micro_tokens` (padded tokens of one forward,
+                    default 512 on CPU and 8192 elsewhere) or `micro_rows`, and neither changes the result.
+    learning_rate   default 1e-6 (5e-5 with LoRA; for SFT ten times these), linear to 0.
+    reference       another model than `model` as it starts. `reference_store` shares the cache between runs.
+    save_steps      a fraction of the run (< 1) or a number of steps. `trainer` are further TrainingArguments.
+
+    InputError for bad settings, over-long examples (counted) or no data; ModelError when the architecture cannot share
+    prompts; SettingsChanged when `out` holds a run with other settings.
+    """
+    out = Path(out)
+    fn = resolve_loss(loss, loss_settings)
+    needs = loss_needs(fn)
+    settings = _settings(locals(), fn)
+    if (done := _begin(out, settings, data)) is not None:
+        return done
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    lm = load_lm(model, dtype, device)
+    budget = micro_tokens or (512 if device == "cpu" else 8192)
+    limit = min(max_tokens or lm.context, lm.context)
+    encode = partial(_encode, fn=fn, lm=lm, limit=limit, overlong=overlong, above=desirable_above, seed=seed)
+    examples, held = encode(data), encode(held_out) if held_out else []
+    longest = max(examples, key=lambda e: e.longest)
+    check_forward(lm.model, longest.prompt, longest.completions, share_prompt=share_prompt)
+    ref_lm = None
+    if any(n.startswith("ref_") for n in needs):
+        ref_lm = load_lm(reference, dtype, device) if reference else lm
+        store = Store(reference_store or out / "store")
+        examples, held = (
+            with_reference(x, ref_lm, store, budget=budget, share_prompt=share_prompt) for x in (examples, held)
+        )
+    live = any(n.endswith("_kl_B") for n in needs)
+    if live and ref_lm is lm and lora is None:
+        ref_lm = load_lm(model, dtype, device)  # TDPO's KL needs the reference's whole distribution, live
+    if checkpointing:
+        lm.model.gradient_checkpointing_enable({"use_reentrant": False})
+    policy = _with_lora(lm.model, lora, seed) if lora else lm.model.requires_grad_(True)
+    step = StepTerms(
+        fn, needs, sft_weight, budget, micro_rows, share_prompt,
+        (None if ref_lm is lm else ref_lm.model) if live and ref_lm else None, live,
+    )  # fmt: skip
+    rate = learning_rate or (5e-5 if lora else 1e-6) * (10 if bare_loss(fn) is sft else 1)
+    arguments = _arguments(
+        out, epochs, rate, batch_size, seed, save_steps, shuffle, device, bool(held), dict(trainer or {})
+    )
+    run = PolicyTrainer(  # its own printer is removed: the log is a file, the terminal shows a bar
+        policy, arguments, train_dataset=examples, eval_dataset=held or None, data_collator=_as_batch,
+        callbacks=list(callbacks), step_terms=step,
+    )  # fmt: skip
+    run.remove_callback(PrinterCallback)
+    checkpoints = sorted((out / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    with _quiet():
+        run.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+        _finish(out, run, lm, settings)
+    return out
+
+
+def _as_batch(examples: list[Example]) -> dict[str, list[Example]]:
+    return {"examples": examples}
+
+
+def _encode(
+    data: Sequence[Any], *, fn: Loss, lm: LM, limit: int, overlong: str, above: float, seed: int
+) -> list[Example]:
+    if not data:
+        raise InputError("no pairs to train on; a group whose rewards are all equal gives none")
+    if isinstance(data[0], Pair):
+        if bare_loss(fn) is kto:
+            raise InputError("KTO learns from single completions: pass scored groups, not pairs")
+        examples = encode_pairs(data, lm.tokenizer, limit, overlong=overlong)
+        if bare_loss(fn) is sft:
+            examples = [Example(e.prompt, e.completions[:1]) for e in examples]
+        return examples
+    if bare_loss(fn) not in (kto, sft):
+        raise InputError(f"the loss {bare_loss(fn).__name__} needs pairs: make them with data.best_vs_worst(groups)")
+    examples = encode_groups(data, lm.tokenizer, limit, desirable_above=above, overlong=overlong)
+    if bare_loss(fn) is sft:
+        examples = [e for e in examples if e.desirable]
+        if not examples:
+            raise InputError(f"no completion has a reward above {above}: there is nothing to imitate")
+        return examples
+    return with_mismatched(examples, seed)
+
+
+def _with_lora(model: Any, lora: Lora, seed: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+        config = LoraConfig(
+            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        )  # pyright: ignore[reportCallIssue]
+        return get_peft_model(model, config)
+
+
+def _arguments(
+    out: Path, epochs: float, rate: float, batch_size: int, seed: int, save_steps: float,
+    shuffle: bool, device: str, held_out: bool, more: dict[str, Any],
+) -> TrainingArguments:  # fmt: skip
+    defaults: dict[str, Any] = {
+        "output_dir": str(out / "checkpoints"), "num_train_epochs": epochs, "learning_rate": rate,
+        "per_device_train_batch_size": batch_size, "per_device_eval_batch_size": batch_size, "seed": seed,
+        "data_seed": seed, "save_strategy": "steps", "save_steps": save_steps, "save_total_limit": 1,
+        "logging_steps": 1, "logging_strategy": "steps", "report_to": "none", "disable_tqdm": not sys.stderr.isatty(),
+        "remove_unused_columns": False, "use_cpu": device == "cpu", "lr_scheduler_type": "linear", "weight_decay": 0.0,
+        "train_sampling_strategy": "random" if shuffle else "sequential", "average_tokens_across_devices": False,
+        "eval_strategy": "steps" if held_out else "no", "eval_steps": save_steps,
+        "dataloader_pin_memory": device != "cpu",
+    }  # fmt: skip
+    return TrainingArguments(**{**defaults, **more})
+
+
+def _settings(given: Mapping[str, Any], fn: Loss) -> dict[str, Any]:
+    """The part of the arguments that decides the result; how it is computed (micro-batches, paths) is left out."""
+    free = {"data", "out", "loss", "loss_settings", "micro_tokens", "micro_rows", "share_prompt", "checkpointing",
+            "reference_store", "held_out", "save_steps", "callbacks", "fn", "needs", "device"}  # fmt: skip
+    kept = {k: v for k, v in given.items() if k not in free}
+    bound = fn.keywords if isinstance(fn, partial) else {}
+    kept["loss"] = {"name": describe(bare_loss(fn)), **bound}
+    kept["lora"] = repr(given["lora"])
+    return kept
+
+
+def _begin(out: Path, settings: dict[str, Any], data: Sequence[Any]) -> Path | None:
+    """Writes the card of a new run; `out` itself when this very run is finished; SettingsChanged for another run."""
+    wanted = json.loads(json.dumps({**settings, "data": fingerprint(list(data))}, default=str))
+    card = out / CARD
+    if card.exists():
+        old = json.loads(card.read_text())
+        if old["settings"] != wanted:
+            changed = [k for k in {**old["settings"], **wanted} if old["settings"].get(k) != wanted.get(k)]
+            lines = "\n".join(f"  {k}: {old['settings'].get(k)!r} then, {wanted.get(k)!r} now" for k in changed)
+            raise SettingsChanged(
+                f"{out} holds a run with other settings:\n{lines}\nUse another directory, or delete it."
+            )
+        return out if old.get("finished") else None
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"settings": wanted}, indent=2, ensure_ascii=False)
+    publish(card, lambda tmp: tmp.write_text(text))
+    return None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of transformers where nobody looks."""
+    from transformers.utils import logging
+
+    if sys.stderr.isatty() or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
+
+
+def _finish(out: Path, run: PolicyTrainer, lm: LM, settings: Mapping[str, Any]) -> None:
+    import transformers
+
+    history = run.state.log_history
+    unwrapped(run.model).save_pretrained(out)
+    lm.tokenizer.save_pretrained(out)
+    lines = "".join(json.dumps(x) + "\n" for x in history)
+    publish(out / LOG, lambda tmp: tmp.write_text(lines))
+    card = json.loads((out / CARD).read_text())
+    steps = [x for x in history if "loss" in x]
+    card |= {
+        "finished": True, "model": lm.id, "steps": run.state.global_step, "last": steps[-1] if steps else {},
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }  # fmt: skip
+    text = json.dumps(card, indent=2, ensure_ascii=False)
+    publish(out / CARD, lambda tmp: tmp.write_text(text))
+
+
+def merge_adapter(adapter: str | Path, out: str | Path) -> Path:
+    """Merges a LoRA adapter made by `train_policy` into its base model; the result is a plain model folder."""
+    from peft import PeftModel
+
+    from trimtab.models.load import load_tokenizer
+
+    card = json.loads((Path(adapter) / CARD).read_text())
+    lm = load_lm(card["settings"]["model"], "float32")
+    merged = PeftModel.from_pretrained(lm.model, str(adapter)).merge_and_unload()  # pyright: ignore
+    merged.save_pretrained(out)
+    load_tokenizer(card["settings"]["model"]).save_pretrained(out)
+    return Path(out)
