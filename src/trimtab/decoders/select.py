@@ -16,7 +16,8 @@ Floats = npt.NDArray[np.float64]
 
 
 def softmax_weights(values_N: npt.ArrayLike, beta: float) -> Floats:
-    """Probabilities softmax(value / beta), shape (N,): Q-Probe's policy (arXiv 2402.14688, section 4).
+    """Probabilities softmax(value / beta) along the last axis, shape (N,) or (..., N): Q-Probe's policy (arXiv
+    2402.14688, section 4).
 
     beta = 0 is argmax with ties shared evenly, beta = inf uniform. NaN gets 0; all NaN gives zeros: there is
     nothing to choose. +inf outweighs everything, -inf gets 0 beside anything else. InputError for beta < 0 or NaN.
@@ -25,17 +26,14 @@ def softmax_weights(values_N: npt.ArrayLike, beta: float) -> Floats:
         raise InputError(f"beta must be 0 (argmax) or more, up to inf (uniform), got {beta}")
     values = np.asarray(values_N, dtype=np.float64)
     valid = ~np.isnan(values)
-    if not valid.any():
-        return np.zeros(values.shape)
-    top = values[valid].max()
-    if beta == 0 or np.isinf(top):
-        weights = (values == top).astype(np.float64)
-    elif np.isinf(beta):
-        weights = valid.astype(np.float64)
-    else:
-        with np.errstate(over="ignore"):  # a tiny beta: -inf, weight 0
-            weights = np.where(valid, np.exp((values - top) / beta), 0.0)
-    return weights / weights.sum()
+    top = np.where(valid, values, -np.inf).max(axis=-1, keepdims=True, initial=-np.inf)
+    weights = (values == top).astype(np.float64)
+    if beta > 0:
+        with np.errstate(over="ignore", invalid="ignore"):  # a tiny beta: -inf, weight 0
+            soft = valid.astype(np.float64) if np.isinf(beta) else np.exp((values - top) / beta)
+        weights = np.where(np.isinf(top), weights, np.where(valid, soft, 0.0))
+    total = weights.sum(axis=-1, keepdims=True)
+    return weights / np.where(total > 0, total, 1.0)
 
 
 def draw(weights_N: npt.ArrayLike, rng: np.random.Generator) -> int | None:
