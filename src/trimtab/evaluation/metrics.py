@@ -81,7 +81,7 @@ def expected_reward(
     if value.shape != reward.shape or value.ndim != 1:
         raise InputError(f"{value.shape} values but {reward.shape} rewards; both must be one number a completion")
     index = chunks(len(value), k, rng, permutations)
-    return chosen_reward([softmax_weights(value[i], beta) for i in index], reward[index])
+    return chosen_reward(softmax_weights(value[index], beta), reward[index])
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

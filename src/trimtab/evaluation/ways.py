@@ -34,7 +34,7 @@ class ByValue:
 
     def __call__(self, p: int, index_CN: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         """Weights of the chunks of prompt number p, shape of `index_CN`."""
-        return np.array([softmax_weights(self.values[p][i], self.beta) for i in index_CN])
+        return softmax_weights(self.values[p][index_CN], self.beta)
 
 
 @dataclass(frozen=True)

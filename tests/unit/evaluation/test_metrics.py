@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trimtab.decoders.select import softmax_weights
 from trimtab.errors import InputError
 from trimtab.evaluation.metrics import (
     chosen_reward,
@@ -49,6 +50,14 @@ def test_softmax_by_hand():
     assert expected_reward(value, reward, 2, beta=0.5, rng=rng()).reward == pytest.approx(0.1 * 2 + 0.9 * 6)
     assert expected_reward(value, reward, 2, beta=0, rng=rng()).reward == 6
     assert expected_reward(value, reward, 1, beta=0, rng=rng()).reward == 4  # k = 1 is the mean
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1e-9, math.inf])
+def test_weights_of_many_chunks_are_those_of_each(beta):
+    values = np.array([[1, 2, 2.0], [NAN, 0, 1], [NAN] * 3, [math.inf, 0, NAN], [-math.inf, 0, 1], [-math.inf] * 3])
+    together = softmax_weights(values, beta)
+    assert together.tolist() == [softmax_weights(row, beta).tolist() for row in values]
+    assert together.sum(axis=1) == pytest.approx([1, 1, 0, 1, 1, 1])
 
 
 def test_ties_are_shared_evenly():
