@@ -5,6 +5,7 @@ Python; they are switched off, and the scoring loop kills a worker that takes lo
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,10 +34,10 @@ class MathAnswer:
 
     def one(self, prompt: Prompt, completion: Completion) -> Reward:
         """One completion's reward."""
-        text = str(column(prompt, self.column))
-        gold = _gold(text)
+        text = column(prompt, self.column)
+        gold = () if text is None else _gold(str(text))
         if not gold:
-            return Reward(NAN, f"the gold answer {text[:60]!r} could not be parsed")
+            return Reward(NAN, f"the gold answer {str(text)[:60]!r} could not be parsed")
         answer = _parse(completion.text)
         if not answer:
             return Reward(0.0, "no answer found")
@@ -49,7 +50,10 @@ math_answer = MathAnswer()
 @lru_cache(maxsize=256)
 def _gold(text: str) -> tuple[Any, ...]:
     text = text.rsplit("####", 1)[-1].strip()
-    return tuple(_parse(text) or _parse(f"${text}$"))
+    found = _parse(text)
+    if not found and ("\\" in text or not re.search("[A-Za-z]{3}", text)):  # $none$ would parse as n * o * n * e
+        found = _parse(f"${text}$")
+    return tuple(found)
 
 
 def _parse(text: str) -> list[Any]:
