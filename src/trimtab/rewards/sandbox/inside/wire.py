@@ -96,7 +96,15 @@ def _encode_rare(x, kind, handle):
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(x, numpy.generic | numpy.ndarray):
         return _encode_numpy(x, handle)
-    for base in (bool, int, float, complex, str, bytes, bytearray):  # a subclass travels as its base, by the base's own method
+    for base in (
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        bytes,
+        bytearray,
+    ):  # a subclass travels as its base, by the base's own method
         if isinstance(x, base):
             return encode(str.__str__(x) if base is str else base.__new__(base, base.__add__(x, base())), handle)
     for base, items in ((dict, dict.items), (list, list.__iter__), (tuple, tuple.__iter__), (set, set.__iter__), (frozenset, frozenset.__iter__)):  # fmt: skip

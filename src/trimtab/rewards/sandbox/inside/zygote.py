@@ -1,0 +1,269 @@
+"""The warm interpreter of one sandbox worker: imports once, then forks a tester and a program for each job.
+
+It reads no job and runs no program, so what a program inherits by the fork is pristine: no test, no verdict, no other
+program's text. Each of the two lives in a pid namespace of its own as its process 1: it can name no other process, and when
+it ends the kernel kills whatever it started. When the tester has ended, the program is killed, and the private file system
+is replaced if it was touched.
+
+Control messages on `control`: to the owner one JSON line for "ready" and one for each job's end; from it b"K" kills the job.
+End of file means that the owner has gone: everything ends.
+"""
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import platform
+import random  # noqa: F401  seeded anew in every child
+import select
+import shutil
+import signal
+import socket
+import sys
+
+from . import confine, program, tester, wire  # noqa: F401  (the fork inherits them, imports paid once)
+
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000
+MS_NOSUID, MS_NODEV, MS_RDONLY, MS_NOEXEC, MS_NOATIME, MNT_DETACH = 2, 4, 1, 8, 1024, 2
+PR_SET_DUMPABLE = 4
+TASKS = 64  # threads and processes that a sandbox may have beyond what Limits.processes allows
+
+
+class Zygote:
+    """State of one worker: its settings, its C library, its seccomp filters, its sockets."""
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.limits = settings["limits"]
+        self.isolated = settings["isolated"]
+        self.control = socket.socket(fileno=settings["control"])
+        self.job = settings["job"]
+        self.home = "/tmp" if self.isolated else settings["home"]  # noqa: S108  a private tmpfs
+        self.c = confine.libc()
+        self.filters = {}
+        if self.isolated:
+            self.filters = {
+                "program": confine.seccomp_filter(
+                    processes=self.limits["processes"] > 1, execute=self.limits["processes"] > 1
+                ),
+                "command": confine.seccomp_filter(processes=True, execute=True),
+                "tester": confine.seccomp_filter(processes=False, execute=False),
+            }
+        self.clean = None
+
+    def become_unprivileged(self):
+        """Out of root for good, then into a user namespace of its own, whose rights end at this sandbox."""
+        if os.geteuid() == 0 and self.settings["root"]:
+            os.setgroups([])
+            uid = self.settings["uid"]  # nobody else's, so that the limit on tasks counts only ours
+            try:
+                os.setresgid(uid, uid, uid)
+            except OSError:  # a container that maps few ids
+                uid = 65534
+                os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+        uid, gid = os.geteuid(), os.getegid()
+        self.c.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # changing user closed /proc/self to us
+        confine.check(self.c.unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare (user namespace)")
+        for name, text in (("setgroups", "deny"), ("gid_map", f"1000 {gid} 1"), ("uid_map", f"1000 {uid} 1")):
+            with open(f"/proc/self/{name}", "w") as f:
+                f.write(text)
+        self.c.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        self.mount("tmpfs", "/proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=1,mode=0555")
+        self.fresh_home(first=True)
+
+    def mount(self, kind, where, flags, options):
+        confine.check(self.c.mount(b"none", where.encode(), kind.encode(), flags, options.encode()), f"mount {where}")
+
+    def fresh_home(self, first=False):
+        """An empty private file system for the next program, if the last one touched it."""
+        if not self.isolated:
+            for name in os.listdir(self.home):
+                path = os.path.join(self.home, name)
+                shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.unlink(path)
+            return
+        if not first:
+            if self.home_state() == self.clean:
+                return
+            confine.check(self.c.umount2(self.home.encode(), MNT_DETACH), "umount")
+        size = self.limits["disk_mb"]
+        self.mount("tmpfs", self.home, MS_NOSUID | MS_NODEV | MS_NOATIME, f"size={size}m,nr_inodes=4096,mode=0700")
+        os.utime(self.home, ns=(0, 0))
+        self.clean = self.home_state()
+
+    def home_state(self):
+        """All that a program can leave behind in its folder without leaving a file; times set to 0 betray a change even
+        within one tick of the kernel's clock."""
+        s = os.stat(self.home)
+        kept = (s.st_mode, s.st_nlink, s.st_atime_ns, s.st_mtime_ns, s.st_ctime_ns)
+        return kept, os.listdir(self.home), os.listxattr(self.home)
+
+    def fork(self):
+        """A child that is process 1 of a new pid namespace (a plain fork where nothing isolates); 0 in the child."""
+        if not self.isolated:
+            return os.fork()
+        api = ctypes.pythonapi
+        number = confine.CLONE[0 if platform.machine() == "x86_64" else 1]
+        api.PyOS_BeforeFork()
+        pid = self.c.syscall(number, CLONE_NEWPID | signal.SIGCHLD, 0, 0, 0, 0)
+        if pid == 0:
+            api.PyOS_AfterFork_Child()
+        else:
+            api.PyOS_AfterFork_Parent()
+        return confine.check(pid, "clone (pid namespace)")
+
+    def pair(self):
+        """Forks the next tester and the next program, joined by a socket; (tester pid, program pid)."""
+        link_t, link_p = socket.socketpair()
+        (in_r, in_w), (out_r, out_w), (err_r, err_w) = os.pipe(), os.pipe(), os.pipe()
+        tester_pid = self.fork()
+        if tester_pid == 0:
+            self.child(lambda: self.tester(link_t.fileno(), out_r, err_r, in_w))
+        program_pid = self.fork()
+        if program_pid == 0:
+            self.child(lambda: self.program(link_p.fileno(), in_r, out_w, err_w))
+        link_t.close()
+        link_p.close()
+        for fd in (in_r, in_w, out_r, out_w, err_r, err_w):
+            os.close(fd)
+        return tester_pid, program_pid
+
+    def child(self, main):
+        """Runs `main` in a fresh child; its return value is the exit code."""
+        code = 120
+        try:
+            code = main() or 0
+        except BaseException as e:  # a child must never return into the zygote's loop
+            if self.settings["debug"]:
+                import traceback
+
+                traceback.print_exc()
+            del e
+        finally:
+            os._exit(code)
+
+    def tester(self, link, out, err, into):
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2) if not self.settings["debug"] else (0, 1):
+            os.dup2(null, fd)
+        self.keep({self.job, link, out, err, into})
+        os.setsid()
+        sys.modules["random"].seed(0)
+        limits = {
+            **self.limits,
+            "memory_mb": self.limits["memory_mb"] + 512,
+            "files": 256,
+            "cpu_s": self.limits["cpu_s"] + 5,
+        }
+        self.confine(limits, "tester")
+        return tester.run(self.job, link, out, err, into)
+
+    def program(self, link, into, out, err):
+        """Confines itself first and only then reads the program."""
+        os.dup2(into, 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.dup2(link, 3)
+        self.keep({3})
+        os.setsid()
+        os.chdir(self.home)
+        os.umask(0o077)
+        sys.modules["random"].seed(0)  # the same program gets the same verdict
+        self.confine(self.limits, "command" if self.settings["commands"] else "program")
+        program.serve(3)
+
+    def keep(self, fds):
+        """Closes every descriptor but 0, 1, 2 and `fds`."""
+        last = 2
+        for fd in sorted(fds):
+            os.closerange(last + 1, fd)
+            last = fd
+        os.closerange(last + 1, 1 << 16)
+
+    def confine(self, limits, which):
+        if not self.isolated:
+            confine.set_limits(limits, 0)
+            return
+        confine.set_limits(limits, TASKS + (self.limits["processes"] if which != "tester" else 0))
+        confine.drop_capabilities(self.c)
+        confine.lock(self.c, self.filters[which])
+
+    def work(self):
+        """Serves jobs until the owner goes."""
+        ended = b""
+        while True:
+            self.fresh_home()
+            tester_pid, program_pid = self.pair()
+            self.control.sendall(ended + b'{"ready":true}\n')
+            status, killed = self.await_end(tester_pid, program_pid)
+            ended = json.dumps({"status": status, "killed": killed}).encode() + b"\n"
+
+    def await_end(self, tester_pid, program_pid):
+        """Waits for the job's end; (the program's wait status if it ended by itself, whether the owner killed the job)."""
+        killed, status = False, None
+        tester_fd, program_fd = os.pidfd_open(tester_pid), os.pidfd_open(program_pid)
+        poll = select.poll()
+        for fd in (self.control.fileno(), tester_fd):
+            poll.register(fd, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self.control.fileno() in ready:
+                killed = True
+                if not self.control.recv(1):
+                    self.kill(program_pid)
+                    self.kill(tester_pid)
+                    os._exit(0)
+                break
+            if tester_fd in ready:
+                poll.unregister(tester_fd)
+                code = os.waitstatus_to_exitcode(os.waitpid(tester_pid, 0)[1])
+                tester_pid = 0
+                if code != tester.EXIT_WAIT:
+                    break
+                poll.register(program_fd, select.POLLIN)
+            elif program_fd in ready:
+                break
+        if os.waitid(os.P_PID, program_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            status = os.waitstatus_to_exitcode(os.waitpid(program_pid, 0)[1])
+        else:
+            self.kill(program_pid)
+        if tester_pid:
+            self.kill(tester_pid)
+        os.close(tester_fd)
+        os.close(program_fd)
+        return status, killed
+
+    def kill(self, pid):
+        try:
+            if not self.isolated:  # the best that can be had without a pid namespace: its session's process group
+                os.killpg(pid, signal.SIGKILL)
+        except OSError:
+            pass
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def main(text):
+    """Starts a worker from its settings as JSON; reports a failure to start on the control socket."""
+    settings = json.loads(text)
+    sys.path[:] = [p for p in sys.path if os.path.isdir(p)] + settings["path"]
+    zygote = Zygote(settings)
+    try:
+        missing = []
+        for name in settings["imports"]:
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                missing.append(name)
+        if zygote.isolated:
+            zygote.become_unprivileged()
+        os.environ.clear()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        gc.collect()
+        gc.freeze()
+        zygote.control.sendall(json.dumps({"started": True, "missing": missing}).encode() + b"\n")
+    except BaseException as e:
+        zygote.control.sendall(json.dumps({"failed": f"{type(e).__name__}: {e}"}).encode() + b"\n")
+        return
+    zygote.work()

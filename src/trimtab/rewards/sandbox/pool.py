@@ -1,0 +1,393 @@
+"""A pool of sandbox workers: jobs in, outcomes out in the same order, whatever the programs do.
+
+The owner's side of the sandbox. It keeps the clock, kills what overstays, replaces a worker that died, and turns its own
+failures into outcomes with `passed=None`. It trusts the testers' reports, which no program can reach, and nothing else.
+"""
+
+import json
+import os
+import selectors
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trimtab.engines import cpu_count
+from trimtab.errors import EngineError, InputError, unknown
+from trimtab.rewards.sandbox import launch
+from trimtab.rewards.sandbox.inside import wire
+from trimtab.rewards.sandbox.limits import TOO_LONG, Job, Limits, Outcome
+
+GRACE_S = 1.0  # after the tester's own deadline
+START_S = 60.0
+END_S = 10.0  # from a kill to its confirmation
+
+
+class _Worker:
+    """One worker process and the job it has."""
+
+    def __init__(self, settings: launch.Settings, limits: Limits):
+        self.control, control = socket.socketpair()
+        self.job, job = socket.socketpair()
+        self.home = tempfile.mkdtemp(prefix="trimtab-unsafe-") if settings.way == "none" else ""
+        self.lines, self.buffer = bytearray(), bytearray()
+        self.ready, self.started = False, False
+        self.task: int | None = None
+        self.since = self.killed_at = 0.0
+        self.status: dict[str, Any] | None = None
+        try:
+            self.process = launch.start(settings, limits.for_worker(), control.fileno(), job.fileno(), self.home)
+        finally:
+            control.close()
+            job.close()
+        self.control.setblocking(False)
+        self.job.settimeout(START_S)
+
+    def await_start(self) -> str:
+        """Waits for the worker's first line; the reason when it could not start, else ""."""
+        deadline = time.monotonic() + START_S
+        self.control.settimeout(1.0)
+        while b"\n" not in self.lines:
+            try:
+                part = self.control.recv(4096)
+            except TimeoutError:
+                part = None
+            if part == b"" or time.monotonic() > deadline or (part is None and self.process.poll() is not None):
+                break
+            self.lines += part or b""
+        self.control.setblocking(False)
+        line, _, rest = bytes(self.lines).partition(b"\n")
+        self.lines = bytearray(rest)
+        message = json.loads(line) if line else {}
+        self.started = bool(message.get("started"))
+        if self.started:
+            return ""
+        return message.get("failed") or self._stderr() or "the worker ended at once"
+
+    def _stderr(self) -> str:
+        self.process.kill()
+        assert self.process.stderr is not None
+        return self.process.stderr.read(2000).decode("utf-8", "replace").strip()[-300:]
+
+    def give(self, index: int, message: bytes) -> None:
+        self.task, self.ready, self.status = index, False, None
+        self.buffer.clear()
+        self.since, self.killed_at = time.monotonic(), 0.0
+        self.job.settimeout(START_S)
+        self.job.sendall(message)
+
+    def read(self) -> bool:
+        """Takes what has arrived on both sockets; False when the worker is gone."""
+        alive = True
+        for source, store in ((self.control, self.lines), (self.job, self.buffer)):
+            source.setblocking(False)
+            while True:
+                try:
+                    part = source.recv(1 << 16)
+                except BlockingIOError:
+                    break
+                except OSError:
+                    part = b""
+                if not part:
+                    alive = False
+                    break
+                store += part
+        while b"\n" in self.lines:
+            line, _, rest = bytes(self.lines).partition(b"\n")
+            self.lines = bytearray(rest)
+            message = json.loads(line)
+            if "status" in message:
+                self.status = message
+            self.ready = self.ready or bool(message.get("ready"))
+        return alive
+
+    def report(self) -> dict[str, Any] | None:
+        """The tester's whole report, if it has arrived."""
+        size = wire.LENGTH.size
+        if len(self.buffer) < size or len(self.buffer) - size < wire.LENGTH.unpack(self.buffer[:size])[0]:
+            return None
+        return wire.unpack(bytes(self.buffer[size:]))
+
+    def kill_job(self) -> None:
+        self.killed_at = time.monotonic()
+        try:
+            self.control.send(b"K")
+        except OSError:  # the worker is gone; reading says so
+            pass
+
+    def close(self) -> None:
+        """Ends the worker and all it holds: without its owner's socket the zygote kills its children and exits."""
+        _end(self.process, self.control, self.job, self.home)
+
+
+def _end(process: subprocess.Popen[bytes], control: socket.socket, job: socket.socket, home: str) -> None:
+    control.close()
+    job.close()
+    try:
+        process.wait(timeout=END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
+    if home:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@dataclass
+class _State:
+    """Workers and the lock of one Sandbox, apart from it so that its finaliser can hold them."""
+
+    workers: list[_Worker]
+    pid: int
+
+    def close(self) -> None:
+        if self.pid == os.getpid():  # a forked copy must not touch the original's workers
+            while self.workers:
+                self.workers.pop().close()
+
+
+class Sandbox:
+    """Runs untrusted programs, each in isolation, on warm workers. A context manager; also closed when forgotten.
+
+    `way` is "auto", "bubblewrap" or "syscalls"; `unsafe=True` runs without isolation where (and only where) it is asked for.
+    `packages` are importable inside besides the standard library; `commands=True` offers /usr/bin and lets jobs of mode
+    "argv" execute. EngineError when the machine gives no isolation, with the reasons and what to do.
+    """
+
+    def __init__(
+        self, workers: int = 0, limits: Limits | None = None, *, way: str = "auto", unsafe: bool = False,
+        packages: tuple[str, ...] = ("numpy",), commands: bool = False,
+    ):  # fmt: skip
+        if way != "auto" and way not in launch.WAYS:
+            raise unknown("way of isolation", way, ("auto", *launch.WAYS))
+        if way == "none" and not unsafe:
+            raise InputError(f'way="none" needs unsafe=True: {launch.LOST}')
+        self.limits = limits or Limits()
+        self._size = workers or cpu_count()
+        self._lock = threading.Lock()
+        self._state = _State([], os.getpid())
+        self._finish = weakref.finalize(self, self._state.close)
+        self._start(way, unsafe, packages, commands)
+
+    def _start(self, way: str, unsafe: bool, packages: tuple[str, ...], commands: bool) -> None:
+        ways = ["none"] if unsafe else launch.candidates() if way == "auto" else [way]
+        reasons: dict[str, str] = {}
+        for name in ways:
+            self._settings = launch.Settings(name, packages, commands)
+            first = _Worker(self._settings, self.limits)
+            reasons[name] = first.await_start()
+            if not reasons[name]:
+                self.way = name
+                self._state.workers.append(first)
+                rest = [_Worker(self._settings, self.limits) for _ in range(self._size - 1)]
+                self._state.workers += rest
+                for worker in rest:
+                    if reason := worker.await_start():
+                        self.close()
+                        raise EngineError(f"a sandbox worker could not start: {reason}")
+                return
+            first.close()
+        raise launch.refusal(reasons)
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends every worker and whatever runs in it."""
+        self._finish()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the workers are gone."""
+        return not self._finish.alive or self._state.pid != os.getpid()
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Outcomes in the order of the jobs; at most a few hundred jobs ahead of what was consumed are taken."""
+        if self.closed:
+            raise EngineError("this sandbox is closed; open another")
+        with self._lock:
+            yield from _Run(self, jobs).outcomes()
+
+    def replace(self, worker: _Worker) -> str:
+        """A new worker in the place of a broken one; the reason when it could not start."""
+        worker.close()
+        workers = self._state.workers
+        index = workers.index(worker)
+        try:
+            new = _Worker(self._settings, self.limits)
+            reason = new.await_start()
+        except (EngineError, OSError) as e:
+            workers.pop(index)
+            return str(e)
+        if reason:
+            new.close()
+            workers.pop(index)
+            return reason
+        workers[index] = new
+        return ""
+
+
+AHEAD = 256
+
+
+class _Run:
+    """One pass of jobs over a sandbox's workers."""
+
+    def __init__(self, sandbox: Sandbox, jobs: Iterable[Job]):
+        self.sandbox = sandbox
+        self.limits = sandbox.limits
+        self.source = enumerate(jobs)
+        self.queue: deque[tuple[int, Job]] = deque()
+        self.jobs: dict[int, Job] = {}
+        self.tries: dict[int, int] = {}
+        self.done: dict[int, Outcome] = {}
+        self.exhausted = False
+        self.broken = ""
+
+    @property
+    def workers(self) -> list[_Worker]:
+        return self.sandbox._state.workers
+
+    def outcomes(self) -> Iterator[Outcome]:
+        following = 0
+        try:
+            while True:
+                self.assign(following)
+                while following in self.done:
+                    yield self.done.pop(following)
+                    following += 1
+                    self.assign(following)
+                if self.exhausted and not self.queue and not self.jobs:
+                    return
+                self.step()
+        finally:  # the consumer stopped early: what still runs is ended with its worker
+            for worker in [w for w in self.workers if w.task is not None]:
+                worker.task = None
+                self.sandbox.replace(worker)
+
+    def assign(self, following: int) -> None:
+        """Gives jobs to the workers that are ready."""
+        for worker in list(self.workers):
+            if worker.task is not None or not worker.ready:
+                continue
+            item = self.take(following)
+            if item is None:
+                return
+            index, job = item
+            self.jobs[index] = job
+            try:
+                worker.give(index, wire.pack(self.message(job)))
+            except OSError:
+                self.lost(worker, "did not take the job")
+        if not self.workers:
+            while (item := self.take(following)) is not None:
+                self.done[item[0]] = Outcome(None, f"the sandbox could not start again: {self.broken}")
+
+    def take(self, following: int) -> tuple[int, Job] | None:
+        while True:
+            if self.queue:
+                return self.queue.popleft()
+            if self.exhausted:
+                return None
+            if len(self.done) > AHEAD:
+                return None
+            item = next(self.source, None)
+            if item is None:
+                self.exhausted = True
+                return None
+            index, job = item
+            if len(job.program) > TOO_LONG:
+                self.done[index] = Outcome(
+                    False, f"a program of {len(job.program)} characters; at most {TOO_LONG} are run"
+                )
+            elif len(job.tests) + len(job.prelude) > TOO_LONG:
+                self.done[index] = Outcome(None, f"the tests are longer than {TOO_LONG} characters")
+            else:
+                return item
+
+    def message(self, job: Job) -> dict[str, Any]:
+        return {
+            "program": job.program, "tests": job.tests, "prelude": job.prelude, "entry_point": job.entry_point,
+            "mode": job.mode, "aliases": list(job.aliases), "argv": list(job.argv), "env": dict(job.env), "stdin": job.stdin,
+            "wall_s": self.limits.wall_s, "output_bytes": self.limits.output_bytes,
+        }  # fmt: skip
+
+    def step(self) -> None:
+        """Waits for the next event or deadline and handles it."""
+        now = time.monotonic()
+        deadlines = [
+            w.killed_at + END_S if w.killed_at else w.since + self.limits.wall_s + GRACE_S
+            for w in self.workers if w.task is not None
+        ]  # fmt: skip
+        with selectors.DefaultSelector() as selector:
+            for worker in self.workers:
+                selector.register(worker.control, selectors.EVENT_READ, worker)
+                if worker.task is not None:
+                    selector.register(worker.job, selectors.EVENT_READ, worker)
+            events = selector.select(max(0.0, min(deadlines, default=now + 1.0) - now) + 0.001)
+        for worker in {id(k.data): k.data for k, _ in events}.values():
+            if not worker.read():
+                self.lost(worker, "died")
+            elif worker.task is not None and worker.status is not None:
+                self.finish(worker)
+        self.enforce()
+
+    def enforce(self) -> None:
+        now = time.monotonic()
+        for worker in [w for w in self.workers if w.task is not None]:
+            if worker.killed_at and now > worker.killed_at + END_S:
+                self.lost(worker, "did not end a program that was killed")
+            elif not worker.killed_at and now > worker.since + self.limits.wall_s + GRACE_S:
+                worker.kill_job()
+
+    def finish(self, worker: _Worker) -> None:
+        """The zygote says that the job is over and its processes are gone."""
+        assert worker.task is not None and worker.status is not None
+        index, report, status = worker.task, worker.report(), worker.status
+        seconds = time.monotonic() - worker.since
+        late = f"took longer than {self.limits.wall_s:g} s"
+        if report is None:
+            note = late if status["killed"] else "the process that runs the tests died"
+            outcome = Outcome(False if status["killed"] else None, note, seconds=seconds)
+            self.sandbox_again(worker)  # half a job or half a report may be left in its sockets
+        else:
+            value = report.get("value")
+            outcome = Outcome(
+                report["passed"], report["note"] or (late if status["killed"] else ""), report["stdout"], report["stderr"],
+                status["status"] if self.jobs[index].mode in ("script", "argv") else None, None if value is None else _value(value["value"]), report["cut"], seconds,
+            )  # fmt: skip
+            worker.task = None
+        del self.jobs[index]
+        self.done[index] = outcome
+
+    def lost(self, worker: _Worker, how: str) -> None:
+        """A worker died: its job is tried once more, then given up as unscored."""
+        index = worker.task
+        self.sandbox_again(worker)
+        if index is None:
+            return
+        job = self.jobs.pop(index)
+        self.tries[index] = self.tries.get(index, 0) + 1
+        if self.tries[index] > 1:
+            self.done[index] = Outcome(None, f"the sandbox worker {how}, twice")
+        else:
+            self.queue.appendleft((index, job))
+
+    def sandbox_again(self, worker: _Worker) -> None:
+        worker.task = None
+        self.broken = self.sandbox.replace(worker) or self.broken
+
+
+def _value(encoded: Any) -> Any:
+    return wire.decode(encoded, lambda tagged: f"<{tagged.get('v')}>" if tagged["!"] == "opaque" else None)
