@@ -4,15 +4,14 @@ A name is one of the catalog's, or a folder in Hugging Face's layout. It never r
 finds the files) and does not sample, embed or train.
 """
 
-import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trimtab.errors import ModelError, unknown
+from trimtab.models import catalog
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,6 @@ def load_tokenizer(name: str) -> Any:
 
 def revision(name: str) -> str:
     """The revision that `load_lm(name)` would have, without loading or fetching the weights."""
-    if _is_model_folder(name):
-        return folder_revision(name)
-    from trimtab.models import catalog  # pyright: ignore
-
     return catalog.revision(name)
 
 
@@ -104,32 +99,7 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def _locate(name: str) -> tuple[Path, str]:
-    if _is_model_folder(name):
-        return Path(name), folder_revision(name)
-    from trimtab.models import catalog  # pyright: ignore
-
     return catalog.locate(name, "torch"), catalog.revision(name)
 
 
-def _is_model_folder(name: str) -> bool:
-    return (Path(name) / "config.json").is_file()
-
-
-def folder_revision(folder: str | Path) -> str:
-    """12 hex digits of the contents of a model folder (configuration, tokenizer, weights); a second a gigabyte."""
-    files = sorted(
-        f for f in Path(folder).iterdir() if f.suffix in (".json", ".safetensors", ".bin", ".jinja", ".model")
-    )
-    return _digest(tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files))
-
-
-@lru_cache(maxsize=16)
-def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
-    total = hashlib.sha256()
-    for path, _, _ in files:
-        with Path(path).open("rb") as f:
-            total.update(Path(path).name.encode() + hashlib.file_digest(f, "sha256").digest())
-    return total.hexdigest()[:12]
-
-
-__all__ = ["LM", "default_dtype", "folder_revision", "load_lm", "load_tokenizer", "revision"]
+__all__ = ["LM", "default_dtype", "load_lm", "load_tokenizer", "revision"]
