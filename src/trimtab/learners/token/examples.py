@@ -51,12 +51,12 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Any, limit: int, *, overlong:
     return _within(pairs, encode, limit, overlong, lambda p: p.prompt.id)
 
 
-def encode_groups(
-    groups: Sequence[Group], tokenizer: Any, limit: int, *, desirable_above: float = 0.5, overlong: str = "refuse"
-) -> list[Example]:
-    """Every scored completion of `groups` alone, desirable when its reward is above `desirable_above` (NaN: left out).
+def one_by_one(
+    groups: Sequence[Group], desirable_above: float = 0.5, *, only_desirable: bool = False
+) -> list[tuple[Prompt, Completion, bool]]:
+    """Every scored completion alone, True when its reward is above `desirable_above`; NaN is left out.
 
-    Groups without any rewards are taken as demonstrations: all desirable.
+    Groups without any rewards are demonstrations: all desirable. InputError when nothing is left to imitate.
     """
     singles = [
         (g.prompt, c, not g.rewards or bool(r > desirable_above))
@@ -64,6 +64,15 @@ def encode_groups(
         for c, r in zip(g.completions, g.reward_N, strict=True)
         if not g.rewards or np.isfinite(r)
     ]
+    if only_desirable and not any(good for _, _, good in singles):
+        raise InputError(f"no completion has a reward above {desirable_above}: there is nothing to imitate")
+    return [s for s in singles if s[2]] if only_desirable else singles
+
+
+def encode_singles(
+    singles: Sequence[tuple[Prompt, Completion, bool]], tokenizer: Any, limit: int, *, overlong: str = "refuse"
+) -> list[Example]:
+    """Single completions to examples; `overlong` as in `encode_pairs`."""
 
     def encode(single: tuple[Prompt, Completion, bool]) -> Example:
         return replace(_example(single[0], (single[1],), tokenizer), desirable=single[2])

@@ -60,7 +60,7 @@ def bare_loss(loss: Any) -> Any:
     return bare_loss(loss.func) if isinstance(loss, partial) else loss
 
 
-@dataclass
+@dataclass(frozen=True)
 class StepTerms:
     """What one optimiser step computes, from examples to losses; the model comes as an argument."""
 
@@ -70,9 +70,13 @@ class StepTerms:
     budget: int
     micro_rows: int | None
     share_prompt: bool
-    reference: Any
-    """The live reference for KL terms; None = the policy with its adapter off, or not needed."""
-    live: bool
+    reference: Any = None
+    """The live reference of KL terms; None = the policy with its adapter off."""
+
+    @property
+    def live(self) -> bool:
+        """Whether the loss takes KL terms, which need the reference's distribution and not only its log-probs."""
+        return any(n.endswith("_kl_B") for n in self.needs)
 
     def parts(self, examples: Sequence[Example]) -> list[list[int]]:
         """The micro-batches of a step, as indices of near-equal length."""
@@ -219,9 +223,9 @@ class PolicyTrainer(Trainer):
         self._warned = True
         log.warning(
             "step %d: chosen completions are now %.1f nats less likely than under the reference. A falling chosen "
-            "reward is expected when the reference was fine-tuned on the chosen completions (its mean under the reference is "
-            "minus a KL divergence); if it was not, other text is taking their place: fine-tune on the chosen first "
-            "(loss sft), add sft_weight, or lower the learning rate. Watch logps/chosen, not only the margins.",
+            "reward is expected when the reference was fine-tuned on the chosen completions (its mean under the "
+            "reference is minus a KL divergence); if it was not, other text is taking their place: fine-tune on the "
+            "chosen first (loss sft), add sft_weight, or lower the learning rate. Watch logps/chosen too.",
             self.state.global_step, -fell,
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from transformers import PrinterCallback, TrainingArguments
 
 from trimtab.errors import InputError, SettingsChanged
-from trimtab.learners.token.examples import Example, encode_groups, encode_pairs, with_mismatched
+from trimtab.learners.token.examples import Example, encode_pairs, encode_singles, one_by_one, with_mismatched
 from trimtab.learners.token.forward import check_forward
 from trimtab.learners.token.losses import Loss, kto, sft
 from trimtab.learners.token.reference import with_reference
@@ -99,39 +99,30 @@ def train_policy(
     budget = micro_tokens or (512 if device == "cpu" else 8192)
     limit = min(max_tokens or lm.context, lm.context)
     encode = partial(_encode, fn=fn, lm=lm, limit=limit, overlong=overlong, above=desirable_above, seed=seed)
-    examples, held = encode(data), encode(held_out) if held_out else []
+    (examples, counts), (held, _) = encode(data), encode(held_out) if held_out else ([], {})
     longest = max(examples, key=lambda e: e.longest)
     check_forward(lm.model, longest.prompt, longest.completions, share_prompt=share_prompt)
-    ref_lm = None
+    step = StepTerms(fn, needs, sft_weight, budget, micro_rows, share_prompt)
     if any(n.startswith("ref_") for n in needs):
-        ref_lm = load_lm(reference, dtype, device) if reference else lm
+        source = load_lm(reference, dtype, device) if reference else lm
         store = Store(reference_store or out / "store")
-        examples, held = (
-            with_reference(x, ref_lm, store, budget=budget, share_prompt=share_prompt) for x in (examples, held)
-        )
-    live = any(n.endswith("_kl_B") for n in needs)
-    if live and ref_lm is lm and lora is None:
-        ref_lm = load_lm(model, dtype, device)  # TDPO's KL needs the reference's whole distribution, live
-    if checkpointing:
-        lm.model.gradient_checkpointing_enable({"use_reentrant": False})
-    policy = _with_lora(lm.model, lora, seed) if lora else lm.model.requires_grad_(True)
-    step = StepTerms(
-        fn, needs, sft_weight, budget, micro_rows, share_prompt,
-        (None if ref_lm is lm else ref_lm.model) if live and ref_lm else None, live,
-    )  # fmt: skip
+        examples = with_reference(examples, source, store, budget=budget, share_prompt=share_prompt)
+        held = with_reference(held, source, store, budget=budget, share_prompt=share_prompt) if held else held
+        if step.live and not (lora and source is lm):  # KL needs the reference's whole distribution at every step
+            step = replace(step, reference=(source if reference else load_lm(model, dtype, device)).model)
+        del source  # a reference that is only cached must not stay in memory
+    policy = _trainable(lm.model, lora, seed, checkpointing)
     rate = learning_rate or (5e-5 if lora else 1e-6) * (10 if bare_loss(fn) is sft else 1)
-    arguments = _arguments(
-        out, epochs, rate, batch_size, seed, save_steps, shuffle, device, bool(held), dict(trainer or {})
-    )
-    run = PolicyTrainer(  # its own printer is removed: the log is a file, the terminal shows a bar
+    arguments = _arguments(out, epochs, rate, batch_size, seed, save_steps, shuffle, device, bool(held), trainer or {})
+    run = PolicyTrainer(
         policy, arguments, train_dataset=examples, eval_dataset=held or None, data_collator=_as_batch,
         callbacks=list(callbacks), step_terms=step,
     )  # fmt: skip
-    run.remove_callback(PrinterCallback)
+    run.remove_callback(PrinterCallback)  # the log is a file; a terminal shows the bar
     checkpoints = sorted((out / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
     with _quiet():
         run.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-        _finish(out, run, lm, settings)
+        _finish(out, run, lm, counts)
     return out
 
 
@@ -141,28 +132,32 @@ def _as_batch(examples: list[Example]) -> dict[str, list[Example]]:
 
 def _encode(
     data: Sequence[Any], *, fn: Loss, lm: LM, limit: int, overlong: str, above: float, seed: int
-) -> list[Example]:
+) -> tuple[list[Example], dict[str, int]]:
+    """Examples of the shape the loss takes, and how many were given and dropped."""
     if not data:
         raise InputError("no pairs to train on; a group whose rewards are all equal gives none")
-    if isinstance(data[0], Pair):
-        if bare_loss(fn) is kto:
-            raise InputError("KTO learns from single completions: pass scored groups, not pairs")
-        examples = encode_pairs(data, lm.tokenizer, limit, overlong=overlong)
-        if bare_loss(fn) is sft:
+    paired, name = isinstance(data[0], Pair), bare_loss(fn)
+    if paired and name is kto:
+        raise InputError("KTO learns from single completions: pass scored groups, not pairs")
+    if not paired and name not in (kto, sft):
+        raise InputError(f"the loss {name.__name__} needs pairs: make them with data.best_vs_worst(groups)")
+    if paired:
+        examples, given = encode_pairs(data, lm.tokenizer, limit, overlong=overlong), len(data)
+        if name is sft:
             examples = [Example(e.prompt, e.completions[:1]) for e in examples]
-        return examples
-    if bare_loss(fn) not in (kto, sft):
-        raise InputError(f"the loss {bare_loss(fn).__name__} needs pairs: make them with data.best_vs_worst(groups)")
-    examples = encode_groups(data, lm.tokenizer, limit, desirable_above=above, overlong=overlong)
-    if bare_loss(fn) is sft:
-        examples = [e for e in examples if e.desirable]
-        if not examples:
-            raise InputError(f"no completion has a reward above {above}: there is nothing to imitate")
-        return examples
-    return with_mismatched(examples, seed)
+    else:
+        singles = one_by_one(data, above, only_desirable=name is sft)
+        examples, given = encode_singles(singles, lm.tokenizer, limit, overlong=overlong), len(singles)
+        if name is kto:
+            examples = with_mismatched(examples, seed)
+    return examples, {"given": given, "dropped": given - len(examples)}
 
 
-def _with_lora(model: Any, lora: Lora, seed: int) -> Any:
+def _trainable(model: Any, lora: Lora | None, seed: int, checkpointing: bool) -> Any:
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if lora is None:
+        return model.requires_grad_(True)
     from peft import LoraConfig, get_peft_model
 
     with torch.random.fork_rng():
@@ -176,7 +171,8 @@ def _with_lora(model: Any, lora: Lora, seed: int) -> Any:
 
 def _arguments(
     out: Path, epochs: float, rate: float, batch_size: int, seed: int, save_steps: float,
-    shuffle: bool, device: str, held_out: bool, more: dict[str, Any],
+    shuffle: bool, device: str, held_out: bool,
+    more: Mapping[str, Any],
 ) -> TrainingArguments:  # fmt: skip
     defaults: dict[str, Any] = {
         "output_dir": str(out / "checkpoints"), "num_train_epochs": epochs, "learning_rate": rate,
@@ -236,7 +232,7 @@ def _quiet() -> Iterator[None]:
         logging.enable_progress_bar()
 
 
-def _finish(out: Path, run: PolicyTrainer, lm: LM, settings: Mapping[str, Any]) -> None:
+def _finish(out: Path, run: PolicyTrainer, lm: LM, counts: Mapping[str, int]) -> None:
     import transformers
 
     history = run.state.log_history
@@ -247,7 +243,8 @@ def _finish(out: Path, run: PolicyTrainer, lm: LM, settings: Mapping[str, Any]) 
     card = json.loads((out / CARD).read_text())
     steps = [x for x in history if "loss" in x]
     card |= {
-        "finished": True, "model": lm.id, "steps": run.state.global_step, "last": steps[-1] if steps else {},
+        "finished": True, "model": lm.id, "examples": dict(counts),
+        "steps": run.state.global_step, "last": steps[-1] if steps else {},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }  # fmt: skip
     text = json.dumps(card, indent=2, ensure_ascii=False)
