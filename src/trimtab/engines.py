@@ -48,7 +48,8 @@ def map_items(
 
     from pebble import ProcessExpired, ProcessPool
 
-    with ProcessPool(max_workers=workers, initializer=warm, context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPool(max_workers=workers, initializer=_start_worker, initargs=(warm,), context=context) as pool:
         results = pool.map(fn, items, timeout=timeout_s).result()
         try:
             for _ in items:
@@ -63,6 +64,16 @@ def map_items(
         except BaseException:  # Ctrl-C, or the consumer stopped early: do not wait for what is queued
             pool.stop()
             raise
+
+
+def _start_worker(warm: Callable[[], object] | None) -> None:
+    if sys.platform == "linux":  # or a worker in an endless loop outlives a parent that was killed
+        import ctypes
+        import signal
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG
+    if warm:
+        warm()
 
 
 def cpu_count() -> int:
