@@ -159,9 +159,11 @@ class Store:
 
     def add_prompts(self, prompts: Iterable[Prompt], split: str, settings: Mapping[str, Any] | None = None) -> None:
         """Adds prompts under a split name. An id already stored with the same content is skipped; with other content,
-        or in another split, it is an InputError. `settings` (where they come from) are guarded as in `writer`."""
+        or in another split, it is an InputError. `settings` (where they come from), when given, are guarded as in `writer`."""
         known = {r["id"]: r for r in self.read("prompts").to_pylist()}
-        with self.writer("prompts", settings or {}) as w:
+        if settings is None:  # more prompts from the same hand
+            settings = self.settings("prompts") if self.tables("prompts") else {}
+        with self.writer("prompts", settings) as w:
             for p in prompts:
                 row = {
                     "id": p.id, "messages": canonical_json(list(map(dict, p.messages))),
