@@ -42,14 +42,19 @@ class Settings:
     commands: bool = False
 
 
-def start(settings: Settings, limits: dict[str, Any], control: int, job: int, home: str) -> subprocess.Popen[bytes]:
-    """Starts one worker, which inherits the descriptors `control` and `job`; EngineError when the program is missing."""
+def start(
+    settings: Settings, limits: dict[str, Any], control: int, job: int, home: str, *, heavy: bool
+) -> subprocess.Popen[bytes]:
+    """Starts one worker, which inherits the descriptors `control` and `job`; EngineError when the program is missing.
+
+    A `heavy` worker has the packages imported, which programs that use them want and which makes every fork dearer.
+    """
     isolated = settings.way != "none"
     layout = _layout(settings)
     inner: dict[str, Any] = {
         "limits": limits, "isolated": isolated, "home": home, "commands": settings.commands, "control": control, "job": job,
         "path": ["/site"] if isolated else list(dict.fromkeys(str(_location(p).parent) for p in settings.packages if _has(p))),
-        "imports": [*WARM, *(p for p in settings.packages if _has(p))],
+        "imports": [*WARM, *(p for p in settings.packages if heavy and _has(p))],
         "root": is_real_root(), "uid": (1 << 30) + secrets.randbelow(1 << 24), "debug": False,
     }  # fmt: skip
     env = {
@@ -137,6 +142,7 @@ def _exists_behind(target: str, binds: list[tuple[str, str]]) -> bool:
     return any(target.startswith(t + "/") and Path(s + target[len(t) :]).is_dir() for s, t in binds)
 
 
+@lru_cache
 def _has(package: str) -> bool:
     import importlib.util
 

@@ -33,17 +33,18 @@ END_S = 10.0  # from a kill to its confirmation
 class _Worker:
     """One worker process and the job it has."""
 
-    def __init__(self, settings: launch.Settings, limits: Limits):
+    def __init__(self, settings: launch.Settings, limits: Limits, *, heavy: bool = False):
+        self.heavy = heavy
         self.control, control = socket.socketpair()
         self.job, job = socket.socketpair()
         self.home = tempfile.mkdtemp(prefix="trimtab-unsafe-") if settings.way == "none" else ""
         self.lines, self.buffer = bytearray(), bytearray()
-        self.ready, self.started = False, False
+        self.ready, self.failed, self.programs = False, "", 0
         self.task: int | None = None
         self.since = self.killed_at = 0.0
         self.status: dict[str, Any] | None = None
         try:
-            self.process = launch.start(settings, limits.for_worker(), control.fileno(), job.fileno(), self.home)
+            self.process = launch.start(settings, limits.for_worker(), control.fileno(), job.fileno(), self.home, heavy=heavy)
         finally:
             control.close()
             job.close()
@@ -63,13 +64,10 @@ class _Worker:
                 break
             self.lines += part or b""
         self.control.setblocking(False)
-        line, _, rest = bytes(self.lines).partition(b"\n")
-        self.lines = bytearray(rest)
-        message = json.loads(line) if line else {}
-        self.started = bool(message.get("started"))
-        if self.started:
-            return ""
-        return message.get("failed") or self._stderr() or "the worker ended at once"
+        if b"\n" not in self.lines:
+            return self._stderr() or "the worker ended at once"
+        self.parse()
+        return self.failed
 
     def _stderr(self) -> str:
         self.process.kill()
@@ -99,14 +97,21 @@ class _Worker:
                     alive = False
                     break
                 store += part
+        self.parse()
+        return alive and not self.failed
+
+    def parse(self) -> None:
+        """Takes the whole lines of the zygote."""
         while b"\n" in self.lines:
             line, _, rest = bytes(self.lines).partition(b"\n")
             self.lines = bytearray(rest)
             message = json.loads(line)
+            self.failed = message.get("failed", self.failed)
             if "status" in message:
                 self.status = message
-            self.ready = self.ready or bool(message.get("ready"))
-        return alive
+            if message.get("ready"):
+                self.ready = True
+                self.programs += 1
 
     def report(self) -> dict[str, Any] | None:
         """The tester's whole report, if it has arrived."""
@@ -118,7 +123,7 @@ class _Worker:
     def kill_job(self) -> None:
         self.killed_at = time.monotonic()
         try:
-            self.control.send(b"K")
+            self.control.send(bytes((ord("K"), (self.programs - 1) % 256)))
         except OSError:  # the worker is gone; reading says so
             pass
 
@@ -219,13 +224,17 @@ class Sandbox:
         with self._lock:
             yield from _Run(self, jobs).outcomes()
 
+    def add_heavy(self) -> None:
+        """Starts one more worker with the packages imported; it becomes ready by and by."""
+        self._state.workers.append(_Worker(self._settings, self.limits, heavy=True))
+
     def replace(self, worker: _Worker) -> str:
         """A new worker in the place of a broken one; the reason when it could not start."""
         worker.close()
         workers = self._state.workers
         index = workers.index(worker)
         try:
-            new = _Worker(self._settings, self.limits)
+            new = _Worker(self._settings, self.limits, heavy=worker.heavy)
             reason = new.await_start()
         except (EngineError, OSError) as e:
             workers.pop(index)
@@ -248,12 +257,14 @@ class _Run:
         self.sandbox = sandbox
         self.limits = sandbox.limits
         self.source = enumerate(jobs)
-        self.queue: deque[tuple[int, Job]] = deque()
+        self.pending: dict[bool, deque[tuple[int, Job]]] = {False: deque(), True: deque()}
         self.jobs: dict[int, Job] = {}
         self.tries: dict[int, int] = {}
         self.done: dict[int, Outcome] = {}
         self.exhausted = False
         self.broken = ""
+        self.selector = selectors.DefaultSelector()
+        self.watched: set[_Worker] = set()
 
     @property
     def workers(self) -> list[_Worker]:
@@ -263,58 +274,62 @@ class _Run:
         following = 0
         try:
             while True:
-                self.assign(following)
+                self.assign()
                 while following in self.done:
                     yield self.done.pop(following)
                     following += 1
-                    self.assign(following)
-                if self.exhausted and not self.queue and not self.jobs:
+                    self.assign()
+                if self.exhausted and not any(self.pending.values()) and not self.jobs:
                     return
                 self.step()
         finally:  # the consumer stopped early: what still runs is ended with its worker
+            self.selector.close()
             for worker in [w for w in self.workers if w.task is not None]:
                 worker.task = None
                 self.sandbox.replace(worker)
 
-    def assign(self, following: int) -> None:
-        """Gives jobs to the workers that are ready."""
-        for worker in list(self.workers):
-            if worker.task is not None or not worker.ready:
-                continue
-            item = self.take(following)
-            if item is None:
-                return
-            index, job = item
-            self.jobs[index] = job
-            try:
-                worker.give(index, wire.pack(self.message(job)))
-            except OSError:
-                self.lost(worker, "did not take the job")
-        if not self.workers:
-            while (item := self.take(following)) is not None:
-                self.done[item[0]] = Outcome(None, f"the sandbox could not start again: {self.broken}")
+    def assign(self) -> None:
+        """Gives jobs to the workers that are ready, at most `size` at a time."""
+        self.fill()
+        for heavy in (True, False):
+            queue = self.pending[heavy]
+            while queue and len(self.jobs) < self.sandbox._size:
+                mine = [w for w in self.workers if w.heavy == heavy]
+                worker = next((w for w in mine if w.ready and w.task is None), None)
+                if worker is None:
+                    if heavy and len(mine) < self.sandbox._size and not any(w.programs == 0 for w in mine):
+                        self.sandbox.add_heavy()
+                    elif not mine:
+                        self.give_up(queue)
+                    break
+                index, job = queue.popleft()
+                self.jobs[index] = job
+                try:
+                    worker.give(index, wire.pack(self.message(job)))
+                except OSError:
+                    self.lost(worker, "did not take the job")
 
-    def take(self, following: int) -> tuple[int, Job] | None:
-        while True:
-            if self.queue:
-                return self.queue.popleft()
-            if self.exhausted:
-                return None
-            if len(self.done) > AHEAD:
-                return None
+    def give_up(self, queue: deque[tuple[int, Job]]) -> None:
+        while queue:
+            self.done[queue.popleft()[0]] = Outcome(None, f"the sandbox could not start again: {self.broken}")
+
+    def fill(self) -> None:
+        """Takes jobs from the source, far enough ahead to keep every worker busy."""
+        packages = self.sandbox._settings.packages
+        while not self.exhausted and len(self.pending[False]) < self.sandbox._size:
+            if len(self.done) + len(self.pending[True]) > AHEAD:
+                return
             item = next(self.source, None)
             if item is None:
                 self.exhausted = True
-                return None
+                return
             index, job = item
             if len(job.program) > TOO_LONG:
-                self.done[index] = Outcome(
-                    False, f"a program of {len(job.program)} characters; at most {TOO_LONG} are run"
-                )
+                self.done[index] = Outcome(False, f"a program of {len(job.program)} characters; at most {TOO_LONG} are run")
             elif len(job.tests) + len(job.prelude) > TOO_LONG:
                 self.done[index] = Outcome(None, f"the tests are longer than {TOO_LONG} characters")
             else:
-                return item
+                self.pending[any(p in job.program or p in job.tests for p in packages)].append(item)
 
     def message(self, job: Job) -> dict[str, Any]:
         return {
@@ -330,12 +345,15 @@ class _Run:
             w.killed_at + END_S if w.killed_at else w.since + self.limits.wall_s + GRACE_S
             for w in self.workers if w.task is not None
         ]  # fmt: skip
-        with selectors.DefaultSelector() as selector:
-            for worker in self.workers:
-                selector.register(worker.control, selectors.EVENT_READ, worker)
-                if worker.task is not None:
-                    selector.register(worker.job, selectors.EVENT_READ, worker)
-            events = selector.select(max(0.0, min(deadlines, default=now + 1.0) - now) + 0.001)
+        for gone in self.watched - set(self.workers):
+            self.watched.remove(gone)
+        for new in set(self.workers) - self.watched:  # a closed socket has left the selector by itself
+            for source in (new.control, new.job):
+                if source.fileno() in self.selector.get_map():
+                    self.selector.unregister(source.fileno())
+                self.selector.register(source, selectors.EVENT_READ, new)
+            self.watched.add(new)
+        events = self.selector.select(max(0.0, min(deadlines, default=now + 1.0) - now) + 0.001)
         for worker in {id(k.data): k.data for k, _ in events}.values():
             if not worker.read():
                 self.lost(worker, "died")
@@ -382,7 +400,7 @@ class _Run:
         if self.tries[index] > 1:
             self.done[index] = Outcome(None, f"the sandbox worker {how}, twice")
         else:
-            self.queue.appendleft((index, job))
+            self.pending[worker.heavy].appendleft((index, job))
 
     def sandbox_again(self, worker: _Worker) -> None:
         worker.task = None

@@ -50,7 +50,7 @@ NEW_PROCESS = {"fork": (57, None), "vfork": (58, None)}
 EXECUTE = {"execve": (59, 221), "execveat": (322, 281)}
 CLONE, CLONE3, SOCKETPAIR = (56, 220), (435, 435), (53, 199)
 
-PR_CAPBSET_DROP, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 24, 22, 38, 47
+PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 22, 38, 47
 
 
 class _Program(ctypes.Structure):
@@ -71,49 +71,59 @@ def check(result, what):
 
 
 def seccomp_filter(*, processes, execute):
-    """The BPF program as bytes: with `processes` it may fork (never into new namespaces), with `execute` it may exec."""
+    """The BPF program as bytes: with `processes` it may fork (never into new namespaces), with `execute` it may exec.
+
+    A binary search over ranges of call numbers, because the kernel tries every number when a filter is installed.
+    """
     machine = platform.machine()
     if machine not in ("x86_64", "aarch64"):
         raise OSError(errno.ENOSYS, f"no seccomp filter is written for the machine {machine!r}")
     column = 0 if machine == "x86_64" else 1
-    out = []
-
-    def op(code, jt, jf, k):
-        out.append(struct.pack("<HBBI", code, jt, jf, k))
-
-    def load(offset):
-        op(0x20, 0, 0, offset)  # ld [offset] of struct seccomp_data: 0 number, 4 architecture, 16 + 8 i argument i
-
-    def give(action):
-        op(0x06, 0, 0, action)
-
-    load(4)
-    op(0x15, 1, 0, (X86, ARM)[column])
-    give(KILL)
-    load(0)
-    op(0x25, 0, 1, LAST_KNOWN_CALL)  # also every x32 call, whose numbers have bit 30 set
-    give(ERRNO | errno.ENOSYS)
-    op(0x15, 0, 1, CLONE3[column])  # its flags are behind a pointer; with ENOSYS the C library uses clone
-    give(ERRNO | errno.ENOSYS)
     refused = {**REFUSED, **({} if processes else NEW_PROCESS), **({} if execute else EXECUTE)}
-    for number in (pair[column] for pair in refused.values()):
-        if number is not None:
-            op(0x15, 0, 1, number)
-            give(ERRNO | errno.EPERM)
-    op(0x15, 0, 4 if processes else 6, CLONE[column])
-    load(16)
-    op(0x45, 0, 1, NEW_NAMESPACES)
-    give(ERRNO | errno.EPERM)
+    leaf = {pair[column]: [_give(ERRNO | errno.EPERM)] for pair in refused.values() if pair[column] is not None}
+    leaf[CLONE3[column]] = [_give(ERRNO | errno.ENOSYS)]  # its flags are behind a pointer; now the C library uses clone
+    leaf[CLONE[column]] = _clone_leaf(processes)
+    leaf[SOCKETPAIR[column]] = [
+        _load(16), _op(0x15, 1, 0, AF_UNIX), _give(ERRNO | errno.EPERM), _give(ALLOW),
+    ]  # fmt: skip
+    ranges = [(0, [_give(ALLOW)])]
+    for number in sorted(leaf):
+        if ranges[-1][0] == number:
+            ranges.pop()
+        ranges += [(number, leaf[number]), (number + 1, [_give(ALLOW)])]
+    # also every x32 call, whose numbers have bit 30 set
+    ranges = [r for r in ranges if r[0] <= LAST_KNOWN_CALL] + [(LAST_KNOWN_CALL + 1, [_give(ERRNO | errno.ENOSYS)])]
+    head = [_load(4), _op(0x15, 1, 0, (X86, ARM)[column]), _give(KILL), _load(0)]
+    return b"".join([*head, *_search(ranges)])
+
+
+def _op(code, jump_true, jump_false, k):
+    return struct.pack("<HBBI", code, jump_true, jump_false, k)
+
+
+def _load(offset):
+    return _op(0x20, 0, 0, offset)  # of struct seccomp_data: 0 the number, 4 the architecture, 16 + 8 i argument i
+
+
+def _give(action):
+    return _op(0x06, 0, 0, action)
+
+
+def _clone_leaf(processes):
+    """Threads always, processes if allowed, new namespaces never."""
+    out = [_load(16), _op(0x45, 0, 1, NEW_NAMESPACES), _give(ERRNO | errno.EPERM)]
     if not processes:
-        op(0x45, 1, 0, CLONE_THREAD)
-        give(ERRNO | errno.EAGAIN)
-    give(ALLOW)
-    op(0x15, 0, 3, SOCKETPAIR[column])
-    load(16)
-    op(0x15, 1, 0, AF_UNIX)
-    give(ERRNO | errno.EPERM)
-    give(ALLOW)
-    return b"".join(out)
+        out += [_op(0x45, 1, 0, CLONE_THREAD), _give(ERRNO | errno.EAGAIN)]
+    return [*out, _give(ALLOW)]
+
+
+def _search(ranges):
+    """Code that runs the last (start, code) whose start is not above the call's number."""
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    low, high = _search(ranges[:middle]), _search(ranges[middle:])
+    return [_op(0x35, len(low), 0, ranges[middle][0]), *low, *high]  # jge
 
 
 def set_limits(limits, nproc):
@@ -121,12 +131,13 @@ def set_limits(limits, nproc):
     megabyte = 1 << 20
     wanted = {
         resource.RLIMIT_AS: limits["memory_mb"] * megabyte,
-        resource.RLIMIT_CPU: limits["cpu_s"],
         resource.RLIMIT_FSIZE: limits["disk_mb"] * megabyte,
         resource.RLIMIT_NOFILE: limits["files"],
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_STACK: min(8 * megabyte, _hard(resource.RLIMIT_STACK)),
     }
+    if limits["cpu_s"]:
+        wanted[resource.RLIMIT_CPU] = limits["cpu_s"]
     if nproc:
         wanted[resource.RLIMIT_NPROC] = nproc
     for name in ("RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO"):
@@ -148,10 +159,7 @@ def _hard(kind):
 
 
 def drop_capabilities(c):
-    """Empties every capability set of this process, the bounding set too."""
-    for number in range(64):
-        if c.prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
-            break
+    """Empties the capability sets of this process; with no_new_privs nothing can fill them again."""
     c.prctl(PR_CAP_AMBIENT, 4, 0, 0, 0)  # PR_CAP_AMBIENT_CLEAR_ALL
     header = struct.pack("=Ii", 0x20080522, 0)
     check(c.capset(header, bytes(24)), "capset")

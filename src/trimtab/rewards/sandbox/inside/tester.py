@@ -13,8 +13,10 @@ import builtins
 import os
 import re
 import select
+import socket
 import symtable
 import sys
+import threading
 import time
 import types
 
@@ -22,7 +24,7 @@ from . import wire
 
 MAX_MESSAGE = 64 << 20
 DATA_ATTRIBUTES = {n for t in (str, list, dict, set, tuple, int, float, complex, bytes) for n in dir(t)}
-EXIT_WAIT = 3  # tells the zygote that the program's own end is awaited
+JOBS_A_TESTER = 500
 NOTE = 300
 
 
@@ -48,6 +50,8 @@ class Link:
         self.cut = False
         self.functions = []
         self.uses = 0
+        self.data_used = False
+        self.missing = set()
         self.error = None
         self.poll = select.poll()
         for o in (fd, *outputs):
@@ -336,7 +340,6 @@ def _prepare(job, link):
     except Exception as e:
         text = str(e) if isinstance(e, ProgramError) else f"{type(e).__name__}: {e}"
         raise Verdict(False, f"the program does not load: {text}"[:NOTE]) from None
-    link.data_used = False
     things = {n: _thing(link, d) for n, d in (found if type(found) is dict else {}).items() if n in wanted}
     space.update(things)
     space["__builtins__"] = builtins
@@ -429,7 +432,6 @@ def _where(e, source):
 
 def value_of(job, link):
     """Calls `entry_point()` of the program; (encoded value or None, note)."""
-    link.data_used, link.missing = False, set()
     try:
         name = job["entry_point"]
         found = link.ask({"op": "load", "code": job["program"], "names": [name]}).get("ok") or {}
@@ -448,33 +450,54 @@ def value_of(job, link):
         return None, f"{type(e).__name__}: {e}"[:NOTE]
 
 
-def run(job_fd, link_fd, out_fd, err_fd, in_fd):
-    """Reads one job, judges it, writes the report to `job_fd`; returns the exit code for the zygote."""
+def serve(job_fd, desk):
+    """Judges job after job; `desk` brings the connections to each new program and takes the word that a job is over.
+
+    "D" is done, "W" done but the program's own end is awaited, "R" done and this process wants a successor (it has served
+    long, or a test has left something behind in it).
+    """
+    import random
+
+    before, modules, threads = _state(), set(sys.modules), threading.active_count()
+    for count in range(1, JOBS_A_TESTER + 1):
+        message, fds, _, _ = socket.recv_fds(desk, 1, 4)
+        if not message:
+            os._exit(0)
+        random.seed(0)
+        word = _serve_one(job_fd, *fds)
+        for alias in [m for m in sys.modules if m not in modules and not getattr(sys.modules[m], "__spec__", None)]:
+            del sys.modules[alias]
+        same = _state() == before and threading.active_count() == threads
+        desk.send(word if word == b"W" or (same and count < JOBS_A_TESTER) else b"R")
+
+
+def _state():
+    """What a test could change for the tests of the next job; programs cannot reach it."""
+    return dict(builtins.__dict__), list(sys.path), dict(os.environ), sys.getrecursionlimit(), sys.gettrace(), os.getcwd()
+
+
+def _serve_one(job_fd, link_fd, out_fd, err_fd, in_fd):
     job = _read_job(job_fd)
     deadline = time.monotonic() + job["wall_s"]
     link = Link(link_fd, (out_fd, err_fd), deadline, job["output_bytes"])
-    link.missing, link.data_used = set(), False
-    report = {"passed": None, "note": ""}
-    code = 0
+    report, word = {"passed": None, "note": ""}, b"D"
+    if job["mode"] in ("tests", "value"):
+        _end_input(in_fd)
     if job["mode"] == "tests":
-        os.close(in_fd)
         report["passed"], report["note"] = judge(job, link)
     elif job["mode"] == "value":
-        os.close(in_fd)
         report["value"], report["note"] = value_of(job, link)
     else:
-        code = EXIT_WAIT
-        report["note"] = _watch(job, link, in_fd)
+        report["note"], word = _watch(job, link, in_fd), b"W"
     link.drain_rest()
-    report["stdout"], report["stderr"] = (
-        bytes(link.captured[fd]).decode("utf-8", "replace") for fd in (out_fd, err_fd)
-    )
+    report["stdout"], report["stderr"] = (bytes(link.captured[fd]).decode("utf-8", "replace") for fd in (out_fd, err_fd))
     report["cut"] = link.cut
     data = memoryview(wire.pack(report))
-    os.set_blocking(job_fd, True)
     while data:
         data = data[os.write(job_fd, data) :]
-    return code
+    for fd in (link_fd, out_fd, err_fd, in_fd):
+        os.close(fd)
+    return word
 
 
 def _watch(job, link, in_fd):
@@ -492,7 +515,7 @@ def _watch(job, link, in_fd):
         if waiting:
             link.poll.register(in_fd, select.POLLOUT)
         else:
-            os.close(in_fd)
+            in_fd = _end_input(in_fd)
         while link.open_outputs:
             left = link.deadline - time.monotonic()
             if left <= 0:
@@ -509,12 +532,20 @@ def _watch(job, link, in_fd):
                     waiting = waiting[:0]
                 if not waiting:
                     link.poll.unregister(in_fd)
-                    os.close(in_fd)
+                    in_fd = _end_input(in_fd)
         return ""
     except OutOfTime:
         return f"took longer than {job['wall_s']:g} s"
     except ProgramEnded:
         return "the program ended before it had started"
+
+
+def _end_input(fd):
+    """End of file for the program's stdin; the number stays taken until the job is over."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, fd)
+    os.close(null)
+    return fd
 
 
 def _read_job(fd):

@@ -1,17 +1,19 @@
-"""The warm interpreter of one sandbox worker: imports once, then forks a tester and a program for each job.
+"""The warm interpreter of one sandbox worker: imports once, then forks a process for each program, and a tester for many.
 
 It reads no job and runs no program, so what a program inherits by the fork is pristine: no test, no verdict, no other
-program's text. Each of the two lives in a pid namespace of its own as its process 1: it can name no other process, and when
-it ends the kernel kills whatever it started. When the tester has ended, the program is killed, and the private file system
-is replaced if it was touched.
+program's text. Each child lives in a pid namespace of its own as its process 1: it can name no other process, and when it
+ends the kernel kills whatever it started. When the tester has judged, the program is killed, and the private file system
+is replaced if it was touched. The tester gets its end of the connection to each new program as passed descriptors.
 
-Control messages on `control`: to the owner one JSON line for "ready" and one for each job's end; from it b"K" kills the job.
+Control messages on `control`: to the owner one JSON line for "ready" and one for each job's end; from it b"K" and a byte kill the job of
+that number (counted from 0, modulo 256), so that a late kill cannot hit the next job.
 End of file means that the owner has gone: everything ends.
 """
 
 import ctypes
 import gc
 import importlib
+import itertools
 import json
 import os
 import platform
@@ -113,21 +115,27 @@ class Zygote:
             api.PyOS_AfterFork_Parent()
         return confine.check(pid, "clone (pid namespace)")
 
-    def pair(self):
-        """Forks the next tester and the next program, joined by a socket; (tester pid, program pid)."""
+    def new_tester(self):
+        """Forks a tester; it takes its jobs until it ends itself or is killed."""
+        self.desk, desk = socket.socketpair()
+        self.tester_pid = self.fork()
+        if self.tester_pid == 0:
+            self.child(lambda: self.tester(desk))
+        desk.close()
+
+    def new_program(self):
+        """Forks the next program and hands its connections to the tester; the program's pid."""
         link_t, link_p = socket.socketpair()
         (in_r, in_w), (out_r, out_w), (err_r, err_w) = os.pipe(), os.pipe(), os.pipe()
-        tester_pid = self.fork()
-        if tester_pid == 0:
-            self.child(lambda: self.tester(link_t.fileno(), out_r, err_r, in_w))
-        program_pid = self.fork()
-        if program_pid == 0:
+        pid = self.fork()
+        if pid == 0:
             self.child(lambda: self.program(link_p.fileno(), in_r, out_w, err_w))
+        socket.send_fds(self.desk, [b"J"], [link_t.fileno(), out_r, err_r, in_w])
         link_t.close()
         link_p.close()
         for fd in (in_r, in_w, out_r, out_w, err_r, err_w):
             os.close(fd)
-        return tester_pid, program_pid
+        return pid
 
     def child(self, main):
         """Runs `main` in a fresh child; its return value is the exit code."""
@@ -143,21 +151,14 @@ class Zygote:
         finally:
             os._exit(code)
 
-    def tester(self, link, out, err, into):
+    def tester(self, desk):
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2) if not self.settings["debug"] else (0, 1):
             os.dup2(null, fd)
-        self.keep({self.job, link, out, err, into})
+        self.keep({self.job, desk.fileno()})
         os.setsid()
-        sys.modules["random"].seed(0)
-        limits = {
-            **self.limits,
-            "memory_mb": self.limits["memory_mb"] + 512,
-            "files": 256,
-            "cpu_s": self.limits["cpu_s"] + 5,
-        }
-        self.confine(limits, "tester")
-        return tester.run(self.job, link, out, err, into)
+        self.confine({**self.limits, "memory_mb": self.limits["memory_mb"] + 512, "files": 256, "cpu_s": 0}, "tester")
+        tester.serve(self.job, desk)
 
     def program(self, link, into, out, err):
         """Confines itself first and only then reads the program."""
@@ -192,46 +193,51 @@ class Zygote:
     def work(self):
         """Serves jobs until the owner goes."""
         ended = b""
-        while True:
+        self.new_tester()
+        for number in itertools.count():
             self.fresh_home()
-            tester_pid, program_pid = self.pair()
+            pid = self.new_program()
             self.control.sendall(ended + b'{"ready":true}\n')
-            status, killed = self.await_end(tester_pid, program_pid)
+            status, killed = self.await_end(pid, number)
             ended = json.dumps({"status": status, "killed": killed}).encode() + b"\n"
 
-    def await_end(self, tester_pid, program_pid):
+    def await_end(self, pid, number):
         """Waits for the job's end; (the program's wait status if it ended by itself, whether the owner killed the job)."""
-        killed, status = False, None
-        tester_fd, program_fd = os.pidfd_open(tester_pid), os.pidfd_open(program_pid)
+        killed, status, program_fd, answer = False, None, -1, b""
         poll = select.poll()
-        for fd in (self.control.fileno(), tester_fd):
-            poll.register(fd, select.POLLIN)
+        control, desk = self.control.fileno(), self.desk.fileno()
+        poll.register(control, select.POLLIN)
+        poll.register(desk, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poll.poll()}
-            if self.control.fileno() in ready:
-                killed = True
-                if not self.control.recv(1):
-                    self.kill(program_pid)
-                    self.kill(tester_pid)
+            if control in ready:
+                order = self.control.recv(2, socket.MSG_WAITALL)
+                if not order:
+                    self.kill(pid)
+                    self.kill(self.tester_pid)
                     os._exit(0)
-                break
-            if tester_fd in ready:
-                poll.unregister(tester_fd)
-                code = os.waitstatus_to_exitcode(os.waitpid(tester_pid, 0)[1])
-                tester_pid = 0
-                if code != tester.EXIT_WAIT:
+                if order[1] == number % 256:
+                    killed = True
                     break
+            if desk in ready:
+                answer = self.desk.recv(1)
+                if answer != b"W":
+                    break
+                poll.unregister(desk)
+                program_fd = os.pidfd_open(pid)
                 poll.register(program_fd, select.POLLIN)
             elif program_fd in ready:
                 break
-        if os.waitid(os.P_PID, program_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-            status = os.waitstatus_to_exitcode(os.waitpid(program_pid, 0)[1])
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         else:
-            self.kill(program_pid)
-        if tester_pid:
-            self.kill(tester_pid)
-        os.close(tester_fd)
-        os.close(program_fd)
+            self.kill(pid)
+        if program_fd >= 0:
+            os.close(program_fd)
+        if answer not in (b"D", b"W"):  # killed in the middle, dead, or due for replacement ("R")
+            self.kill(self.tester_pid)
+            self.desk.close()
+            self.new_tester()
         return status, killed
 
     def kill(self, pid):
