@@ -6,6 +6,7 @@ to tokens, features, completions or models, a decoder spends that object, evalua
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -165,8 +166,10 @@ def fingerprint(value: Any) -> str:
 
 
 def describe(fn: Any) -> str:
-    """The manifest's name for a callable: a dataclass's repr, a function's `module:name`."""
-    return repr(fn) if is_dataclass(fn) else f"{fn.__module__}:{fn.__qualname__}"
+    """The manifest's name for a callable: a dataclass's repr, a function's `module:name`; the same in every process."""
+    if not is_dataclass(fn):
+        return f"{fn.__module__}:{fn.__qualname__}"
+    return re.sub(r"<function (\S+) at 0x[0-9a-f]+>", r"\1", repr(fn))  # a field that is a function shows its address
 
 
 def completion_seed(seed: int, prompt_id: str, index: int = 0) -> int:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -60,3 +61,11 @@ def test_every_public_name_exists():
         assert getattr(trimtab, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = trimtab.nonsense
+
+
+def test_a_dataclass_that_holds_a_function_is_described_without_its_address():
+    @dataclass(frozen=True)
+    class Holds:
+        f: object
+
+    assert describe(Holds(describe)).endswith("Holds(f=describe)")
