@@ -159,7 +159,8 @@ class Store:
 
     def add_prompts(self, prompts: Iterable[Prompt], split: str, settings: Mapping[str, Any] | None = None) -> None:
         """Adds prompts under a split name. An id already stored with the same content is skipped; with other content,
-        or in another split, it is an InputError. `settings` (where they come from), when given, are guarded as in `writer`."""
+        or in another split, it is an InputError. `settings` (where they come from), when given, are guarded as in
+        `writer`."""
         known = {r["id"]: r for r in self.read("prompts").to_pylist()}
         if settings is None:  # more prompts from the same hand
             settings = self.settings("prompts") if self.tables("prompts") else {}

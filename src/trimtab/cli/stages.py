@@ -8,7 +8,7 @@ be run alone.
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ def fit(task: Task) -> dict[str, Any]:
             probe.save(folder)
             publish(folder / "request", lambda tmp, text=request: tmp.write_text(text))
         card = json.loads((folder / "card.json").read_text())
-        facts[loss] = card
+        facts[loss] = f"{card['selected']}, l2 {card['l2']:g}, held-out reward {_held_out(card):.3f}"
     return facts
 
 
@@ -156,7 +156,7 @@ def _evaluated(task: Task) -> Evaluated:
     groups, greedy = store.groups("test", name), store.groups("greedy", name)
     probes = {loss: _probe(task, store, loss) for loss in task.probe.losses}
     values = {f"probe {loss}": [[r.value for r in row] for row in p(groups)] for loss, p in probes.items()}
-    best = max(probes, key=lambda loss: probes[loss].card["held_out_reward"])  # on training prompts, never on test
+    best = max(probes, key=lambda loss: _held_out(probes[loss].card))  # on training prompts, never on test
     table = evaluation.compare(
         groups, values, greedy_groups=greedy, beta=task.eval.beta, soft=[f"probe {best}"], extract=_extract(task),
         draws=task.eval.draws, seed=task.eval.seed,
@@ -238,6 +238,11 @@ def _probe(task: Task, store: Store, loss: str) -> learners.Probe:
         raise InputError(f"{folder} holds no probe; run `trimtab fit probe --loss {loss}` first")
     layers = json.loads((folder / "card.json").read_text())["embedder"].get("layers", [None])
     return learners.Probe.load(folder, _reader(task, store, "test", layers[0]))
+
+
+def _held_out(card: Mapping[str, Any]) -> float:
+    """The reward that cross-validation over training prompts gave the chosen settings."""
+    return max(row["reward"] for row in card["selection"])
 
 
 def _extract(task: Task) -> Callable[[str], str | None]:
