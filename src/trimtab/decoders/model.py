@@ -1,0 +1,148 @@
+"""A router's expected rewards, prices and a budget to the model that answers each prompt. Torch-free.
+
+The router knows rewards, this file knows money: utility = reward - exchange · price (RouterBench's willingness to pay,
+inverted). `Routed` sends each prompt to one model, `Ranked` lets every model answer and keeps the best by any reward
+function (Zooter's reward-model ranking, RMR). It learns nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.errors import InputError, ModelError
+from trimtab.types import Answer, Completion, Group, Prompt, RewardFn, Router, Sampler, SamplingParams
+
+Array = npt.NDArray[np.float64]
+
+
+def utility(reward_PM: npt.ArrayLike, price_M: npt.ArrayLike, exchange: float = 0.0) -> Array:
+    """reward - exchange · price, shape (P, M). `exchange`: rewards a US dollar is worth; `price_M` or (P, M): dollars
+    a call. NaN rewards stay NaN. InputError for a negative exchange or price, or an unknown price when it matters."""
+    price = np.asarray(price_M, float)
+    if exchange < 0 or (price < 0).any():
+        raise InputError("exchange and prices must not be negative")
+    if exchange == 0:
+        return np.asarray(reward_PM, float)
+    if np.isnan(price).any():
+        raise InputError("a model has no price, so a budget cannot be kept; give every model of the pool a price")
+    return np.asarray(reward_PM, float) - exchange * price
+
+
+def choose(value_PM: npt.ArrayLike, share_M: npt.ArrayLike | None = None) -> npt.NDArray[np.intp]:
+    """The column each prompt goes to, shape (P,): its highest value; NaN is never chosen, ties go to the first.
+
+    `share_M` caps each model's share of these prompts: prompts with most to lose choose first, the others take their
+    best model that still has room. InputError when a prompt has no value at all or the caps leave no room for all.
+    """
+    value = np.where(np.isnan(np.asarray(value_PM, float)), -np.inf, np.asarray(value_PM, float))
+    if len(value) and np.isinf(value).all(1).any():
+        raise InputError(f"prompt {int(np.isinf(value).all(1).argmax())} has no value for any model (all NaN)")
+    if share_M is None or not len(value):
+        return value.argmax(1)
+    room = np.floor(np.asarray(share_M, float) * len(value) + 1e-9).astype(int)
+    if room.sum() < len(value):
+        raise InputError(f"the caps leave room for {int(room.sum())} of {len(value)} prompts; raise a model's share")
+    top = np.sort(value, axis=1)
+    regret = top[:, -1] - top[:, -2] if value.shape[1] > 1 else top[:, -1]
+    out = np.zeros(len(value), np.intp)
+    for p in np.argsort(-np.nan_to_num(regret, posinf=np.inf), kind="stable"):
+        out[p] = int(np.where(room > 0, value[p], -np.inf).argmax())
+        room[out[p]] -= 1
+    return out
+
+
+def exchange_for(reward_PM: npt.ArrayLike, price_PM: npt.ArrayLike, budget: float, rounds: int = 60) -> float:
+    """The smallest exchange rate at which routing costs at most `budget` dollars a prompt, on validation values.
+
+    Cost falls with the rate, so bisection finds it. InputError when even the cheapest model costs more.
+    """
+    reward, price = np.asarray(reward_PM, float), np.broadcast_to(price_PM, np.shape(reward_PM)).astype(float)
+
+    def cost(rate: float) -> float:
+        at = choose(utility(reward, price, rate))
+        return float(price[np.arange(len(price)), at].mean())
+
+    low, high = 0.0, 1.0
+    if cost(low) <= budget:
+        return low
+    while cost(high) > budget:
+        high *= 4
+        if high > 1e18:
+            raise InputError(f"even the cheapest models cost more than {budget:g} dollars a prompt; raise the budget")
+    for _ in range(rounds):
+        middle = (low + high) / 2
+        low, high = (low, middle) if cost(middle) <= budget else (middle, high)
+    return high
+
+
+@dataclass(frozen=True)
+class Routed:
+    """A decoder: each prompt goes to the model of the pool with the highest utility, which answers it once.
+
+    `prices` are dollars a call; `exchange` rewards a dollar. ModelError when router and pool name different models.
+    """
+
+    router: Router
+    pool: Mapping[str, Sampler]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    prices: Mapping[str, float] = field(default_factory=dict)
+    exchange: float = 0.0
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        rewards = self.router(prompts)
+        names = list(self.pool)
+        for row in rewards:
+            if set(row) != set(names):
+                odd = ", ".join(sorted(set(row) ^ set(names)))
+                raise ModelError(f"router and pool name different models ({odd}); fit a router on this pool")
+        if not prompts:
+            return []
+        value = np.array([[row[m] for m in names] for row in rewards])
+        price = np.array([self.prices.get(m, np.nan if self.exchange else 0.0) for m in names])
+        chosen = choose(utility(value, price, self.exchange))
+        groups: dict[int, Group] = {}
+        for m in sorted(set(chosen.tolist())):
+            at = np.flatnonzero(chosen == m)
+            for p, group in zip(at, self.pool[names[m]]([prompts[int(i)] for i in at], 1, self.params), strict=True):
+                groups[int(p)] = group
+        return [
+            Answer(g.completions[0], g, _tokens(g), self.prices.get(names[m], 0.0), f"routed to {names[m]}")
+            for g, m in ((groups[p], int(chosen[p])) for p in range(len(prompts)))
+        ]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A decoder: every model of the pool answers once, the best by `reward` is kept (RMR), all are paid for.
+
+    NaN is never chosen; where nothing could be scored the first model's answer is returned and the note says so.
+    """
+
+    pool: Mapping[str, Sampler]
+    reward: RewardFn
+    params: SamplingParams = field(default_factory=SamplingParams)
+    prices: Mapping[str, float] = field(default_factory=dict)
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        answers = [sampler(prompts, 1, self.params) for sampler in self.pool.values()]
+        groups = [Group(p, tuple(g.completions[0] for g in row)) for p, *row in zip(prompts, *answers, strict=True)]
+        out = []
+        for group, rewards in zip(groups, self.reward(groups), strict=True):
+            value = np.array([r.value for r in rewards])
+            blind = bool(np.isnan(value).all())
+            best = 0 if blind else int(np.nanargmax(value))
+            note = "nothing could be scored; the first model's answer" if blind else "best of the pool"
+            scored = Group(group.prompt, group.completions, tuple(rewards))
+            price = sum(self.prices.get(m, 0.0) for m in self.pool)
+            out.append(Answer(group.completions[best], scored, _tokens(scored), price, note))
+        return out
+
+
+def _tokens(group: Group) -> int:
+    return sum(_length(c) for c in group.completions)
+
+
+def _length(completion: Completion) -> int:
+    return len(completion.tokens if completion.tokens is not None else completion.logprobs or ())

@@ -1,0 +1,234 @@
+"""Vectors and rewards of prompts to weights, one function a routing method; and weights to rewards, one a head.
+
+Zooter (Lu et al. 2024), MLC, hard labels, RouterDC (Chen et al. 2024), matrix factorisation, kNN, k-means, constants.
+`fit_tags` (in experts.py) is the house's own. A missing reward (NaN) is left out everywhere, never read as zero. It
+does not know prompts, encoders or the guard (router.py).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.errors import InputError, unknown
+from trimtab.learners.model.experts import experts_head, fit_tags
+from trimtab.learners.model.features import blockwise, scaled
+from trimtab.learners.model.tags import kmeans, nearest, smooth
+
+Array = npt.NDArray[np.float64]
+Vectors = npt.NDArray[np.float32]
+Weights = dict[str, npt.NDArray[Any]]
+Fitted = tuple[str, Weights]
+Tags = Sequence[Sequence[str]]
+
+
+def fit_constant(reward_PM: Array, *_: Any, **__: Any) -> Fitted:
+    """Every model's mean reward, whatever the prompt: its argmax is the best single model."""
+    return "constant", {"mean": np.nanmean(reward_PM, axis=0)}
+
+
+def fit_knn(X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, k: int = 100) -> Fitted:
+    """Mean reward of the k training prompts with the highest cosine similarity."""
+    scale = blockwise(X_PD, blocks)
+    X = _unit(scaled(scale, X_PD))
+    return "knn", {**scale, "X": X, "reward": reward_PM, "k": np.array(min(k, len(X))), "mean": _means(reward_PM)}
+
+
+def fit_clusters(
+    X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, k: int = 32
+) -> Fitted:
+    """Mean reward of the training prompts in the nearest of k clusters (k-means)."""
+    scale = blockwise(X_PD, blocks)
+    X = scaled(scale, X_PD)
+    centre = kmeans(X.astype(float), min(k, len(X)), seed)
+    at, mean = nearest(X.astype(float), centre), _means(reward_PM)
+    rows = [_means(reward_PM[at == c], mean) if (at == c).any() else mean for c in range(len(centre))]
+    return "clusters", {**scale, "centre": centre, "reward": np.array(rows)}
+
+
+def fit_mf(
+    X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, rank: int = 4, l2: float = 100.0
+) -> Fitted:
+    """Matrix factorisation with features: reward = mean + <A x, v_m>, the best rank-`rank` fit to ridge's predictions.
+
+    Reduced-rank regression (Izenman 1975): ridge, then the leading right singular vectors of the fitted rewards.
+    """
+    scale = blockwise(X_PD, blocks)
+    X, mean = scaled(scale, X_PD), _means(reward_PM)
+    rest = np.where(np.isnan(reward_PM), 0.0, reward_PM - mean)
+    W = _ridge(X, rest, l2)
+    *_, V = np.linalg.svd(X @ W, full_matrices=False)
+    V = V[: min(rank, len(V))]
+    return "linear", {**scale, "W": (W @ V.T @ V).astype(np.float32), "b": mean}
+
+
+def fit_zooter(
+    X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int,
+    temperature: float = 1.0, beta: float = 0.3, form: str = "naacl", loss: str = "kl", l2: float = 1e-3,
+) -> Fitted:  # fmt: skip
+    """Zooter: a softmax head distils softmax(reward / temperature), smoothed by tags with weight 1 - beta.
+
+    `form` "naacl" smooths the distributions, "v1" the raw rewards. `loss` "kl" is KL(s||Z), "kl_reverse" KL(Z||s),
+    "hard" the argmax control. Rewards come back as temperature · (log Z - its mean over models) + the pool's mean.
+    Without any tag in the data beta must be 1.
+    """
+    import torch
+
+    from trimtab.learners.model.losses import ROUTER_LOSSES, silver
+
+    if form not in ("naacl", "v1"):
+        raise unknown("tag smoothing form", form, ("naacl", "v1"))
+    if loss not in ("kl", "kl_reverse", "hard"):
+        raise unknown("distillation loss", loss, ("kl", "kl_reverse", "hard"))
+    raw = smooth(reward_PM, tags, beta) if form == "v1" else reward_PM
+    target = silver(torch.tensor(raw), temperature).numpy()
+    if form == "naacl":
+        target = smooth(np.where(np.isnan(reward_PM), np.nan, target), tags, beta)
+    scale = blockwise(X_PD, blocks)
+    W, b = descend(scaled(scale, X_PD), np.nan_to_num(target), ~np.isnan(reward_PM), ROUTER_LOSSES[loss], l2)
+    extra = {"temperature": np.array(temperature), "level": np.array(np.nanmean(reward_PM))}
+    return "softmax", {**scale, "W": W, "b": b, **extra}
+
+
+def fit_bce(
+    X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, l2: float = 1e-2
+) -> Fitted:
+    """MLC: a sigmoid a model, binary cross-entropy against the reward scaled to [0, 1] by its training range."""
+    from trimtab.learners.model.losses import ROUTER_LOSSES
+
+    target, low, high = _unit_range(reward_PM)
+    scale = blockwise(X_PD, blocks)
+    W, b = descend(scaled(scale, X_PD), target, ~np.isnan(reward_PM), ROUTER_LOSSES["bce"], l2)
+    return "sigmoid", {**scale, "W": W, "b": b, "low": np.array(low), "high": np.array(high)}
+
+
+def fit_routerdc(
+    X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int,
+    width: int = 64, temperature: float = 0.2, top: int = 3, steps: int = 200, lr: float = 0.01, l2: float = 1e-3,
+) -> Fitted:  # fmt: skip
+    """RouterDC on fixed vectors: a projection and an embedding a model, cosine, sample-to-LLM contrast (Adam).
+
+    The cluster contrast of the paper moves the encoder, which is fixed here, and is left out.
+    """
+    import torch
+
+    from trimtab.learners.model.losses import contrast
+
+    torch_rng = torch.Generator().manual_seed(seed)
+    target, low, high = _unit_range(reward_PM)
+    scale = blockwise(X_PD, blocks)
+    X = torch.tensor(scaled(scale, X_PD))
+    A = (torch.randn(X.shape[1], width, generator=torch_rng) / width**0.5).requires_grad_()
+    V = (0.78 * torch.randn(reward_PM.shape[1], width, generator=torch_rng)).requires_grad_()
+    y, known = torch.tensor(target, dtype=torch.float32), torch.tensor(~np.isnan(reward_PM))
+    adam = torch.optim.Adam([A, V], lr=lr)
+    for _ in range(steps):
+        cos = torch.nn.functional.normalize(X @ A, dim=-1) @ torch.nn.functional.normalize(V, dim=-1).T
+        value = contrast(cos / temperature, y, known, top).mean() + l2 * A.square().sum()
+        adam.zero_grad()
+        value.backward()
+        adam.step()
+    ends = {"low": np.array(low), "high": np.array(high)}
+    return "cosine", {**scale, "A": A.detach().numpy(), "V": _unit(V.detach().numpy()), **ends}
+
+
+def descend(
+    X_PD: Vectors, target_PM: Array, known_PM: npt.NDArray[np.bool_], loss: Any, l2: float, steps: int = 60
+) -> tuple[Vectors, Vectors]:
+    """Linear head (W, b) minimising mean loss + l2/2 · |W|² by L-BFGS from zero; deterministic."""
+    import torch
+
+    X, target = torch.tensor(X_PD), torch.tensor(target_PM, dtype=torch.float32)
+    known = torch.tensor(known_PM)
+    W = torch.zeros(X.shape[1], target.shape[1], requires_grad=True)
+    b = torch.zeros(target.shape[1], requires_grad=True)
+    search = torch.optim.LBFGS([W, b], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> Any:
+        search.zero_grad()
+        value = loss(X @ W + b, target, known).mean() + l2 / 2 * W.square().sum()
+        value.backward()
+        return value
+
+    search.step(closure)
+    if not (torch.isfinite(W).all() and torch.isfinite(b).all()):
+        raise InputError("fitting diverged (weights are not finite); raise l2 or the temperature")
+    return W.detach().numpy(), b.detach().numpy()
+
+
+def _head_constant(w: Weights, X: Vectors) -> Array:
+    return np.broadcast_to(w["mean"], (len(X), len(w["mean"]))).copy()
+
+
+def _head_linear(w: Weights, X: Vectors) -> Array:
+    return (scaled(w, X) @ w["W"]).astype(float) + w["b"]
+
+
+def _head_sigmoid(w: Weights, X: Vectors) -> Array:
+    return w["low"] + (w["high"] - w["low"]) / (1 + np.exp(-_head_linear(w, X)))
+
+
+def _head_softmax(w: Weights, X: Vectors) -> Array:
+    logits = _head_linear(w, X)
+    return w["temperature"] * (logits - logits.mean(1, keepdims=True)) + w["level"]
+
+
+def _head_cosine(w: Weights, X: Vectors) -> Array:
+    return w["low"] + (w["high"] - w["low"]) * (1 + _unit(scaled(w, X) @ w["A"]) @ w["V"].T.astype(float)) / 2
+
+
+def _head_knn(w: Weights, X: Vectors) -> Array:
+    near = _unit(scaled(w, X)) @ w["X"].T
+    k = int(w["k"])
+    at = np.argpartition(-near, k - 1, axis=1)[:, :k]
+    return np.array([_means(w["reward"][row], w["mean"]) for row in at])
+
+
+def _head_clusters(w: Weights, X: Vectors) -> Array:
+    return w["reward"][nearest(scaled(w, X).astype(float), w["centre"])]
+
+
+HEADS: dict[str, Callable[[Weights, Vectors], Array]] = {
+    "constant": _head_constant,
+    "linear": _head_linear,
+    "sigmoid": _head_sigmoid,
+    "softmax": _head_softmax,
+    "cosine": _head_cosine,
+    "knn": _head_knn,
+    "clusters": _head_clusters,
+    "experts": experts_head,
+}
+METHODS: dict[str, Callable[..., Fitted]] = {
+    "tags": fit_tags,
+    "zooter": fit_zooter,
+    "bce": fit_bce,
+    "knn": fit_knn,
+    "clusters": fit_clusters,
+    "mf": fit_mf,
+    "routerdc": fit_routerdc,
+    "best_single": fit_constant,
+}
+"""(X_PD, reward_PM, tags, *, blocks, seed, **options) -> (head, weights)."""
+
+
+def _means(reward_PM: Array, default: Array | None = None) -> Array:
+    known = ~np.isnan(reward_PM)
+    count = known.sum(0)
+    mean = np.where(known, reward_PM, 0).sum(0) / np.maximum(count, 1)
+    return mean if default is None else np.where(count > 0, mean, default)
+
+
+def _unit_range(reward_PM: Array) -> tuple[Array, float, float]:
+    low, high = float(np.nanmin(reward_PM)), float(np.nanmax(reward_PM))
+    return np.nan_to_num((reward_PM - low) / (high - low)), low, high
+
+
+def _unit(X: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-9)
+
+
+def _ridge(X: Vectors, Y: Array, l2: float) -> npt.NDArray[Any]:
+    if len(X) < X.shape[1]:
+        return X.T @ np.linalg.solve(X @ X.T + l2 * np.eye(len(X), dtype=np.float32), Y)
+    return np.linalg.solve(X.T @ X + l2 * np.eye(X.shape[1], dtype=np.float32), X.T @ Y)

@@ -1,0 +1,235 @@
+"""A response matrix to a router: prompts to the expected reward of every model of a pool. Frozen, numpy at inference.
+
+`fit_router` learns one of METHODS (Zooter's distillation, Lu et al. 2024, beside the simple routers that independent
+studies found to beat it), asks on held-out prompts whether it earns more than the best single model, and if that is not
+so returns the constant and says so. Prices and budgets live outside (decoders/model.py); it never calls a model.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.data.matrix import ResponseMatrix, text_of
+from trimtab.errors import InputError, ModelError, unknown
+from trimtab.learners.model.fits import HEADS, METHODS, Weights, fit_constant
+from trimtab.learners.model.ngrams import Embed
+from trimtab.types import Prompt, fingerprint
+
+Array = npt.NDArray[np.float64]
+CARD, WEIGHTS = "router.json", "router.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class RewardRouter:
+    """Prompts -> one {model: expected reward} a prompt. `head` names how weights and vectors give rewards (HEADS).
+
+    `embed` turns texts into vectors and is needed by every head but the constant. `card` says what was fitted on what,
+    what the held-out prompts said, and why this is the constant when it is.
+    """
+
+    models: tuple[str, ...]
+    head: str
+    weights: Weights
+    embed: Embed | None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
+        if not prompts:
+            return []
+        texts = [text_of(p) for p in prompts]
+        vectors = np.zeros((len(texts), 0)) if self.embed is None else self.embed(texts)
+        return [dict(zip(self.models, map(float, row), strict=True)) for row in self.reward(vectors)]
+
+    def reward(self, vectors_PD: npt.NDArray[np.floating]) -> Array:
+        """Expected rewards from vectors already made by `embed`, shape (P, M), columns in the order of `models`."""
+        width = self.card.get("width")
+        if self.head != "constant" and width != vectors_PD.shape[1]:
+            raise ModelError(f"the router was fitted on vectors of {width} numbers, got {vectors_PD.shape[1]}")
+        return HEADS[self.head](self.weights, np.asarray(vectors_PD, np.float32))
+
+    @property
+    def constant(self) -> str:
+        """The one model this router always prefers, "" unless it is the constant."""
+        return self.models[int(np.argmax(self.weights["mean"]))] if self.head == "constant" else ""
+
+    def why(self, vector_D: npt.NDArray[np.floating], top: int = 3) -> list[tuple[str, float]]:
+        """The tags whose prompts lie nearest to a vector, with cosine similarity; empty when fitted without tags."""
+        if "tag_centre" not in self.weights:
+            return []
+        centre = self.weights["tag_centre"]
+        x = np.asarray(vector_D, np.float32) - self.weights["tag_origin"]
+        near = centre @ x / np.maximum(np.linalg.norm(centre, axis=1) * np.linalg.norm(x), 1e-9)
+        return [(self.card["tags"][i], float(near[i])) for i in np.argsort(-near)[:top]]
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Writes router.safetensors and router.json to `folder`; the embedder is named by its card, not stored."""
+        from safetensors.numpy import save_file
+
+        out = Path(folder)
+        out.mkdir(parents=True, exist_ok=True)
+        save_file({k: np.ascontiguousarray(v) for k, v in self.weights.items()}, out / WEIGHTS)
+        card = {"models": list(self.models), "head": self.head, **self.card}
+        (out / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False, default=str))
+        return out
+
+
+def load_router(folder: str | os.PathLike[str], embed: Embed | None = None) -> RewardRouter:
+    """The router saved in `folder`, reading prompts with `embed`.
+
+    ModelError when there is none, or when the card of `embed` is not that of the encoder it was fitted with.
+    """
+    from safetensors.numpy import load_file
+
+    source = Path(folder)
+    try:
+        card = json.loads((source / CARD).read_text())
+        weights = load_file(source / WEIGHTS)
+        models, head = tuple(card.pop("models")), card.pop("head")
+    except (OSError, ValueError, KeyError) as e:
+        raise ModelError(f"{source} holds no router ({e}); fit one with `trimtab fit router`") from e
+    wanted, given = card.get("encoder"), _card(embed)
+    if head != "constant" and embed is None:
+        raise ModelError(f"the router in {source} reads prompts with {wanted}; give that encoder")
+    if head != "constant" and wanted and given and wanted != given:
+        raise ModelError(f"the router in {source} was fitted with the encoder {wanted}, not {given}")
+    return RewardRouter(models, head, weights, embed, card)
+
+
+def check_pool(router: RewardRouter, pool: Sequence[str]) -> None:
+    """ModelError unless `pool` (a server's models) is exactly the router's; names what is missing on either side."""
+    gone, new = sorted(set(router.models) - set(pool)), sorted(set(pool) - set(router.models))
+    if gone or new:
+        raise ModelError(
+            f"the router's pool and the server's differ: the server lacks {', '.join(gone) or 'none'}, the router does "
+            f"not know {', '.join(new) or 'none'}; fit a router on this pool or start the missing models"
+        )
+
+
+def fit_router(
+    matrix: ResponseMatrix,
+    embed: Embed | None = None,
+    *,
+    vectors: npt.NDArray[np.floating] | None = None,
+    method: str = "tags",
+    guard: bool = True,
+    validation: float = 0.25,
+    seed: int = 0,
+    **options: Any,
+) -> RewardRouter:
+    """Learns rewards from prompts; `vectors` (P, D) are `embed`'s, if they were made before. Same seed, same router.
+
+    `method` is one of METHODS, `options` are its own. With `guard` it is first fitted on 1 - validation of the prompts;
+    unless the lower bound of its gain over the best single model (95 %, paired bootstrap over the held-out prompts) is
+    above zero, the constant is returned and `card["guard"]` says so. The models' order never matters.
+    InputError: unknown method, no vectors, NaN vectors, a model without rewards, fewer than two prompts.
+    """
+    if method not in METHODS:
+        raise unknown("router method", method, METHODS)
+    order = sorted(range(len(matrix.models)), key=lambda m: matrix.models[m])
+    models = tuple(matrix.models[m] for m in order)
+    reward = matrix.reward_PM[:, order]
+    keep = np.asarray((~np.isnan(reward)).any(axis=1))
+    _refuse(matrix, reward, keep)
+    card: dict[str, Any] = {
+        "method": method, "options": options, "seed": seed, "encoder": _card(embed), "data": _data_card(matrix, keep)
+    }  # fmt: skip
+    constant = RewardRouter(models, "constant", fit_constant(reward)[1], None, card)
+    trivial = _trivial(reward, models)
+    if trivial or method == "best_single":
+        return replace(constant, card={**card, "guard": trivial or "asked for the constant"})
+    X = _vectors(matrix, embed, vectors)[keep]
+    reward, tags = reward[keep], [t for t, k in zip(matrix.tags, keep, strict=True) if k]
+    blocks = getattr(embed, "blocks", None)
+    blocks = tuple(blocks) if blocks and sum(blocks) == X.shape[1] else (X.shape[1],)
+    card |= {"width": X.shape[1], "blocks": list(blocks)}
+    fit = METHODS[method]
+    shared = {"blocks": blocks, "seed": seed, **options}
+    if guard:
+        verdict = _gain(fit, X, reward, tags, validation, shared)
+        card |= {"gain": verdict}
+        if not verdict["lower"] > 0:
+            best = constant.constant
+            said = f"the gain over {best} on held-out prompts is not above zero ({_show(verdict)}): use this one model"
+            return replace(constant, card={**card, "guard": said})
+        card["guard"] = f"passed: gain over the best single model on held-out prompts {_show(verdict)}"
+    head, weights = fit(X, reward, tags, **shared)
+    weights, names = _with_tags(weights, X, tags)
+    return RewardRouter(models, head, weights, embed, {**card, "tags": names})
+
+
+def _gain(fit: Any, X: Any, reward: Array, tags: Any, share: float, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Held-out gain of one fit over the best single model of its own training prompts."""
+    rng = np.random.default_rng(shared["seed"])
+    order = rng.permutation(len(X))
+    held, train = np.split(order, [max(1, round(share * len(X)))])
+    if len(train) < 2 or np.isnan(reward[train]).all(0).any():
+        return {"mean": float("nan"), "lower": float("nan"), "upper": float("nan"), "n": len(held)}
+    head, weights = fit(X[train], reward[train], [tags[i] for i in train], **shared)
+    best = int(np.argmax(fit_constant(reward[train])[1]["mean"]))
+    value = np.where(np.isnan(reward[held]), -np.inf, HEADS[head](weights, X[held]))
+    gain = reward[held, value.argmax(1)] - reward[held, best]
+    gain = gain[~np.isnan(gain)]
+    means = np.array([gain[rng.integers(0, len(gain), len(gain))].mean() for _ in range(2000)])
+    lower, upper = np.quantile(means, [0.025, 0.975])
+    return {"mean": float(gain.mean()), "lower": float(lower), "upper": float(upper), "n": len(gain)}
+
+
+def _refuse(matrix: ResponseMatrix, reward: Array, keep: npt.NDArray[Any]) -> None:
+    empty = sorted(m for m in matrix.models if np.isnan(matrix.pool([m]).reward_PM).all())
+    if empty:
+        raise InputError(f"no reward for {', '.join(empty)}; score these models or leave them out of the pool")
+    if keep.sum() < 2:
+        raise InputError(f"{int(keep.sum())} prompts have a reward; a router needs at least two")
+
+
+def _trivial(reward: Array, models: Sequence[str]) -> str:
+    if len(models) == 1:
+        return "the pool has one model: there is nothing to route"
+    if np.nanmax(reward) == np.nanmin(reward):
+        return f"all rewards equal {np.nanmax(reward):g}: there is nothing to learn"
+    return ""
+
+
+def _vectors(matrix: ResponseMatrix, embed: Embed | None, vectors: Any) -> npt.NDArray[np.float32]:
+    if vectors is None:
+        if embed is None:
+            raise InputError("fit_router needs `embed` (texts to vectors) or `vectors` already made")
+        vectors = embed([text_of(p) for p in matrix.prompts])
+    X = np.asarray(vectors, np.float32)
+    if X.ndim != 2 or len(X) != len(matrix):
+        raise InputError(f"vectors have shape {X.shape}; the matrix needs ({len(matrix)}, D)")
+    if not np.isfinite(X).all():
+        bad = matrix.prompts[int(np.argwhere(~np.isfinite(X))[0][0])].id
+        raise InputError(f"the vector of prompt {bad} is not finite; embed it again")
+    return X
+
+
+def _with_tags(
+    weights: Weights, X: npt.NDArray[np.float32], tags: Sequence[Sequence[str]]
+) -> tuple[Weights, list[str]]:
+    names = sorted({t for row in tags for t in row})
+    if not names:
+        return weights, []
+    origin = X.mean(0)
+    centre = [X[[t in row for row in tags]].mean(0) - origin for t in names]
+    return {**weights, "tag_centre": np.array(centre, np.float32), "tag_origin": origin}, names
+
+
+def _data_card(matrix: ResponseMatrix, keep: npt.NDArray[Any]) -> dict[str, Any]:
+    hashed = fingerprint([[p.id for p in matrix.prompts], np.nan_to_num(matrix.reward_PM, nan=-1e9).sum().item()])
+    left = int((~keep).sum())
+    return {"prompts": len(matrix), "missing": matrix.missing, "left_out": left, "hash": hashed, "note": matrix.note}
+
+
+def _card(embed: Embed | None) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(getattr(embed, "card", None) or {}), default=str))
+
+
+def _show(gain: Mapping[str, Any]) -> str:
+    return f"{gain['mean']:+.3f} [{gain['lower']:+.3f}, {gain['upper']:+.3f}], n = {gain['n']}"

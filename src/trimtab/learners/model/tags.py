@@ -1,0 +1,136 @@
+"""Labels of prompts (tags) to smoother targets for a router, and prompts to tags. Pure numpy.
+
+Zooter's label enhancement (Lu et al., NAACL 2024, section 3.3): a noisy reward is mixed with the mean of its tags. A
+tagger is a function of texts; the ones here are keywords, clusters of embeddings and an LLM's answers (InsTag's way).
+Task labels that the data carries are tags already. It does not train routers.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.errors import InputError
+
+Array = npt.NDArray[np.float64]
+Tags = Sequence[Sequence[str]]
+TAG_PROMPT = (
+    "List the topics and the kind of task of the request below: one to three short tags, lower case, separated by "
+    "commas, nothing else.\n\nRequest: {text}\n\nTags:"
+)
+
+
+class TagMeans(NamedTuple):
+    """`names` of T tags, `mean_TM` the mean over each tag's prompts, and `member_PT` 1 where prompt p has tag t."""
+
+    names: tuple[str, ...]
+    mean_TM: Array
+    member_PT: Array
+
+
+def tag_means(value_PM: npt.ArrayLike, tags: Tags) -> TagMeans:
+    """Mean of `value_PM` over the prompts of each tag, NaN cells left out (a tag's unseen model gets the pool's mean).
+
+    s_t = 1/|Q_t| Σ_{i in Q_t} s(q_i). InputError when tags and rows disagree in number or no prompt has a tag.
+    """
+    value = np.asarray(value_PM, float)
+    if len(tags) != len(value):
+        raise InputError(f"{len(tags)} rows of tags for {len(value)} prompts; give one row a prompt")
+    names = tuple(sorted({t for row in tags for t in row}))
+    if not names:
+        raise InputError("no prompt has a tag; give task labels or let a tagger make some (clusters, keywords)")
+    place = {t: i for i, t in enumerate(names)}
+    member = np.zeros((len(value), len(names)))
+    for p, row in enumerate(tags):
+        member[p, [place[t] for t in row]] = 1
+    known = ~np.isnan(value)
+    count = member.T @ known
+    overall = np.where(known, value, 0).sum(0) / np.maximum(known.sum(0), 1)
+    total = member.T @ np.where(known, value, 0)
+    return TagMeans(names, np.where(count > 0, total / np.maximum(count, 1), overall), member)
+
+
+def smooth(value_PM: npt.ArrayLike, tags: Tags, beta: float = 0.3) -> Array:
+    """beta · value + (1 - beta) · the uniform average of the means of the prompt's tags, shape (P, M).
+
+    On silver labels (softmax of rewards) this is the NAACL form, on raw rewards the form of arXiv v1. beta = 1 leaves
+    the values, beta = 0 keeps the tags alone. A prompt without a tag, and a missing cell, keep their own value.
+    """
+    if not 0 <= beta <= 1:
+        raise InputError(f"beta must lie between 0 (tags only) and 1 (no tags), got {beta}")
+    value = np.asarray(value_PM, float)
+    if beta == 1:
+        return value
+    _, mean_TM, member = tag_means(value, tags)
+    count = member.sum(1, keepdims=True)
+    tagged = member @ mean_TM / np.maximum(count, 1)
+    return np.where(count > 0, beta * value + (1 - beta) * tagged, value)
+
+
+def keyword_tags(texts: Sequence[str], keywords: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """The tags one of whose words (whole words, any case) occurs in the text: {"code": ["python", "def"]}."""
+    found = {t: re.compile(r"(?<!\w)(" + "|".join(map(re.escape, w)) + r")(?!\w)", re.I) for t, w in keywords.items()}
+    return [[t for t, pattern in found.items() if pattern.search(text)] for text in texts]
+
+
+def cluster_tags(vectors_PD: npt.ArrayLike, k: int = 16, seed: int = 0) -> tuple[list[list[str]], Array]:
+    """One tag a prompt, its nearest of k (at most P) clusters ("c0" ...), and the centres (k, D)."""
+    X = np.asarray(vectors_PD, float)
+    centre = kmeans(X, min(k, len(X)), seed)
+    return [[f"c{i}"] for i in nearest(X, centre)], centre
+
+
+def kmeans(X_PD: Array, k: int, seed: int = 0, rounds: int = 25) -> Array:
+    """Centres (k, D) by Lloyd's rounds from a k-means++ start. Same seed, same centres."""
+    rng = np.random.default_rng(seed)
+    centre = X_PD[[rng.integers(len(X_PD))]]
+    while len(centre) < k:
+        gap = np.maximum(_distance(X_PD, centre).min(1), 0)
+        p = gap / gap.sum() if gap.sum() > 0 else None
+        centre = np.concatenate([centre, X_PD[[rng.choice(len(X_PD), p=p)]]])
+    for _ in range(rounds):
+        at = nearest(X_PD, centre)
+        moved = np.array([X_PD[at == c].mean(0) if (at == c).any() else centre[c] for c in range(k)])
+        if np.allclose(moved, centre):
+            break
+        centre = moved
+    return centre
+
+
+def nearest(X_PD: Array, centre_KD: Array) -> npt.NDArray[np.intp]:
+    """Index of each row's nearest centre (Euclidean), shape (P,)."""
+    return _distance(X_PD, centre_KD).argmin(1)
+
+
+def llm_tags(texts: Sequence[str], ask: Callable[[Sequence[str]], Sequence[str]], cache: Path) -> list[list[str]]:
+    """InsTag-style tags from an LLM: `ask` answers prompts, `cache` (JSON lines) keeps every answer, so each text is
+    paid once. Answers are split at commas; an answer without a tag gives none."""
+    known: dict[str, list[str]] = {}
+    if cache.is_file():
+        known = {row["text"]: row["tags"] for row in map(json.loads, cache.read_text().splitlines())}
+    todo = list(dict.fromkeys(t for t in texts if t not in known))
+    answers = ask([TAG_PROMPT.format(text=t) for t in todo]) if todo else []
+    with cache.open("a") as out:
+        for text, answer in zip(todo, answers, strict=True):
+            line = answer.strip().splitlines()[0] if answer.strip() else ""
+            known[text] = [t for t in (re.sub(r"[^\w +#-]", "", w).strip().lower() for w in line.split(",")) if t]
+            out.write(json.dumps({"text": text, "tags": known[text]}, ensure_ascii=False) + "\n")
+    return [known[t] for t in texts]
+
+
+def balanced(tags: Tags, per_tag: int = 10, seed: int = 0) -> npt.NDArray[np.intp]:
+    """DivInstruct's sampling: positions of up to `per_tag` random prompts of each tag, each prompt once, sorted."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(tags))
+    taken: set[int] = set()
+    for tag in sorted({t for row in tags for t in row}):
+        taken.update([int(i) for i in order if tag in tags[i]][:per_tag])
+    return np.array(sorted(taken), int)
+
+
+def _distance(X_PD: Array, centre_KD: Array) -> Array:
+    return (X_PD**2).sum(1)[:, None] + (centre_KD**2).sum(1)[None] - 2 * X_PD @ centre_KD.T
