@@ -1,0 +1,256 @@
+"""A policy to answers by search over its tokens: likelihood beam search, and best-of-n by chunks under any reward.
+
+"From r to Q*" (arXiv 2404.12358, eq. 12-13): for a DPO policy, searching the reward is searching Σ log π alone, because
+Σ β log π/π_ref telescopes to the reward and the shaping. So the objective is the *sum*, the end token included, with no
+division by length (Hugging Face's `num_beams` divides by default). Sequences without an end token have no such value:
+they are kept only when nothing ended (`require_end`). It trains nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trimtab.decoders.select import argmax
+from trimtab.decoders.token_tree import TokenTree
+from trimtab.errors import InputError
+from trimtab.models.chat import encode_prompt
+from trimtab.models.load import LM
+from trimtab.types import Answer, Completion, Group, Prompt, Reward, RewardFn, completion_seed
+
+
+@dataclass(frozen=True)
+class _Hypothesis:
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    objective: float
+    ended: bool
+
+
+@dataclass(frozen=True)
+class BeamSearch:
+    """Likelihood beam search: the completion of highest Σ log π that `width` beams find; its group is the n-best.
+
+    objective = (Σ log π − reference_weight · Σ log π_ref) / length^length_penalty. With the defaults it is the paper's,
+    the search stops as soon as no live beam can win (sums only fall), and never returns less than the same beam search
+    that reorders caches. `width` at or above the number of sequences makes it exhaustive.
+    """
+
+    lm: LM
+    width: int = 5
+    max_tokens: int = 256
+    length_penalty: float = 0.0
+    reference: LM | None = None
+    reference_weight: float = 0.0
+    require_end: bool = True
+    batch: int = 8
+    """Prompts searched at once."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.max_tokens < 1:
+            raise InputError(
+                f"beam search needs width and max_tokens of at least 1, got {self.width}, {self.max_tokens}"
+            )
+        if self.reference_weight and self.reference is None:
+            raise InputError("reference_weight needs a reference model")
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        encoded = [_fitting(self.lm, p, self.max_tokens) for p in prompts]
+        order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
+        found: dict[int, list[_Hypothesis]] = {}
+        for i in range(0, len(order), self.batch):
+            part = order[i : i + self.batch]
+            found |= dict(zip(part, self._search([encoded[j] for j in part]), strict=True))
+        return [self._answer(p, found[i]) for i, p in enumerate(prompts)]
+
+    def _answer(self, prompt: Prompt, best: Sequence[_Hypothesis]) -> Answer:
+        completions = tuple(_completion(self.lm, h.tokens, h.logprobs, i, h.ended) for i, h in enumerate(best))
+        rewards = tuple(Reward(h.objective, "" if h.ended else "cut before the end token") for h in best)
+        group = Group(prompt, completions, rewards)
+        return Answer(completions[0], group, sum(len(h.tokens) for h in best), note=rewards[0].note)
+
+    def _search(self, prompts: Sequence[Sequence[int]]) -> list[list[_Hypothesis]]:
+        ends = end_tokens(self.lm)
+        trees = [TokenTree(self.lm.model, prompts)]
+        weights = [1.0]
+        if self.reference is not None and self.reference_weight:
+            trees.append(TokenTree(self.reference.model, prompts))
+            weights.append(-self.reference_weight)
+        state = _Beams(self, ends, len(prompts))
+        next_KV = [t.first_logprobs_BV[:, None] for t in trees]
+        for step in range(self.max_tokens):
+            parents_BK, tokens_BK = state.extend(next_KV, weights, last=step == self.max_tokens - 1)
+            if (kept := state.drop_done()) is not None:
+                if not len(kept):
+                    break
+                parents_BK, tokens_BK = parents_BK[kept], tokens_BK[kept]
+                for t in trees:
+                    t.keep(kept)
+            if step < self.max_tokens - 1:
+                next_KV = [t.grow(parents_BK, tokens_BK) for t in trees]
+        return state.results()
+
+
+class _Beams:
+    """Live and finished beams of a batch of prompts; the arithmetic of beam search, without a model."""
+
+    def __init__(self, search: BeamSearch, ends: Sequence[int], prompts: int):
+        self.search, self.ends = search, torch.tensor(sorted(ends))
+        self.rows = list(range(prompts))
+        self.finished: list[list[_Hypothesis]] = [[] for _ in range(prompts)]
+        self.live: list[list[_Hypothesis]] = [[_Hypothesis((), (), 0.0, False)] for _ in range(prompts)]
+
+    def extend(self, next_BKV: Sequence[Tensor], weights: Sequence[float], *, last: bool) -> tuple[Tensor, Tensor]:
+        """One token on every live beam: the `width` best that do not end stay live, those that end are finished."""
+        width, logprob_BKV = self.search.width, next_BKV[0]
+        gain_BKV = sum(w * x for w, x in zip(weights, next_BKV, strict=True)) if len(weights) > 1 else logprob_BKV
+        K, V = logprob_BKV.shape[1:]
+        score_BK = torch.tensor(
+            [[h.objective for h in self.live[r]] + [-torch.inf] * (K - len(self.live[r])) for r in self.rows]
+        )
+        total_BKV = score_BK.to(gain_BKV)[:, :, None] + gain_BKV
+        ending_BKE = total_BKV[:, :, self.ends].clone()
+        total_BKV[:, :, self.ends] = -torch.inf
+        top = total_BKV.flatten(1).topk(min(width, K * V), dim=1)
+        parents_BK, tokens_BK = top.indices // V, top.indices % V
+        chosen_BK = logprob_BKV.flatten(1).gather(1, top.indices).tolist()
+        ended = logprob_BKV[:, :, self.ends].tolist(), ending_BKE.tolist()
+        for b, r in enumerate(self.rows):
+            before = self.live[r]
+            for k, h in enumerate(before):
+                for e, token in enumerate(self.ends.tolist()):
+                    self._finish(r, h, token, ended[0][b][k][e], ended[1][b][k][e])
+            grown = zip(
+                parents_BK[b].tolist(), tokens_BK[b].tolist(), chosen_BK[b], top.values[b].tolist(), strict=True
+            )
+            self.live[r] = [
+                _Hypothesis((*before[p].tokens, t), (*before[p].logprobs, x), s, False)
+                for p, t, x, s in grown
+                if s > -torch.inf
+            ]
+            self.finished[r] = sorted(self.finished[r], key=self._rank)[:width]
+        if last:
+            self._cut()
+        return parents_BK, tokens_BK
+
+    def drop_done(self) -> Tensor | None:
+        """Indices of the rows that go on, when dropping the others is worth it (all done, or at least half)."""
+        going = [b for b, r in enumerate(self.rows) if not self._done(r)]
+        if len(going) > len(self.rows) // 2:
+            return None
+        self.rows = [self.rows[b] for b in going]
+        return torch.tensor(going, dtype=torch.long)
+
+    def results(self) -> list[list[_Hypothesis]]:
+        """The best hypotheses of each prompt, best first; never empty."""
+        return [sorted(x, key=self._rank)[: self.search.width] for x in self.finished]
+
+    def _rank(self, h: _Hypothesis) -> tuple[bool, float]:
+        return (self.search.require_end and not h.ended, -self._value(h))
+
+    def _value(self, h: _Hypothesis) -> float:
+        return h.objective / len(h.tokens) ** self.search.length_penalty
+
+    def _finish(self, row: int, h: _Hypothesis, token: int, logprob: float, objective: float) -> None:
+        if objective > -torch.inf:
+            self.finished[row].append(_Hypothesis((*h.tokens, token), (*h.logprobs, logprob), objective, True))
+
+    def _done(self, row: int) -> bool:
+        if not self.live[row]:
+            return True
+        ended = [h for h in self.finished[row] if h.ended]
+        if self.search.length_penalty or self.search.reference_weight:  # a longer one may still overtake
+            return len(ended) >= self.search.width and self._value(ended[-1]) >= self._value(self.live[row][0])
+        return len(ended) >= 1 and ended[0].objective >= self.live[row][0].objective
+
+    def _cut(self) -> None:
+        for r in self.rows:
+            self.finished[r] += self.live[r]
+            self.live[r] = []
+
+
+@dataclass(frozen=True)
+class ChunkedBestOfN:
+    """Best-of-n inside an answer: draw n continuations of `chunk` tokens, keep the best under a reward, go on from it.
+
+    The reward sees partial answers (finish "length"); a reward that is NaN is never chosen. `chunk` at or above
+    `max_tokens` is plain best-of-n.
+    """
+
+    lm: LM
+    reward: RewardFn
+    n: int = 4
+    chunk: int = 32
+    max_tokens: int = 256
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        return [self._one(p) for p in prompts]
+
+    def _one(self, prompt: Prompt) -> Answer:
+        rng = torch.Generator().manual_seed(completion_seed(self.seed, prompt.id))
+        ends = set(end_tokens(self.lm))
+        tree = TokenTree(self.lm.model, [_fitting(self.lm, prompt, self.max_tokens)])
+        next_NV = tree.first_logprobs_BV.expand(self.n, -1)
+        rows: list[list[tuple[int, float]]] = [[] for _ in range(self.n)]
+        spent = 0
+        group = Group(prompt, ())
+        for step in range(self.max_tokens):
+            done = [bool(r) and r[-1][0] in ends for r in rows]
+            spent += self.n - sum(done)
+            tokens = torch.multinomial(torch.softmax(next_NV / self.temperature, -1), 1, generator=rng)[:, 0].tolist()
+            for i, t in enumerate(tokens):
+                if not done[i]:
+                    rows[i] = [*rows[i], (t, next_NV[i, t].item())]
+            parents, whole = list(range(self.n)), all(r[-1][0] in ends for r in rows)
+            if (step + 1) % self.chunk == 0 or whole or step == self.max_tokens - 1:
+                group = self._scored(prompt, rows, ends)
+                best = argmax(group.reward_N, np.random.default_rng(self.seed))
+                if best is None:
+                    raise InputError(
+                        f"prompt {prompt.id!r}: the reward scored no partial answer; it cannot guide a search"
+                    )
+                rows, parents = [rows[best]] * self.n, [best] * self.n
+                if rows[0][-1][0] in ends or step == self.max_tokens - 1:
+                    return Answer(group.completions[best], group, spent)
+            last = torch.tensor([[r[-1][0] for r in rows]])
+            # parents are chosen after the draw: grow the drawn tokens under their own, then continue from the best
+            next_NV = tree.grow(torch.tensor([parents]), last)[0]
+        return Answer(group.completions[0], group, spent)
+
+    def _scored(self, prompt: Prompt, rows: Sequence[Sequence[tuple[int, float]]], ends: set[int]) -> Group:
+        completions = tuple(
+            _completion(self.lm, tuple(t for t, _ in r), tuple(x for _, x in r), i, r[-1][0] in ends)
+            for i, r in enumerate(rows)
+        )
+        group = Group(prompt, completions)
+        return Group(prompt, completions, tuple(self.reward([group])[0]))
+
+
+def end_tokens(lm: LM) -> list[int]:
+    """Token ids that end an answer: the generation configuration's, else the tokenizer's end token."""
+    known: Any = lm.model.generation_config.eos_token_id
+    ids = [known] if isinstance(known, int) else list(known or [])
+    ids += [lm.tokenizer.eos_token_id] if lm.tokenizer.eos_token_id is not None and not ids else []
+    if not ids:
+        raise InputError(f"{lm.name} has no end token, so no answer of it can end")
+    return ids
+
+
+def _fitting(lm: LM, prompt: Prompt, max_tokens: int) -> list[int]:
+    ids = encode_prompt(lm.tokenizer, prompt)
+    if len(ids) + max_tokens > lm.context:
+        raise InputError(
+            f"prompt {prompt.id!r} has {len(ids)} tokens; with max_tokens {max_tokens} it exceeds the context "
+            f"of {lm.name}, {lm.context}: lower max_tokens or shorten the prompt"
+        )
+    return ids
+
+
+def _completion(lm: LM, tokens: tuple[int, ...], logprobs: tuple[float, ...], index: int, ended: bool) -> Completion:
+    text = lm.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True)
+    return Completion(text, lm.id, 0, index, "stop" if ended else "length", tokens, logprobs)

@@ -1,0 +1,200 @@
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
+
+from trimtab.decoders.token import BeamSearch, ChunkedBestOfN
+from trimtab.decoders.token_tree import TokenTree
+from trimtab.errors import InputError
+from trimtab.models.load import LM, load_lm
+from trimtab.testing import prompt, tiny_lm
+from trimtab.types import Prompt, Reward
+
+V, END = 5, 4
+
+
+class Digits:
+    """A tokenizer whose text is its token ids."""
+
+    eos_token_id, bos_token_id, chat_template = END, None, None
+
+    def __call__(self, text, add_special_tokens=False):
+        return {"input_ids": [int(c) for c in text]}
+
+    def decode(self, ids, skip_special_tokens=True):
+        return "".join(str(i) for i in ids if i != END)
+
+
+def raw(text: str) -> Prompt:
+    return Prompt(text, ({"role": "text", "content": text},))
+
+
+def digit_lm(seed: int) -> LM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=V, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=64, eos_token_id=END, pad_token_id=0,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.5) if p.dim() > 1 else torch.nn.init.ones_(p)
+    return LM(model, Digits(), f"digits{seed}", "0")
+
+
+@torch.no_grad()
+def plain_logprobs(model, ids: list[int], completion: tuple[int, ...]) -> list[float]:
+    logits = model(torch.tensor([[*ids, *completion]])).logits[0].float().log_softmax(-1)
+    return [logits[len(ids) + t - 1, c].item() for t, c in enumerate(completion)]
+
+
+def every_answer(longest: int):
+    for n in range(1, longest + 1):
+        for body in product(range(V - 1), repeat=n - 1):
+            yield (*body, END)
+    yield from product(range(V - 1), repeat=longest)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("weight", [0.0, 0.7])
+def test_wide_beams_are_exhaustive_search(seed, weight):
+    lm, ref = digit_lm(seed), digit_lm(seed + 100)
+    search = BeamSearch(lm, width=64, max_tokens=4, reference=ref, reference_weight=weight, length_penalty=0.0)
+    for p, answer in zip(["12", "0333"], search([raw("12"), raw("0333")]), strict=True):
+        ids = [int(c) for c in p]
+        scores = {
+            c: sum(plain_logprobs(lm.model, ids, c)) - weight * sum(plain_logprobs(ref.model, ids, c))
+            for c in every_answer(4)
+        }
+        best = sorted((c for c in scores if c[-1] == END), key=lambda c: -scores[c])
+        assert answer.completion.tokens == best[0] and answer.completion.finish == "stop"
+        assert answer.group.reward_N[0] == pytest.approx(scores[best[0]], abs=1e-4)
+        anything = BeamSearch(lm, 64, 4, reference=ref, reference_weight=weight, require_end=False)([raw(p)])[0]
+        assert anything.group.reward_N[0] == pytest.approx(max(scores.values()), abs=1e-4)
+
+
+def test_length_penalty_divides_as_documented():
+    lm = digit_lm(7)
+    answer = BeamSearch(lm, width=64, max_tokens=4, length_penalty=1.0)([raw("21")])[0]
+    scores = {c: sum(plain_logprobs(lm.model, [2, 1], c)) / len(c) for c in every_answer(4) if c[-1] == END}
+    assert answer.completion.tokens == max(scores, key=scores.__getitem__)
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory):
+    return load_lm(str(tiny_lm(tmp_path_factory.mktemp("beam") / "lm", seed=3)), "float32")
+
+
+PROMPTS = [prompt("ab"), prompt("what is the colour of the sea?"), prompt("0123456789")]
+
+
+def test_never_below_the_same_search_by_transformers(lm):
+    from trimtab.models.chat import encode_prompt
+
+    ours = BeamSearch(lm, width=5, max_tokens=12, require_end=False)(PROMPTS)
+    for p, answer in zip(PROMPTS, ours, strict=True):
+        ids = encode_prompt(lm.tokenizer, p)
+        with torch.no_grad():
+            theirs = lm.model.generate(
+                torch.tensor([ids]), num_beams=5, length_penalty=0.0, do_sample=False, max_new_tokens=12
+            )[0, len(ids) :].tolist()
+        ends = [i for i, t in enumerate(theirs) if t == lm.tokenizer.eos_token_id]
+        theirs = tuple(theirs[: ends[0] + 1] if ends else theirs)
+        assert sum(answer.completion.logprobs) >= sum(plain_logprobs(lm.model, ids, theirs)) - 1e-4
+
+
+def test_logprobs_and_batching(lm):
+    from trimtab.models.chat import encode_prompt
+
+    together = BeamSearch(lm, width=4, max_tokens=10)(PROMPTS)
+    alone = BeamSearch(lm, width=4, max_tokens=10, batch=1)(PROMPTS)
+    for p, a, b in zip(PROMPTS, together, alone, strict=True):
+        assert [c.tokens for c in a.group.completions] == [c.tokens for c in b.group.completions]
+        assert a.group.prompt == p and a.completion == a.group.completions[0]
+        for c, value in zip(a.group.completions, a.group.reward_N, strict=True):
+            want = plain_logprobs(lm.model, encode_prompt(lm.tokenizer, p), c.tokens)
+            assert c.logprobs == pytest.approx(want, abs=1e-4) and value == pytest.approx(sum(want), abs=1e-3)
+        assert len({c.tokens for c in a.group.completions}) == len(a.group.completions)
+
+
+def test_one_beam_is_greedy(lm):
+    from trimtab.models.chat import encode_prompt
+
+    for p in PROMPTS:
+        ids = encode_prompt(lm.tokenizer, p)
+        with torch.no_grad():
+            greedy = lm.model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=8)[0, len(ids) :]
+        found = BeamSearch(lm, width=1, max_tokens=8, require_end=False)([p])[0]
+        if found.completion.finish == "length":
+            assert list(found.completion.tokens) == greedy.tolist()
+
+
+def test_cut_answers_say_so(lm):
+    answer = BeamSearch(lm, width=2, max_tokens=1)([PROMPTS[0]])[0]
+    ended = answer.completion.tokens[-1] == lm.tokenizer.eos_token_id
+    assert ended or (answer.completion.finish == "length" and "cut" in answer.note)
+    with pytest.raises(InputError, match="context"):
+        BeamSearch(lm, max_tokens=4000)([PROMPTS[0]])
+    with pytest.raises(InputError, match="needs a reference"):
+        BeamSearch(lm, reference_weight=1.0)
+
+
+def test_the_tree_is_the_plain_forward_also_with_sliding_windows():
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        vocab_size=20, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, head_dim=8,
+        num_key_value_heads=1, max_position_embeddings=64, sliding_window=4,
+        layer_types=["sliding_attention", "full_attention"],
+    )  # fmt: skip
+    model = Gemma3ForCausalLM(config).eval()
+    prompts = [[3, 4, 5, 6, 7, 8], [9, 10]]
+    tree = TokenTree(model, prompts)
+    first = tree.grow(torch.zeros(2, 2, dtype=torch.long), torch.tensor([[1, 2], [3, 4]]))
+    second = tree.grow(torch.tensor([[1, 1], [0, 1]]), torch.tensor([[5, 6], [7, 8]]))
+    paths = {(0, 0): ([2, 5], 1), (0, 1): ([2, 6], 1), (1, 0): ([3, 7], 0), (1, 1): ([4, 8], 1)}
+    for (b, k), (path, parent) in paths.items():
+        with torch.no_grad():
+            want = model(torch.tensor([[*prompts[b], *path]])).logits[0].log_softmax(-1)
+        torch.testing.assert_close(second[b, k], want[-1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(first[b, parent], want[-2], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(tree.first_logprobs_BV[b], want[-3], rtol=1e-4, atol=1e-4)
+    tree.keep(torch.tensor([1]))
+    third = tree.grow(torch.tensor([[0, 1]]), torch.tensor([[9, 9]]))
+    with torch.no_grad():
+        want = model(torch.tensor([[9, 10, 4, 8, 9]])).logits[0, -1].log_softmax(-1)
+    torch.testing.assert_close(third[0, 1], want, rtol=1e-4, atol=1e-4)
+
+
+def vowels(groups):
+    return [[Reward(float(c.text.count("3"))) for c in g.completions] for g in groups]
+
+
+def test_chunks_follow_the_reward_and_keep_their_logprobs():
+    lm = digit_lm(2)
+    guided = ChunkedBestOfN(lm, vowels, n=8, chunk=1, max_tokens=6, seed=1)
+    answers = guided([raw(str(i) + str(j)) for i in range(4) for j in range(4)])
+    plain = ChunkedBestOfN(lm, vowels, n=1, chunk=6, max_tokens=6, seed=1)([a.group.prompt for a in answers])
+    count = [a.completion.text.count("3") for a in answers]
+    assert np.mean(count) > np.mean([a.completion.text.count("3") for a in plain]) + 1
+    for a in answers:
+        ids = [int(c) for c in a.group.prompt.messages[0]["content"]]
+        assert a.completion.logprobs == pytest.approx(plain_logprobs(lm.model, ids, a.completion.tokens), abs=1e-4)
+        assert (a.completion.finish == "stop") == (a.completion.tokens[-1] == END)
+    assert guided([answers[0].group.prompt])[0] == answers[0]  # same seed, same answer
+
+
+def test_an_unscored_partial_answer_is_never_chosen():
+    lm = digit_lm(2)
+
+    def first_only(groups):
+        return [
+            [Reward(1.0) if i == 2 else Reward(float("nan"), "no") for i in range(len(g.completions))] for g in groups
+        ]
+
+    answer = ChunkedBestOfN(lm, first_only, n=4, chunk=2, max_tokens=4)([raw("1")])[0]
+    assert answer.completion.index == 2
+    with pytest.raises(InputError, match="scored no partial answer"):
+        ChunkedBestOfN(lm, lambda gs: [[Reward(float("nan"), "x")] * 4 for _ in gs], n=4, chunk=2, max_tokens=8)(
+            [raw("1")]
+        )
