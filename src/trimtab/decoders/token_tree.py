@@ -68,7 +68,7 @@ class TokenTree:
 
     @torch.inference_mode()
     def grow(self, parents_BK: Tensor, tokens_BK: Tensor) -> Tensor:
-        """Adds token `tokens_BK[b, k]` as node k under node `parents_BK[b, k]` of the last layer; log π after it, (B, K, V).
+        """Adds token `tokens_BK[b, k]` as node k under node `parents_BK[b, k]` of the last layer; log π then (B, K, V).
 
         The first layer hangs on the prompt, whatever its parents say.
         """
