@@ -9,11 +9,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from trimtab import data, embeddings, evaluation, learners, rewards, samplers
 from trimtab.cli.config import REMEMBERED, Task
@@ -110,7 +111,7 @@ def fit(task: Task) -> dict[str, Any]:
             )
             probe.save(folder)
             publish(folder / "request", lambda tmp, text=request: tmp.write_text(text))
-        card = json.loads((folder / "card.json").read_text())
+        card = _card(store, loss)
         facts[loss] = f"{card['selected']}, l2 {card['l2']:g}, held-out reward {_held_out(card):.3f}"
     return facts
 
@@ -126,19 +127,65 @@ def report(task: Task) -> Path:
 
 
 def _write_report(task: Task, e: "Evaluated") -> Path:
-    settings = {"draws": min(task.eval.draws, 2000), "seed": task.eval.seed}
-    shared = settings | {"greedy_groups": e.greedy}
+    draws, seed = min(task.eval.draws, 2000), task.eval.seed  # many points, so fewer draws each than the table's
     figures = [
-        evaluation.reward_against_k(e.groups, e.values, **shared),
-        evaluation.reward_against_beta(e.groups, e.values, **shared),
+        curve(e.groups, e.values, greedy_groups=e.greedy, draws=draws, seed=seed)
+        for curve in (evaluation.reward_against_k, evaluation.reward_against_beta)
     ]
+    figures.append(_against_prompts(task, e, draws))
+    if len(task.embed.layers) > 1 and task.embed.kind == "hidden_states":
+        figures.append(_against_layer(task, e, draws))
     ways, _ = evaluation.ways(e.groups, e.values, beta=task.eval.beta, soft=[], extract=_extract(task))
     return evaluation.write_report(
         Path(task.out) / "report.html", e.table, figures, e.groups, values=e.values,
         choices=evaluation.choices(e.groups, ways), greedy_groups=e.greedy,
-        pass_rates=evaluation.value_against_pass_rate(e.groups, e.values, **settings),
+        pass_rates=evaluation.value_against_pass_rate(e.groups, e.values, draws=draws, seed=seed),
         meta={"model": task.model.name, "reward": task.reward.name, **e.table.meta}, title=f"trimtab: {task.out}",
     )  # fmt: skip
+
+
+def _against_prompts(task: Task, e: "Evaluated", draws: int) -> evaluation.Figure:
+    """Probes refitted, as they were chosen, on fewer training prompts (the paper's Fig. 2)."""
+    store, (name, _) = open_store(task), _reward(task)
+    train = store.groups("train", name)
+    cards = {loss: _card(store, loss) for loss in task.probe.losses}
+
+    def fit_on(index: npt.NDArray[np.intp]) -> dict[str, list[list[float]]]:
+        some = [train[i] for i in index]
+        return {f"probe {loss}": _refitted(task, store, some, loss, card, e.groups) for loss, card in cards.items()}
+
+    sizes = sorted({max(2, len(train) // d) for d in (16, 8, 4, 2, 1)})
+    return evaluation.reward_against_prompts(
+        e.groups, fit_on, sizes, len(train), greedy_groups=e.greedy, draws=draws, seed=task.eval.seed
+    )
+
+
+def _against_layer(task: Task, e: "Evaluated", draws: int) -> evaluation.Figure:
+    """Probes refitted on every stored layer, at the L2 that was chosen for the best one."""
+    store, (name, _) = open_store(task), _reward(task)
+    train = store.groups("train", name)
+    by_layer = {
+        layer: {
+            f"probe {loss}": _refitted(task, store, train, loss, _card(store, loss), e.groups, layer)
+            for loss in task.probe.losses
+        }
+        for layer in task.embed.layers
+    }
+    return evaluation.reward_against_layer(e.groups, by_layer, greedy_groups=e.greedy, draws=draws, seed=task.eval.seed)
+
+
+def _refitted(
+    task: Task, store: Store, train: list[Group], loss: str, card: Mapping[str, Any], groups: list[Group],
+    layer: int | None = None,
+) -> list[list[float]]:  # fmt: skip
+    layer = layer if layer is not None else card["embedder"].get("layers", [None])[0]
+    settings = {"loss": loss, "l2": card["l2"], "seed": task.probe.seed}
+    try:
+        probe = learners.fit_probe(train, _reader(task, store, "train", layer), **settings)
+    except InputError:  # few prompts can have all rewards equal: such a probe ranks nothing
+        return [[0.0] * len(g.completions) for g in groups]
+    probe = replace(probe, embed=_reader(task, store, "test", layer))
+    return [[r.value for r in row] for row in probe(groups)]
 
 
 @dataclass(frozen=True)
@@ -233,11 +280,15 @@ def _layers(task: Task) -> list[int | None]:
 
 
 def _probe(task: Task, store: Store, loss: str) -> learners.Probe:
-    folder = store.path / "probes" / loss
-    if not (folder / "card.json").exists():
-        raise InputError(f"{folder} holds no probe; run `trimtab fit probe --loss {loss}` first")
-    layers = json.loads((folder / "card.json").read_text())["embedder"].get("layers", [None])
-    return learners.Probe.load(folder, _reader(task, store, "test", layers[0]))
+    layers = _card(store, loss)["embedder"].get("layers", [None])
+    return learners.Probe.load(store.path / "probes" / loss, _reader(task, store, "test", layers[0]))
+
+
+def _card(store: Store, loss: str) -> dict[str, Any]:
+    file = store.path / "probes" / loss / "card.json"
+    if not file.exists():
+        raise InputError(f"{file.parent} holds no probe; run `trimtab fit probe --loss {loss}` first")
+    return json.loads(file.read_text())
 
 
 def _held_out(card: Mapping[str, Any]) -> float:

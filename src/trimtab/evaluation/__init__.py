@@ -1,6 +1,7 @@
 """What did each lever buy? Numbers with intervals beside their nulls."""
 
 from trimtab.evaluation.curves import (
+    Figure,
     reward_against_beta,
     reward_against_k,
     reward_against_layer,
@@ -14,6 +15,7 @@ from trimtab.evaluation.table import Row, Table, tabulate
 from trimtab.evaluation.ways import choices, ways
 
 __all__ = [
+    "Figure",
     "Interval",
     "Row",
     "Table",
