@@ -1,0 +1,148 @@
+"""Hidden states of 16 completions a prompt: our prefix forests against one forward pass a completion, in float32.
+
+Prompts are 60 tokens in the model's chat template. Two sets of answers, 6 to 30 tokens each:
+  distinct   random tokens: the completions share nothing but their prompt (the worst case; `ratio` is this one)
+  answers    sums written out as a model does, some alike (`ratio_answers`)
+Peers, alternating with ours: `plain` = the model called once a completion with output_hidden_states, head included, as
+the method's own scripts do; `body` = the same without the head; `batched` = the body on all 16 at once, right-padded.
+Ratios are time of the peer over time of ours. SMALL=1: SmolLM2-135M, two groups. MODEL=name or folder overrides.
+"""
+
+import json
+import os
+import platform
+import random
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trimtab.embeddings import HiddenStates
+from trimtab.models.chat import encode_prompt
+from trimtab.models.load import load_lm
+from trimtab.types import Completion, Group, Prompt
+
+SMALL = bool(os.environ.get("SMALL"))
+MODEL = os.environ.get("MODEL") or ("smollm2-135m" if SMALL else "qwen2.5-coder-0.5b")
+LAYER, K, PROMPT_TOKENS = 20, 16, 60
+GROUPS = 2 if SMALL else 4
+
+
+def prompt_of(lm, number: int, rng: random.Random) -> tuple[Prompt, str]:
+    """A sum, padded with words until the whole prompt is 60 tokens, and its text."""
+    total = f"{rng.randint(10, 99)} + {rng.randint(10, 99)} - {rng.randint(1, 9)}"
+    content = f"State the final answer to the following arithmetic problem: {total} ="
+    while True:
+        p = Prompt(f"p{number}", ({"role": "user", "content": content},))
+        if len(encode_prompt(lm.tokenizer, p)) >= PROMPT_TOKENS:
+            return p, total
+        content += rng.choice([" please", " now", " and", " show", " the", " steps", " so"])
+
+
+def answers_of(lm, total: str, rng: random.Random, *, distinct: bool) -> list[list[int]]:
+    size = len(lm.tokenizer) - 10
+    if distinct:
+        return [[rng.randrange(size) for _ in range(rng.randint(6, 30))] for _ in range(K)]
+    value = eval(total)  # two digits and signs, made above
+    texts = []
+    for _ in range(K):
+        guess = value + rng.choice([0, 0, 1, -10, 10, 2])
+        texts.append(
+            rng.choice(
+                [f"{total} = {guess}", f"The answer is {guess}.", f"First, {total[:7]} = {guess + 3}, so {guess}."]
+            )
+        )
+    end = lm.tokenizer.eos_token_id
+    return [[*lm.tokenizer(t, add_special_tokens=False)["input_ids"][:29], end] for t in texts]
+
+
+def make_groups(lm, *, distinct: bool) -> list[Group]:
+    rng = random.Random(0)
+    groups = []
+    for number in range(GROUPS):
+        p, total = prompt_of(lm, number, rng)
+        rows = answers_of(lm, total, rng, distinct=distinct)
+        groups.append(Group(p, tuple(Completion("", lm.id, i, i, tokens=tuple(r)) for i, r in enumerate(rows))))
+    return groups
+
+
+def rows_of(lm, group: Group) -> list[list[int]]:
+    start = encode_prompt(lm.tokenizer, group.prompt)
+    return [start + list(c.tokens or ()) for c in group.completions]
+
+
+@torch.inference_mode()
+def one_each(lm, group: Group, *, head: bool) -> np.ndarray:
+    out = []
+    for ids in rows_of(lm, group):
+        model = lm.model if head else lm.model.get_decoder()
+        states = model(torch.tensor([ids]), output_hidden_states=True, use_cache=False).hidden_states
+        out.append(states[LAYER][0, -1].numpy().copy())
+    return np.stack(out)
+
+
+@torch.inference_mode()
+def batched(lm, group: Group) -> np.ndarray:
+    from trimtab.tensors import pad_right
+
+    rows = rows_of(lm, group)
+    ids, mask = pad_right(rows, lm.tokenizer.pad_token_id)
+    states = lm.model.get_decoder()(ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
+    return np.stack([states[LAYER][i, len(r) - 1].numpy() for i, r in enumerate(rows)])
+
+
+def measure(lm, groups: list[Group]) -> dict[str, float]:
+    embed = HiddenStates(lm, layers=(LAYER,))
+    embed(groups[:1])  # warm
+    seconds = dict.fromkeys(("ours", "plain", "body", "batched"), 0.0)
+    worst = 0.0
+    peers = {
+        "ours": embed,
+        "plain": lambda block: [one_each(lm, g, head=True) for g in block],
+        "body": lambda block: [one_each(lm, g, head=False) for g in block],
+        "batched": lambda block: [batched(lm, g) for g in block],
+    }
+    ours = []
+    for i in range(0, len(groups), 2):  # alternating, so that other load on the machine falls on all of them
+        block = groups[i : i + 2]
+        for name, run in peers.items():
+            begun = time.perf_counter()
+            got = run(block)
+            seconds[name] += time.perf_counter() - begun
+            if name == "ours":
+                ours = got
+            for a, b in zip(ours, got, strict=True):
+                worst = max(worst, float((np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)).max()))
+    return {**seconds, "difference": worst, "completions": len(groups) * K}
+
+
+def main() -> None:
+    lm = load_lm(MODEL, "float32")
+    found = {name: measure(lm, make_groups(lm, distinct=name == "distinct")) for name in ("distinct", "answers")}
+    for name, f in found.items():
+        rates = ", ".join(f"{s} {f['completions'] / f[s]:.1f}" for s in ("ours", "plain", "body", "batched"))
+        print(f"{name}: completions/s: {rates}; largest relative difference {f['difference']:.1e}")
+    d, a = found["distinct"], found["answers"]
+    result = {
+        "ratio": round(d["plain"] / d["ours"], 2),
+        "ratio_answers": round(a["plain"] / a["ours"], 2),
+        "ratio_without_head": round(d["body"] / d["ours"], 2),
+        "ratio_batched": round(d["batched"] / d["ours"], 2),
+        "max_relative_difference": max(d["difference"], a["difference"]),
+        "completions_per_s": round(d["completions"] / d["ours"], 1),
+        "completions_per_s_answers": round(a["completions"] / a["ours"], 1),
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "model": Path(MODEL).name,
+        "small": SMALL,
+        "machine": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}",
+        "threads": torch.get_num_threads(),
+        "date": time.strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

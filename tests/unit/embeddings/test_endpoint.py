@@ -1,0 +1,121 @@
+"""What a server does wrong becomes a bounded retry or an error in words, never a wrong vector."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from trimtab.embeddings import Endpoint
+from trimtab.errors import EngineError, InputError
+from trimtab.testing import prompt
+from trimtab.types import Completion, Group, Prompt
+
+GROUPS = [
+    Group(prompt("one"), (Completion("a", "m", 0, 0), Completion("bb", "m", 1, 1), Completion("a", "m", 2, 2))),
+    Group(Prompt("raw", ({"role": "text", "content": "two "},)), (Completion("ccc", "m", 0, 0),)),
+]
+TEXTS = ["one\n\na", "one\n\nbb", "two ccc"]
+
+
+def vector(text):
+    return [float(len(text)), float(ord(text[-1])), 1.0]
+
+
+@pytest.fixture
+def server():
+    """A server that plays `faults` in order (a status, a body, or "hang up"), then answers, its rows in reverse."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.server.seen.append((self.path, self.headers.get("Authorization"), body))
+            fault = self.server.faults.pop(0) if self.server.faults else None
+            if fault == "hang up":
+                self.connection.close()
+                return
+            rows = [{"index": i, "embedding": vector(t)} for i, t in enumerate(body["input"])]
+            status, reply = fault if fault else (200, json.dumps({"data": rows[::-1]}))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(reply)))
+            self.end_headers()
+            self.wfile.write(reply.encode())
+
+        def log_message(self, *args):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.seen, http.faults = [], []
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield http
+    http.shutdown()
+    http.server_close()
+
+
+def endpoint(server, **options):
+    return Endpoint(f"http://127.0.0.1:{server.server_port}/v1", "enc", wait_s=0.0, **options)
+
+
+def test_vectors_in_order_in_batches_each_text_once(server):
+    got = endpoint(server, batch=2, api_key="sesame", dimensions=3)(GROUPS)
+    want = [[vector(t) for t in (TEXTS[0], TEXTS[1], TEXTS[0])], [vector(TEXTS[2])]]
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, np.array(b, dtype=np.float32))
+    assert [body["input"] for *_, body in server.seen] == [TEXTS[:2], TEXTS[2:]]
+    assert {(path, key) for path, key, _ in server.seen} == {("/v1/embeddings", "Bearer sesame")}
+    assert server.seen[0][2]["dimensions"] == 3 and server.seen[0][2]["model"] == "enc"
+    prompts = endpoint(server).embed_prompts([g.prompt for g in GROUPS])
+    np.testing.assert_array_equal(prompts, np.array([vector("one"), vector("two ")], dtype=np.float32))
+    assert endpoint(server)([]) == []
+
+
+def test_passing_faults_are_retried(server):
+    server.faults += [(429, "slow down"), (500, "oops"), "hang up", (503, "")]
+    (first, _) = endpoint(server)(GROUPS)
+    assert first.shape == (3, 3) and len(server.seen) == 5
+
+
+def test_retries_are_bounded(server):
+    server.faults += [(500, "oops")] * 3
+    with pytest.raises(EngineError, match=r"failed 3 times, last: status 500: oops"):
+        endpoint(server, retries=2)(GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ((401, "who?"), "status 401: who.*api_key"),
+        ((404, "no"), "status 404.*base_url and model"),
+        ((400, "input too long"), "status 400: input too long"),
+        ((200, "<html>"), "no embeddings reply"),
+        ((200, '{"object": "list"}'), "no embeddings reply.*KeyError"),
+        ((200, '{"data": [{"index": 0, "embedding": [1, 2]}]}'), "1 vectors .* for 3 texts"),
+        ((200, json.dumps({"data": [{"index": i, "embedding": [1] * (i + 1)} for i in range(3)]})), "no embeddings"),
+        ((200, json.dumps({"data": [{"index": i, "embedding": [float("nan")]} for i in range(3)]})), "NaN"),
+    ],
+)  # fmt: skip
+def test_other_faults_say_what_is_wrong_at_once(server, fault, says):
+    server.faults += [fault]
+    with pytest.raises(EngineError, match=says):
+        endpoint(server)(GROUPS)
+    assert len(server.seen) == 1
+
+
+def test_widths_that_change_between_batches(server):
+    server.faults += [(200, '{"data": [{"index": 0, "embedding": [1, 2]}]}')]
+    with pytest.raises(EngineError, match=r"different lengths \(\[2, 3\]\)"):
+        endpoint(server, batch=1)(GROUPS)
+
+
+def test_no_server_and_bad_url():
+    with pytest.raises(EngineError, match="no connection.*is the server running"):
+        Endpoint("http://127.0.0.1:9/v1", "enc", retries=1, wait_s=0.0)(GROUPS)
+    with pytest.raises(InputError, match="must begin with http"):
+        Endpoint("localhost:8080", "enc")
+
+
+def test_the_key_is_in_neither_repr_nor_card():
+    e = Endpoint("http://h/v1", "enc", api_key="sesame")
+    assert "sesame" not in repr(e) + str(e.card)

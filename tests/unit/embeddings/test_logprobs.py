@@ -1,0 +1,48 @@
+"""Log-probs on the forest are those of one plain forward pass a completion."""
+
+import numpy as np
+import pytest
+import torch
+
+from trimtab.embeddings import completion_logprobs
+from trimtab.errors import ModelError
+from trimtab.models.chat import encode_completion, encode_prompt
+from trimtab.models.load import LM, load_lm
+from trimtab.testing import prompt, tiny_lm
+from trimtab.types import Completion, Group
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory):
+    return load_lm(str(tiny_lm(tmp_path_factory.mktemp("lm"))), "float32")
+
+
+GROUPS = [
+    Group(prompt("1 + 1 ="), tuple(Completion(t, "m", i, i) for i, t in enumerate(["2", "two", "2"]))),
+    Group(prompt("hm"), (Completion("", "m", 0, 0, tokens=()), Completion("ok", "m", 1, 1, "length"))),
+]
+
+
+@pytest.mark.parametrize("options", [{}, {"chunk": 1, "batch_tokens": 12}, {"shared": False}])
+def test_same_as_a_plain_pass(lm, options):
+    got = completion_logprobs(lm, GROUPS, **options)
+    for group, arrays in zip(GROUPS, got, strict=True):
+        start = encode_prompt(lm.tokenizer, group.prompt)
+        for c, array in zip(group.completions, arrays, strict=True):
+            ids = encode_completion(lm.tokenizer, c)
+            with torch.no_grad():
+                logits = lm.model(torch.tensor([start + ids])).logits[0].log_softmax(-1)
+            want = [float(logits[len(start) - 1 + t, token]) for t, token in enumerate(ids)]
+            np.testing.assert_allclose(array, want, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_scales_its_logits_is_refused(lm):
+    import transformers as t
+
+    config = t.CohereConfig(vocab_size=len(lm.tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                            num_attention_heads=4, logit_scale=0.25)  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = t.CohereForCausalLM(config).eval()
+    with pytest.raises(ModelError, match="changes its logits"):
+        completion_logprobs(LM(model, lm.tokenizer, "cohere", "0"), GROUPS)
