@@ -37,6 +37,18 @@ CURVATURE = {"mse": 2.0, "ce": 0.2, "pg": 0.1, "bt": 0.5, "ratio": 0.5}
 SKETCH_ROWS, SKETCH_RANK = 512, 128
 
 
+@dataclass(frozen=True)
+class Stop:
+    """When the solver stops; see `fit_linear`."""
+
+    max_iter: int = 100
+    tol: float = 1e-3
+    min_gain: float = 1e-3
+
+
+STOP = Stop()
+
+
 @dataclass(frozen=True, eq=False)
 class LinearFit:
     """Q = X weight_D + bias on raw (unstandardised) rows, and how it was found."""
@@ -95,7 +107,8 @@ def unit_losses(loss: str, value_UK: Tensor, reward_UK: Tensor, mask_UK: Tensor,
 def fit_linear(
     X: Any, reward: npt.ArrayLike, prompt_index: npt.ArrayLike, *, loss: str = "ce",
     l2: float | Sequence[float] | None = 0.1, beta: float = 1.0, alpha: float = 1.0, chunk: int = 10, others: int = 0,
-    pairs: npt.ArrayLike | None = None, folds: int = 5, max_iter: int = 100, tol: float = 1e-3, seed: int = 0,
+    pairs: npt.ArrayLike | None = None, folds: int = 5, max_iter: int = 100, tol: float = 1e-3, min_gain: float = 1e-3,
+    seed: int = 0,
 ) -> LinearFit:  # fmt: skip
     """Fit a linear probe to embedding rows, in memory or streamed.
 
@@ -103,7 +116,7 @@ def fit_linear(
     iterator of row blocks; reward (rows,) finite; prompt_index (rows,) any labels; pairs (B, 2) row numbers (chosen,
     rejected) for "bt" and "ratio". l2 is the penalty on weights of standardised columns; several (None: 1, 0.1, 0.01,
     0.001) are chosen from by cross-validation over prompts. Stops when the gradient has fallen to `tol` of its first
-    norm or three iterations brought less than `tol` of the whole decrease.
+    norm or three iterations brought less than `min_gain` of the whole decrease.
     Memory beside X: about 40 MB + 100 bytes a row + 20 vectors of D; "feature bytes" are rows * D * bytes a number, and
     float16 or streamed rows are converted 8 MB at a time. InputError as `probe_data.check_labels` says.
     """
@@ -116,9 +129,9 @@ def fit_linear(
     grid = l2_grid(l2)
     units = make_units(labels, loss, chunk=chunk, others=others, seed=seed)
     problem = Problem.of(row_blocks(X, len(labels.reward_R)), labels, loss, units, {"beta": beta, "alpha": alpha})
-    stop = {"max_iter": max_iter, "tol": tol}
+    stop = Stop(max_iter, tol, min_gain)
     cv: CV = cross_validate(problem, grid, folds, seed, stop) if len(grid) > 1 else ()
-    return problem.fit(best_l2(cv, max(grid)), cv=cv, **stop)
+    return problem.fit(best_l2(cv, max(grid)), stop, cv)
 
 
 def l2_grid(l2: float | Sequence[float] | None) -> tuple[float, ...]:
@@ -157,10 +170,10 @@ class Problem:
         sketch = _sketch(rows, units, LOSS_UNITS[loss] != "row", mean_D, inverse_D)
         return cls(rows, labels, loss, units, settings, mean_D, inverse_D, sketch)
 
-    def fit(self, l2: float, *, max_iter: int, tol: float, cv: CV = ()) -> LinearFit:
+    def fit(self, l2: float, stop: Stop = STOP, cv: CV = ()) -> LinearFit:
         """The probe of all units."""
         units = self.units
-        state = self.solve(Objective(self.loss, self.labels, units, self.settings), l2, None, max_iter, tol)
+        state = self.solve(Objective(self.loss, self.labels, units, self.settings), l2, None, stop)
         weight_D = state.theta[:-1] * self.inverse_D
         bias = (state.theta[-1] - weight_D @ self.mean_D).item()
         return LinearFit(
@@ -168,7 +181,7 @@ class Problem:
             2 * state.iterations + 2, state.converged, cv,
         )  # fmt: skip
 
-    def solve(self, objective: Objective, l2: float, start: "State | None", max_iter: int, tol: float) -> "State":
+    def solve(self, objective: Objective, l2: float, start: "State | None", stop: Stop) -> "State":
         """L-BFGS from `start` (from the best constant when None) to the minimum of objective + l2/2 |w|^2."""
         theta = torch.zeros(self.rows.dim + 1, dtype=torch.float64)
         value_R = torch.zeros(self.rows.rows, dtype=torch.float64)
@@ -177,7 +190,7 @@ class Problem:
         elif (constant := _best_constant(objective)) != 0:
             theta[-1] = constant
             value_R += constant
-        return _lbfgs(self, objective, l2, theta, value_R, max_iter, tol)
+        return _lbfgs(self, objective, l2, theta, value_R, stop)
 
     def forward(self, direction: Tensor) -> Tensor:
         """Change of all values along a direction in (weights, bias), shape (R,). One pass."""
@@ -203,7 +216,7 @@ class Problem:
         return apply
 
 
-def cross_validate(problem: Problem, grid: Sequence[float], folds: int, seed: int, stop: dict[str, Any]) -> CV:
+def cross_validate(problem: Problem, grid: Sequence[float], folds: int, seed: int, stop: Stop) -> CV:
     """(l2, mean held-out reward of each prompt's completion of highest value) over folds of prompts.
 
     Every fold goes from the strongest l2 to the weakest, each from the last one's solution. Mean and standard deviation
@@ -218,7 +231,7 @@ def cross_validate(problem: Problem, grid: Sequence[float], folds: int, seed: in
         objective = Objective(problem.loss, problem.labels, units, problem.settings)
         state = None
         for l2 in grid:
-            state = problem.solve(objective, l2, state, **stop)
+            state = problem.solve(objective, l2, state, stop)
             reward_P = chosen_reward(state.value_R.numpy(), problem.labels)
             held_out[l2][fold_P == fold] = reward_P[fold_P == fold]
     return tuple((l2, float(np.nanmean(reward_P))) for l2, reward_P in held_out.items())
@@ -270,17 +283,15 @@ def _sketch(
     return vectors_DK, eigen_K, max(rest, 1e-3)
 
 
-def _lbfgs(
-    problem: Problem, objective: Objective, l2: float, theta: Tensor, value_R: Tensor, max_iter: int, tol: float
-) -> State:
+def _lbfgs(problem: Problem, objective: Objective, l2: float, theta: Tensor, value_R: Tensor, stop: Stop) -> State:
     precondition = problem.precondition(l2)
     loss, grad_R = objective(value_R)
     loss += l2 / 2 * (theta[:-1] @ theta[:-1]).item()
     grad = _with_penalty(problem.backward(grad_R), theta, l2)
     first, losses = grad.norm().item(), [loss]
     memory: deque[tuple[Tensor, Tensor]] = deque(maxlen=20)
-    for iteration in range(max_iter):
-        if grad.norm() <= tol * first or _stalled(losses, tol):
+    for iteration in range(stop.max_iter):
+        if grad.norm() <= stop.tol * first or _stalled(losses, stop.min_gain):
             return State(theta, value_R, loss, iteration, True)
         direction = _two_loop(grad, memory, precondition)
         if direction @ grad >= 0:  # a non-convex loss can spoil the memory: start it again
@@ -297,11 +308,11 @@ def _lbfgs(
             memory.append((s, y))
         theta, grad = new, new_grad
         losses.append(loss)
-    return State(theta, value_R, loss, max_iter, False)
+    return State(theta, value_R, loss, stop.max_iter, False)
 
 
-def _stalled(losses: list[float], tol: float) -> bool:
-    return len(losses) > 3 and losses[-4] - losses[-1] <= tol * (losses[0] - losses[-1])
+def _stalled(losses: list[float], min_gain: float) -> bool:
+    return len(losses) > 3 and losses[-4] - losses[-1] <= min_gain * (losses[0] - losses[-1])
 
 
 def _with_penalty(grad: Tensor, theta: Tensor, l2: float) -> Tensor:

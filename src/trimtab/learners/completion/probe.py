@@ -18,7 +18,7 @@ import numpy.typing as npt
 from trimtab import __version__
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.learners.completion import minibatch
-from trimtab.learners.completion.linear import CV, Problem, best_l2, cross_validate, l2_grid
+from trimtab.learners.completion.linear import CV, STOP, Problem, best_l2, cross_validate, l2_grid
 from trimtab.learners.completion.minibatch import Layer, Schedule, fit_minibatch
 from trimtab.learners.completion.probe_data import (
     Counts,
@@ -239,7 +239,7 @@ def select_probe(
         for loss in losses:
             fit = _Fit(loss, beta, alpha, chunk, 0, (), "lbfgs", folds, seed)
             problem = _problem(fit, X_RD, _labels(kept, loss))
-            for strength, reward in cross_validate(problem, grid, folds, seed, _STOP):
+            for strength, reward in cross_validate(problem, grid, folds, seed, STOP):
                 table.append({"embedder": name, "loss": loss, "l2": strength, "reward": reward})
                 if best is None or (reward, strength) > (best[0], best[1]):
                     best = (reward, strength, fit, problem, name, embed)
@@ -247,9 +247,6 @@ def select_probe(
     _, strength, fit, problem, name, embed = best
     probe = _linear(fit, problem, strength, (), counts, embed)
     return replace(probe, card={**probe.card, "selected": name, "selection": table})
-
-
-_STOP = {"max_iter": 100, "tol": 1e-3}
 
 
 def _labels(kept: Sequence[Group], loss: str | None = None) -> Labels:
@@ -274,7 +271,7 @@ def _fit_rows(
     if fit.optimizer == "lbfgs":
         grid = l2_grid(l2)
         problem = _problem(fit, X_RD, labels)
-        cv: CV = cross_validate(problem, grid, fit.folds, fit.seed, _STOP) if len(grid) > 1 else ()
+        cv: CV = cross_validate(problem, grid, fit.folds, fit.seed, STOP) if len(grid) > 1 else ()
         return _linear(fit, problem, best_l2(cv, max(grid)), cv, counts, embed)
     if l2 is not None and not isinstance(l2, int | float):
         raise InputError(f"optimizer {fit.optimizer!r} takes one l2 (its weight decay), not {l2!r}")
@@ -296,7 +293,7 @@ def _problem(fit: _Fit, X_RD: npt.NDArray[Any], labels: Labels) -> Problem:
 
 
 def _linear(fit: _Fit, problem: Problem, l2: float, cv: CV, counts: Counts, embed: Embedder) -> Probe:
-    result = problem.fit(l2, cv=cv, **_STOP)
+    result = problem.fit(l2, STOP, cv)
     layers = ((result.weight_D[None, :], np.array([result.bias], dtype=np.float32)),)
     facts: dict[str, Any] = {
         "objective": result.objective, "iterations": result.iterations, "converged": result.converged,
