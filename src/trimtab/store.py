@@ -106,14 +106,21 @@ class Store:
 
         def change(manifest: dict[str, Any]) -> None:
             entry = manifest["tables"].setdefault(table, {"settings": wanted, "begun": _now()})
+            if entry["settings"] != wanted and not any((self.path / table).glob("[0-9]*")):
+                entry["settings"] = wanted  # begun, but the first row failed: nothing was made with the old settings
             if entry["settings"] != wanted:
                 raise SettingsChanged(
                     f"{self.path} holds {table!r} made with other settings:\n{_difference(entry['settings'], wanted)}\n"
                     "Use another directory, or delete this one if its rows are no longer wanted."
                 )
 
-        self._change_manifest(change)
-        return Writer(self, table, **limits)
+        writer = Writer(self, table, **limits)  # first, for its lock: no one else may be about to write the first row
+        try:
+            self._change_manifest(change)
+        except BaseException:
+            writer.release()
+            raise
+        return writer
 
     def read(self, table: str, columns: list[str] | None = None) -> pa.Table:
         """All rows of a table in the order they were written; an empty table when it was never begun."""
@@ -285,7 +292,11 @@ class Writer:
         try:
             self.flush()  # also after an error or Ctrl-C: what was paid for is kept
         finally:
-            self._lock.release()
+            self.release()
+
+    def release(self) -> None:
+        """Lets another process write the table."""
+        self._lock.release()
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds rows of the table's schema. StoreError for an id the table already holds."""

@@ -155,3 +155,11 @@ def test_nan_and_its_note_are_stored(stored):
     first = rewards.lift(lambda p, c: None if c.index else 1.0)
     scored = rewards.score(groups, first, store=store, name="train", reward_name="n")
     assert rewards.unscored(store.groups("train", "n")) == rewards.unscored(scored) == {"the reward returned None": 18}
+
+
+def test_a_wrong_option_can_be_mended_when_nothing_was_scored_with_it(stored):
+    store, groups = stored
+    with pytest.raises(InputError, match="no column 'gold'"):
+        rewards.score(groups, rewards.ExactMatch("gold"), store=store, name="train", reward_name="r")
+    scored = rewards.score(groups, rewards.Regex("x$"), store=store, name="train", reward_name="r")
+    assert [r.value for r in scored[0].rewards] == [0.0, 1.0, 1.0, 1.0]
