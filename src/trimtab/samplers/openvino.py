@@ -1,0 +1,200 @@
+"""Completions from OpenVINO GenAI: continuous batching over many prompts at once, the fastest engine on a CPU.
+
+Every completion is a request with a seed of its own. A prompt is first run alone, for one token, so that its
+completions find it in the prefix cache and only recompute its last, partial block (as fast as `num_return_sequences`,
+23 November 2026). Log-probs are the model's own: GenAI reads them off before temperature, top-k and top-p (measured
+against torch; a test repeats it). Hidden states are not to be had here: see `embeddings`. The weights are the
+catalogue's Q8_0 GGUF file, a .gguf file, or an OpenVINO IR folder.
+"""
+
+import json
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from trimtab.errors import EngineError, ModelError
+from trimtab.models import catalog
+from trimtab.samplers.requests import check, completion, encode
+from trimtab.types import Completion, Group, Prompt, SamplingParams, completion_seed
+
+
+@dataclass(frozen=True)
+class OpenVINO:
+    """Samples from a catalogue model, a .gguf file or an OpenVINO folder.
+
+    `max_seqs` completions run at once; `cache_gb` bounds the KV cache (too small only costs time: rows are recomputed);
+    `threads` 0 leaves the number to OpenVINO. Same seed, same text; the batch's shape changes the last bits of a logit,
+    so a completion may in rare cases differ when its neighbours do.
+    """
+
+    name: str
+    max_seqs: int = 64
+    cache_gb: int = 2
+    threads: int = 0
+    device: str = "CPU"
+
+    @property
+    def model(self) -> str:
+        return f"{self.name}@{catalog.revision(self.name)}"
+
+    @property
+    def context(self) -> int:
+        """The most tokens that prompt and completion may have together."""
+        return _context(self.name)
+
+    def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt, template included."""
+        from trimtab.models.chat import encode_prompt
+
+        tokenizer = _tokenizer(self.name)
+        return [len(encode_prompt(tokenizer, p)) for p in prompts]
+
+    def __call__(self, prompts: Sequence[Prompt], n: int, params: SamplingParams) -> list[Group]:
+        """Exactly n completions a prompt, in order. InputError for prompts that do not fit the context; EngineError
+        when the engine gives a request up."""
+        check(n, params)
+        tokenizer, model = _tokenizer(self.name), self.model
+        rows = encode(tokenizer, prompts, params, self.context, model)
+        engine = _engine(self.name, self.max_seqs, self.cache_gb, self.threads, self.device)
+        distinct = 1 if params.temperature == 0 else n  # greedy: one run gives all n
+        seeds = [[completion_seed(params.seed, p.id, i) for i in range(n)] for p in prompts]
+        with engine.lock:
+            written = _Run(engine, rows, [s[:distinct] for s in seeds], params, self.max_seqs).drain()
+
+        def one(p: int, i: int) -> Completion:
+            tokens, logprobs = written[p, min(i, distinct - 1)]
+            return completion(tokenizer, engine.ends, model, seeds[p][i], i, tokens, logprobs, params.stop)
+
+        return [Group(prompt, tuple(one(p, i) for i in range(n))) for p, prompt in enumerate(prompts)]
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """A loaded pipeline, the tokens that end an answer, and the lock that gives it to one caller at a time."""
+
+    pipeline: Any
+    ends: frozenset[int]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass
+class _Run:
+    """One call's requests on their way through the engine."""
+
+    engine: _Engine
+    rows: list[list[int]]
+    seeds: list[list[int]]
+    params: SamplingParams
+    max_seqs: int
+
+    def drain(self) -> dict[tuple[int, int], tuple[list[int], list[float]]]:
+        """(tokens, log-probs) by (prompt, completion)."""
+        import openvino_genai as genai
+
+        pipeline, done = self.engine.pipeline, {}
+        cold = deque(range(len(self.rows)))
+        ready: deque[tuple[int, int]] = deque()
+        active: dict[tuple[int, int], Any] = {}
+        running = genai.GenerationStatus.RUNNING
+        try:
+            while cold or ready or active:
+                while cold and len(ready) < self.max_seqs and len(active) < 2 * self.max_seqs:
+                    self._begin(cold.popleft(), ready, active)
+                while ready and len(active) < 2 * self.max_seqs:
+                    key = ready.popleft()
+                    active[key] = self._request(*key)
+                pipeline.step()
+                for key in [k for k, handle in active.items() if handle.get_status() != running]:
+                    output = self._finished(key, active.pop(key))
+                    if key[1] < 0:
+                        ready.extend((key[0], i) for i in range(len(self.seeds[key[0]])))
+                    else:
+                        done[key] = (list(output.generated_ids), [min(x, 0.0) for x in output.generated_log_probs])
+        except BaseException:  # leave no request behind for the next caller
+            for handle in active.values():
+                handle.cancel()
+            while pipeline.has_non_finished_requests():
+                pipeline.step()
+            raise
+        return done
+
+    def _begin(self, prompt: int, ready: deque[tuple[int, int]], active: dict[tuple[int, int], Any]) -> None:
+        if len(self.seeds[prompt]) > 1:
+            active[prompt, -1] = self._request(prompt, -1)
+        else:
+            ready.append((prompt, 0))
+
+    def _request(self, prompt: int, index: int) -> Any:
+        """A handle. Index -1 runs the prompt for one greedy token, to leave it in the prefix cache."""
+        import openvino as ov
+        import openvino_genai as genai
+
+        p = self.params
+        config = genai.GenerationConfig(max_new_tokens=1 if index < 0 else p.max_tokens, logprobs=1)
+        config.stop_token_ids = set(self.engine.ends)
+        config.set_eos_token_id(min(self.engine.ends, default=-1))
+        if index >= 0:
+            if p.temperature > 0:
+                config.do_sample, config.temperature, config.top_p = True, p.temperature, p.top_p
+                config.top_k = p.top_k or 2**31 - 1
+                config.rng_seed = self.seeds[prompt][index]
+            config.stop_strings, config.include_stop_str_in_output = set(p.stop), True
+        ids = ov.Tensor(np.array([self.rows[prompt]], dtype=np.int64))
+        return self.engine.pipeline.add_request(prompt * (len(self.seeds[prompt]) + 1) + index + 1, ids, config)
+
+    def _finished(self, key: tuple[int, int], handle: Any) -> Any:
+        import openvino_genai as genai
+
+        if handle.get_status() != genai.GenerationStatus.FINISHED:
+            raise EngineError(
+                f"openvino gave up a prompt of {len(self.rows[key[0]])} tokens ({handle.get_status().name}): its KV "
+                "cache is full; raise cache_gb or lower max_tokens"
+            )
+        return handle.read_all()[0]
+
+
+@lru_cache(maxsize=1)
+def _engine(name: str, max_seqs: int, cache_gb: int, threads: int, device: str) -> _Engine:
+    """Loads the pipeline; the latest one stays in memory. ModelError when OpenVINO cannot read the model."""
+    try:
+        import openvino_genai as genai
+    except ImportError as e:
+        raise EngineError("the OpenVINO sampler needs its extra: pip install 'trimtab[openvino]'") from e
+    path = catalog.locate(name, "openvino")
+    scheduler = genai.SchedulerConfig()
+    scheduler.max_num_seqs = max_seqs
+    scheduler.max_num_batched_tokens = 2048
+    scheduler.cache_size = cache_gb
+    scheduler.enable_prefix_caching = True
+    scheduler.dynamic_split_fuse = True
+    properties = {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    try:
+        pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, device, properties)
+    except RuntimeError as e:
+        raise ModelError(f"OpenVINO cannot load {path} ({str(e).strip().splitlines()[-1][:300]})") from e
+    return _Engine(pipeline, _end_tokens(name))
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(name: str) -> Any:
+    from trimtab.models.load import load_tokenizer
+
+    return load_tokenizer(name)
+
+
+def _context(name: str) -> int:
+    config = json.loads((catalog.locate(name, "torch") / "config.json").read_text())
+    return int(config.get("text_config", config).get("max_position_embeddings", 2**31))
+
+
+def _end_tokens(name: str) -> frozenset[int]:
+    """Tokens that end an answer: the tokenizer's and those of the model's generation config."""
+    file = catalog.locate(name, "torch") / "generation_config.json"
+    configured = json.loads(file.read_text()).get("eos_token_id") if file.is_file() else None
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in [_tokenizer(name).eos_token_id, *ids] if i is not None)
