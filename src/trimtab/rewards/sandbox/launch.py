@@ -58,7 +58,7 @@ def start(
         "root": is_real_root(), "uid": (1 << 30) + secrets.randbelow(1 << 24), "debug": False,
     }  # fmt: skip
     env = {
-        "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8",
+        "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "2",
         "PYTHONPATH": "/sandbox" if isolated else str(HERE), "LD_LIBRARY_PATH": "/python/lib" if isolated else "",
     }  # fmt: skip
     run = "import sys; from inside.zygote import main; main(sys.argv[1])"

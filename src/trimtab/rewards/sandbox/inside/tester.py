@@ -358,6 +358,7 @@ def _thing(link, described):
         if root in sys.stdlib_module_names or root == "numpy":
             import importlib
 
+            link.data_used = True  # the program chose it
             return importlib.import_module(name)
         raise Verdict(False, f"the program binds a test's name to the module {name[:80]!r}")
     value = link.decode(described.get("value"))
