@@ -5,6 +5,7 @@ computes is `trimtab.learners.token.step`'s. It does not sample, score or judge 
 """
 
 import contextlib
+import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -192,8 +193,8 @@ def _settings(given: Mapping[str, Any], fn: Loss) -> dict[str, Any]:
     free = {"data", "out", "loss", "loss_settings", "micro_tokens", "micro_rows", "share_prompt", "checkpointing",
             "reference_store", "held_out", "save_steps", "callbacks", "fn", "needs", "device"}  # fmt: skip
     kept = {k: v for k, v in given.items() if k not in free}
-    bound = fn.keywords if isinstance(fn, partial) else {}
-    kept["loss"] = {"name": describe(bare_loss(fn)), **bound}
+    defaults = {n: p.default for n, p in inspect.signature(fn).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    kept["loss"] = {"name": describe(bare_loss(fn)), **defaults}
     kept["lora"] = repr(given["lora"])
     return kept
 
