@@ -37,8 +37,9 @@ class Stored:
     only reads. `keys` chooses among the stored vectors ("layer20.last") and concatenates them in that order; by default
     the embedder's own. HiddenStates stores every layer with both poolings, so either can be read later.
 
-    Stored as float32: float16 halves the disk but keeps three digits, too few for a feature whose mean is a thousand
-    times its spread (large models have some); `dtype="float16"` is refused where a value does not fit.
+    Stored as float32. float16 halves the disk, and on Qwen2.5-Coder-0.5B's layer 20 rounds by 0.4 % of a feature's
+    standard deviation (median; 4 % at worst, where the mean is 150 times the spread; 23 November 2026): fine for large
+    jobs, so it can be chosen; it is refused where a value does not fit.
     """
 
     embedder: Embedder | None
@@ -46,7 +47,7 @@ class Stored:
     name: str
     keys: tuple[str, ...] | None = None
     suffix: str = ""
-    batch: int = 8
+    batch: int = 16
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
