@@ -25,9 +25,9 @@ def blockwise(X_PD: Vectors, blocks: tuple[int, ...]) -> dict[str, npt.NDArray[A
             by = 1 / np.sqrt(s + s.mean())
             scale[start : start + width] = by / np.sqrt(((s * by) ** 2).sum())
         start += width
-    return {"centre": centre, "scale": scale}
+    return {"x_mean": centre, "x_scale": scale}
 
 
 def scaled(weights: Mapping[str, npt.NDArray[Any]], X_PD: Vectors) -> Vectors:
     """The features of vectors, shape (P, D)."""
-    return (X_PD - weights["centre"]) * weights["scale"]
+    return (X_PD - weights["x_mean"]) * weights["x_scale"]

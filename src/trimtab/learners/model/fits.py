@@ -29,19 +29,25 @@ def fit_constant(reward_PM: Array, *_: Any, **__: Any) -> Fitted:
 
 
 def fit_knn(X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, k: int = 100) -> Fitted:
-    """Mean reward of the k training prompts with the highest cosine similarity."""
+    """Mean reward of the k (at most an eighth of the) training prompts with the highest cosine similarity."""
     scale = blockwise(X_PD, blocks)
     X = _unit(scaled(scale, X_PD))
-    return "knn", {**scale, "X": X, "reward": reward_PM, "k": np.array(min(k, len(X))), "mean": _means(reward_PM)}
+    return "knn", {
+        **scale,
+        "X": X,
+        "reward": reward_PM,
+        "k": np.array(max(1, min(k, len(X) // 8))),
+        "mean": _means(reward_PM),
+    }
 
 
 def fit_clusters(
     X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, k: int = 32
 ) -> Fitted:
-    """Mean reward of the training prompts in the nearest of k clusters (k-means)."""
+    """Mean reward of the training prompts in the nearest of k (at most an eighth of the prompts) clusters, k-means."""
     scale = blockwise(X_PD, blocks)
     X = scaled(scale, X_PD)
-    centre = kmeans(X.astype(float), min(k, len(X)), seed)
+    centre = kmeans(X.astype(float), max(1, min(k, len(X) // 8)), seed)
     at, mean = nearest(X.astype(float), centre), _means(reward_PM)
     rows = [_means(reward_PM[at == c], mean) if (at == c).any() else mean for c in range(len(centre))]
     return "clusters", {**scale, "centre": centre, "reward": np.array(rows)}
@@ -105,7 +111,7 @@ def fit_bce(
 
 def fit_routerdc(
     X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int,
-    width: int = 64, temperature: float = 0.2, top: int = 3, steps: int = 200, lr: float = 0.01, l2: float = 1e-3,
+    width: int = 64, temperature: float = 0.2, top: int = 3, steps: int = 100, lr: float = 0.01, l2: float = 1e-3,
 ) -> Fitted:  # fmt: skip
     """RouterDC on fixed vectors: a projection and an embedding a model, cosine, sample-to-LLM contrast (Adam).
 

@@ -5,16 +5,31 @@ wording and the format show it. So this is the fast encoder: no window, no token
 the words is what it does not see; a sentence encoder beside it does (`Both`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.data.matrix import text_of
+from trimtab.types import Prompt
+
 Array = npt.NDArray[np.float32]
-Embed = Callable[[Sequence[str]], npt.NDArray[np.floating]]
-"""Texts to vectors, (P, D). What a router reads prompts with; one with a `card` is checked when a router is loaded."""
+
+
+class PromptEmbedder(Protocol):
+    """What a router reads with: prompts to vectors (P, D). `card` identifies what made them.
+
+    `trimtab.embeddings.Encoder` and `HiddenStates` are such, beside the two here. One that also declares `blocks` (widths
+    of parts that differ in kind) has them balanced.
+    """
+
+    @property
+    def card(self) -> dict[str, Any]: ...
+
+    def embed_prompts(self, prompts: Sequence[Prompt]) -> npt.NDArray[np.floating]: ...
+
 
 _WORD = np.zeros(256, bool)
 _WORD[[*range(48, 58), *range(97, 123), *range(128, 256)]] = True
@@ -50,14 +65,24 @@ class HashedNgrams:
     a text's length shows only in the marks. Lower case, UTF-8 bytes. An empty text gives zeros in both blocks.
     """
 
-    dim: int = 2048
+    dim: int = 1024
 
     @property
     def card(self) -> dict[str, Any]:
         """What made the vectors."""
-        return {"kind": "hashed n-grams", "dim": self.dim, "version": 1, "width": 2 * self.dim + marks("").size}
+        return {"kind": "hashed n-grams", "dim": self.dim, "version": 1, "width": sum(self.blocks)}
 
-    def __call__(self, texts: Sequence[str]) -> Array:
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Widths of the blocks: words, characters, marks."""
+        return self.dim, self.dim, marks("").size
+
+    def embed_prompts(self, prompts: Sequence[Prompt]) -> Array:
+        """(P, D) vectors of the users' messages; system messages are not read."""
+        return self.embed_texts([text_of(p) for p in prompts])
+
+    def embed_texts(self, texts: Sequence[str]) -> Array:
+        """(P, D) vectors of texts."""
         out = np.zeros((len(texts), self.card["width"]), np.float32)
         for row, text in zip(out, texts, strict=True):
             data = np.frombuffer(text.lower().encode("utf-8", "replace"), np.uint8)
@@ -71,16 +96,24 @@ class HashedNgrams:
 class Both:
     """Two encoders side by side, (P, D1 + D2): a sentence encoder's meaning and the n-grams' form."""
 
-    first: Embed
-    second: Embed
+    first: PromptEmbedder
+    second: PromptEmbedder
 
     @property
     def card(self) -> dict[str, Any]:
         """The cards of both."""
-        return {"kind": "both", "first": getattr(self.first, "card", {}), "second": getattr(self.second, "card", {})}
+        return {"kind": "both", "first": self.first.card, "second": self.second.card}
 
-    def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.floating]:
-        return np.concatenate([self.first(texts), self.second(texts)], axis=1)
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The blocks of both; an encoder that declares none is one block."""
+        empty = [Prompt("", ({"role": "user", "content": "a"},))]
+        parts = [getattr(e, "blocks", None) or (e.embed_prompts(empty).shape[1],) for e in (self.first, self.second)]
+        return tuple(w for part in parts for w in part)
+
+    def embed_prompts(self, prompts: Sequence[Prompt]) -> npt.NDArray[np.floating]:
+        """(P, D1 + D2) vectors."""
+        return np.concatenate([self.first.embed_prompts(prompts), self.second.embed_prompts(prompts)], axis=1)
 
 
 def word_hashes(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

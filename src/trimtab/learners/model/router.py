@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.data.matrix import ResponseMatrix, text_of
+from trimtab.data.matrix import ResponseMatrix
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.learners.model.fits import HEADS, METHODS, Weights, fit_constant
-from trimtab.learners.model.ngrams import Embed
+from trimtab.learners.model.ngrams import PromptEmbedder
 from trimtab.types import Prompt, fingerprint
 
 Array = npt.NDArray[np.float64]
@@ -29,21 +29,20 @@ CARD, WEIGHTS = "router.json", "router.safetensors"
 class RewardRouter:
     """Prompts -> one {model: expected reward} a prompt. `head` names how weights and vectors give rewards (HEADS).
 
-    `embed` turns texts into vectors and is needed by every head but the constant. `card` says what was fitted on what,
+    `embed` turns prompts into vectors and is needed by every head but the constant. `card` says what was fitted on what,
     what the held-out prompts said, and why this is the constant when it is.
     """
 
     models: tuple[str, ...]
     head: str
     weights: Weights
-    embed: Embed | None
+    embed: PromptEmbedder | None
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
         if not prompts:
             return []
-        texts = [text_of(p) for p in prompts]
-        vectors = np.zeros((len(texts), 0)) if self.embed is None else self.embed(texts)
+        vectors = np.zeros((len(prompts), 0)) if self.embed is None else self.embed.embed_prompts(prompts)
         return [dict(zip(self.models, map(float, row), strict=True)) for row in self.reward(vectors)]
 
     def reward(self, vectors_PD: npt.NDArray[np.floating]) -> Array:
@@ -73,13 +72,13 @@ class RewardRouter:
 
         out = Path(folder)
         out.mkdir(parents=True, exist_ok=True)
-        save_file({k: np.ascontiguousarray(v) for k, v in self.weights.items()}, out / WEIGHTS)
+        save_file({k: np.asarray(v, order="C") for k, v in self.weights.items()}, out / WEIGHTS)
         card = {"models": list(self.models), "head": self.head, **self.card}
         (out / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False, default=str))
         return out
 
 
-def load_router(folder: str | os.PathLike[str], embed: Embed | None = None) -> RewardRouter:
+def load_router(folder: str | os.PathLike[str], embed: PromptEmbedder | None = None) -> RewardRouter:
     """The router saved in `folder`, reading prompts with `embed`.
 
     ModelError when there is none, or when the card of `embed` is not that of the encoder it was fitted with.
@@ -113,7 +112,7 @@ def check_pool(router: RewardRouter, pool: Sequence[str]) -> None:
 
 def fit_router(
     matrix: ResponseMatrix,
-    embed: Embed | None = None,
+    embed: PromptEmbedder | None = None,
     *,
     vectors: npt.NDArray[np.floating] | None = None,
     method: str = "tags",
@@ -196,11 +195,13 @@ def _trivial(reward: Array, models: Sequence[str]) -> str:
     return ""
 
 
-def _vectors(matrix: ResponseMatrix, embed: Embed | None, vectors: Any) -> npt.NDArray[np.float32]:
+def _vectors(matrix: ResponseMatrix, embed: PromptEmbedder | None, vectors: Any) -> npt.NDArray[np.float32]:
     if vectors is None:
         if embed is None:
-            raise InputError("fit_router needs `embed` (texts to vectors) or `vectors` already made")
-        vectors = embed([text_of(p) for p in matrix.prompts])
+            raise InputError(
+                "fit_router needs `embed` (prompts to vectors, such as HashedNgrams or Encoder) or `vectors` already made"
+            )
+        vectors = embed.embed_prompts(matrix.prompts)
     X = np.asarray(vectors, np.float32)
     if X.ndim != 2 or len(X) != len(matrix):
         raise InputError(f"vectors have shape {X.shape}; the matrix needs ({len(matrix)}, D)")
@@ -227,7 +228,7 @@ def _data_card(matrix: ResponseMatrix, keep: npt.NDArray[Any]) -> dict[str, Any]
     return {"prompts": len(matrix), "missing": matrix.missing, "left_out": left, "hash": hashed, "note": matrix.note}
 
 
-def _card(embed: Embed | None) -> dict[str, Any]:
+def _card(embed: PromptEmbedder | None) -> dict[str, Any]:
     return json.loads(json.dumps(dict(getattr(embed, "card", None) or {}), default=str))
 
 

@@ -1,0 +1,257 @@
+"""Routers' values and measured rewards to numbers that cannot flatter: each beside its null, each with an interval.
+
+MTR and %Uplift of Zooter (Lu et al. 2024) with pool, subsets and tie rule explicit; the normalised gap of Lookahead
+Routing (0 = random, 100 = the oracle); AIQ (RouterBench, Hu et al. 2024), the RouterArena score (2025), APGR and
+CPT (RouteLLM, Ong et al. 2024). Intervals are paired bootstraps over prompts. Missing rewards are never chosen by an
+oracle and never read as zero. It fits nothing.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.decoders.model import choose, utility
+from trimtab.errors import InputError, unknown
+from trimtab.evaluation.metrics import Interval, paired_bootstrap
+
+Array = npt.NDArray[np.float64]
+
+
+class RoutingRow(NamedTuple):
+    """One way of routing: its reward, what it gains over the best single model, and its place between the ends."""
+
+    name: str
+    reward: Interval
+    gain: Interval
+    gap: Interval
+    """100 · (reward - random) / (oracle - random)."""
+    share: float
+    """Share of prompts on which it chose a model with the highest reward."""
+    price: float = math.nan
+
+
+def route(value_PM: npt.ArrayLike, reward_PM: npt.ArrayLike) -> Array:
+    """Reward of the model each row of values prefers, shape (P,). Models without a reward there cannot be chosen."""
+    value, reward = np.asarray(value_PM, float), np.asarray(reward_PM, float)
+    if value.shape != reward.shape:
+        raise InputError(f"values have shape {value.shape}, rewards {reward.shape}; same prompts and pool are needed")
+    chosen = choose(np.where(np.isnan(reward), np.nan, value))
+    return reward[np.arange(len(reward)), chosen]
+
+
+def gap(routed_P: npt.ArrayLike, reward_PM: npt.ArrayLike, *, draws: int = 2000, seed: int = 0) -> Interval:
+    """Normalised gap 100 · (routed - random) / (oracle - random), its ends resampled together with the routed rewards.
+
+    NaN when random and oracle agree (every model earned the same on every prompt).
+    """
+    reward = np.asarray(reward_PM, float)
+    columns = np.stack([np.asarray(routed_P, float), np.nanmean(reward, axis=1), np.nanmax(reward, axis=1)], axis=1)
+
+    def statistic(mean: Array) -> Array:
+        spread = mean[..., 2] - mean[..., 1]
+        return 100 * (mean[..., 0] - mean[..., 1]) / np.where(spread > 0, spread, np.nan)
+
+    return bootstrap(statistic, columns, draws=draws, seed=seed)
+
+
+def bootstrap(statistic: Callable[[Array], Array], columns_PK: Array, *, draws: int = 2000, seed: int = 0) -> Interval:
+    """Statistic of column means (..., K) with its 95 % percentile interval over resampled prompts."""
+    rng = np.random.default_rng(seed)
+    P = len(columns_PK)
+    point = float(statistic(columns_PK.mean(0)))
+    if P < 2 or math.isnan(point):
+        return Interval(point, math.nan, math.nan, P)
+    means = np.stack([columns_PK[rng.integers(0, P, P)].mean(0) for _ in range(draws)])
+    lower, upper = np.nanquantile(statistic(means), [0.025, 0.975])
+    return Interval(point, float(lower), float(upper), P)
+
+
+def routing_table(
+    values: Mapping[str, npt.ArrayLike], reward_PM: npt.ArrayLike, *, best: int, price_M: npt.ArrayLike | None = None,
+    exchange: float = 0.0,
+) -> list[RoutingRow]:  # fmt: skip
+    """A row a router, then the nulls: random, best single, oracle.
+
+    `values` maps names to (P, M) expected rewards; `best` is the column of the best single model *of the training
+    prompts*. With `price_M` rows have a mean price and choices maximise reward - exchange · price.
+    """
+    reward = np.asarray(reward_PM, float)
+    P, M = reward.shape
+    price = np.full(M, math.nan) if price_M is None else np.asarray(price_M, float)
+    single = reward[:, best]
+    top = np.nanmax(reward, axis=1)
+
+    def row(name: str, routed: Array, cost: float, share: float) -> RoutingRow:
+        return RoutingRow(
+            name, paired_bootstrap(routed), paired_bootstrap(routed, single), gap(routed, reward), share, cost
+        )
+
+    rows = []
+    for name, value in values.items():
+        spent = utility(value, price, exchange) if exchange else np.asarray(value, float)
+        chosen = choose(np.where(np.isnan(reward), np.nan, spent))
+        routed = reward[np.arange(P), chosen]
+        rows.append(row(name, routed, float(price[chosen].mean()), float((routed == top).mean())))
+    share = float(np.nanmean(np.where(np.isnan(reward), np.nan, reward == top[:, None])))
+    rows.append(row("random", np.nanmean(reward, axis=1), float(price.mean()), share))
+    rows.append(row("best single", single, float(price[best]), float((single == top).mean())))
+    at = np.where(np.isnan(reward), -np.inf, reward).argmax(1)
+    rows.append(row("oracle", top, float(price[at].mean()), 1.0))
+    return rows
+
+
+def per_tag(routed_P: npt.ArrayLike, reward_PM: npt.ArrayLike, tags: Sequence[Sequence[str]], best: int) -> list[dict]:
+    """A row a tag: prompts, routed reward, best single's, the oracle's, the gain with its interval. Sorted by tag."""
+    routed, reward = np.asarray(routed_P, float), np.asarray(reward_PM, float)
+    rows = []
+    for tag in sorted({t for row in tags for t in row}):
+        at = np.array([tag in row for row in tags])
+        gain = paired_bootstrap(routed[at], reward[at, best])
+        ends = {"best_single": float(np.nanmean(reward[at, best])), "oracle": float(np.nanmax(reward[at], 1).mean())}
+        rows.append({"tag": tag, "n": int(at.sum()), "reward": float(np.nanmean(routed[at])), **ends, "gain": gain})
+    return rows
+
+
+def confusion(value_PM: npt.ArrayLike, reward_PM: npt.ArrayLike) -> Array:
+    """(M, M): share of prompts by oracle model (row, ties shared evenly) and chosen model (column). Sums to 1."""
+    reward = np.asarray(reward_PM, float)
+    chosen = choose(np.where(np.isnan(reward), np.nan, np.asarray(value_PM, float)))
+    top = (reward == np.nanmax(reward, axis=1, keepdims=True)).astype(float)
+    out = np.zeros((reward.shape[1],) * 2)
+    np.add.at(out.T, chosen, top / top.sum(1, keepdims=True))
+    return out / len(reward)
+
+
+def mean_rank(score_SK: npt.ArrayLike, *, candidates: Sequence[int] | None = None, ties: str = "average") -> Array:
+    """MTR, shape (K,): mean over subsets of a system's rank, 1 = best.
+
+    `candidates` None ranks all systems against each other. Otherwise a candidate is ranked among the candidates and
+    every other system alone against them, as the paper's tables must have been made (its ensembles all may be 1st).
+    `ties` "average" gives tied systems their mean rank, "min" the best one.
+    """
+    score = np.asarray(score_SK, float)
+    if ties not in ("average", "min"):
+        raise unknown("tie rule", ties, ("average", "min"))
+    out = np.zeros(score.shape[1])
+    for k in range(score.shape[1]):
+        rivals = [c for c in (range(score.shape[1]) if candidates is None else candidates) if c != k]
+        better = (score[:, rivals] > score[:, [k]]).sum(1)
+        same = (score[:, rivals] == score[:, [k]]).sum(1)
+        out[k] = (1 + better + (same / 2 if ties == "average" else 0)).mean()
+    return out
+
+
+def uplift(score_SK: npt.ArrayLike, *, candidates: Sequence[int] | None = None, ties: str = "any") -> Array:
+    """%Uplift, shape (K,): share of subsets where a system is the best of its field (as in `mean_rank`).
+
+    `ties` "any" counts a shared first place for each, "none" for nobody, "share" splits it.
+    """
+    score = np.asarray(score_SK, float)
+    if ties not in ("any", "none", "share"):
+        raise unknown("tie rule", ties, ("any", "none", "share"))
+    out = np.zeros(score.shape[1])
+    for k in range(score.shape[1]):
+        rivals = [c for c in (range(score.shape[1]) if candidates is None else candidates) if c != k]
+        behind = (score[:, rivals] > score[:, [k]]).any(1)
+        same = (score[:, rivals] == score[:, [k]]).sum(1)
+        credit = {"any": np.ones(len(score)), "none": same == 0, "share": 1 / (1 + same)}[ties]
+        out[k] = np.where(behind, 0, credit).mean()
+    return out
+
+
+def frontier(
+    value_PM: npt.ArrayLike, reward_PM: npt.ArrayLike, price_M: npt.ArrayLike, exchanges: Sequence[float]
+) -> list[dict[str, float]]:
+    """Mean price and reward of routing by reward - exchange · price, one point an exchange rate."""
+    reward = np.asarray(reward_PM, float)
+    price = np.broadcast_to(np.asarray(price_M, float), reward.shape)
+    points = []
+    for rate in exchanges:
+        at = choose(np.where(np.isnan(reward), np.nan, utility(value_PM, price_M, rate)))
+        p = np.arange(len(reward))
+        points.append(
+            {"exchange": float(rate), "price": float(price[p, at].mean()), "reward": float(reward[p, at].mean())}
+        )
+    return points
+
+
+def aiq(price_K: npt.ArrayLike, quality_K: npt.ArrayLike, *, max_price: float | None = None) -> float:
+    """AIQ: area under the non-decreasing convex hull of (price, quality), over the largest price (RouterBench's code).
+
+    `max_price` is the largest over all routers compared (each hull is extended flat to it); by default these points'.
+    The area begins at the cheapest point, as theirs does: routers that cannot be cheap lose that part.
+    """
+    points = sorted(zip(np.asarray(price_K, float), np.asarray(quality_K, float), strict=True))
+    if not points or points[-1][0] <= 0:
+        raise InputError("AIQ needs at least one point with a positive price")
+    hull: list[tuple[float, float]] = []
+    for x, y in points:
+        if hull and x == hull[-1][0]:
+            if y <= hull[-1][1]:
+                continue
+            hull.pop()
+        if hull and y <= hull[-1][1]:
+            continue  # dearer and no better: the hull does not fall
+        while len(hull) > 1 and _slope(hull[-2], hull[-1]) <= _slope(hull[-1], (x, y)):
+            hull.pop()
+        hull.append((x, y))
+    end = max(points[-1][0] if max_price is None else max_price, hull[-1][0])
+    x, y = np.array([*hull, (end, hull[-1][1])]).T
+    return float(np.sum((x[1:] - x[:-1]) * (y[1:] + y[:-1]) / 2) / end)
+
+
+def arena_score(
+    accuracy: float, price: float, *, beta: float = 0.1, least: float = 0.0044, most: float = 200.0
+) -> float:
+    """RouterArena's S = (1 + beta) A C / (beta A + C), C = log2(most / price) / log2(most / least).
+
+    `price`: US dollars for 1,000 queries, clipped to [least, most]; accuracy in [0, 1].
+    """
+    cheap = math.log2(most / min(max(price, least), most)) / math.log2(most / least)
+    return 0.0 if accuracy * cheap == 0 else (1 + beta) * accuracy * cheap / (beta * accuracy + cheap)
+
+
+class TwoModels(NamedTuple):
+    """RouteLLM's numbers: `apgr` of the recovered gap, `cpt` share of strong calls for a part of it (NaN: never)."""
+
+    apgr: float
+    cpt: dict[float, float]
+
+
+def two_models(
+    gain_P: npt.ArrayLike, weak_P: npt.ArrayLike, strong_P: npt.ArrayLike, levels: Sequence[float] = (0.2, 0.5, 0.8)
+) -> TwoModels:
+    """APGR and CPT of a router between a weak and a strong model; `gain_P` is the expected gain of calling the strong.
+
+    The curve: quality when the q prompts with the highest gain go to the strong model, q = 0..P.
+    APGR = (area under it - weak) / (strong - weak). NaN when the strong model is not better on average.
+    """
+    weak, strong = np.asarray(weak_P, float), np.asarray(strong_P, float)
+    order = np.argsort(-np.asarray(gain_P, float), kind="stable")
+    curve = np.concatenate([[0.0], np.cumsum((strong - weak)[order])]) / len(weak)
+    span = curve[-1]
+    if span <= 0:
+        return TwoModels(math.nan, dict.fromkeys(levels, math.nan))
+    recovered = curve / span
+    area = float(((recovered[1:] + recovered[:-1]) / 2).mean())
+    return TwoModels(area, {level: _first(recovered, level) for level in levels})
+
+
+def _first(curve: Array, level: float) -> float:
+    at = int(np.argmax(curve >= level))
+    if curve[at] < level:
+        return math.nan
+    before = (level - curve[at - 1]) / (curve[at] - curve[at - 1]) - 1 if at else 0.0
+    return float((at + before) / (len(curve) - 1))
+
+
+def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return (b[1] - a[1]) / (b[0] - a[0])
+
+
+def as_dicts(rows: Sequence[RoutingRow]) -> list[dict[str, Any]]:
+    """Rows as plain dicts with [mean, lower, upper] intervals, for JSON."""
+    return [{k: list(v[:3]) if isinstance(v, Interval) else v for k, v in row._asdict().items()} for row in rows]

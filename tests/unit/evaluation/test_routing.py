@@ -1,0 +1,116 @@
+"""Routing metrics by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from trimtab.errors import InputError
+from trimtab.evaluation.routing import (
+    aiq,
+    arena_score,
+    confusion,
+    frontier,
+    gap,
+    mean_rank,
+    per_tag,
+    route,
+    routing_table,
+    two_models,
+    uplift,
+)
+
+R = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.2, 0.4, 0.6], [1.0, 1.0, 0.0]])
+
+
+def test_route_takes_the_preferred_model_and_never_a_missing_one():
+    V = np.array([[9.0, 0, 0], [9, 8, 0], [0, 0, 9], [1, 1, 0]])
+    np.testing.assert_allclose(route(V, R), [1, 0, 0.6, 1])
+    holes = R.copy()
+    holes[1, 0] = np.nan
+    np.testing.assert_allclose(route(V, holes), [1, 1, 0.6, 1])
+    with pytest.raises(InputError, match="same prompts and pool"):
+        route(V[:, :2], R)
+
+
+def test_gap_is_0_for_random_and_100_for_the_oracle():
+    assert gap(R.max(1), R).mean == pytest.approx(100)
+    assert gap(R.mean(1), R).mean == pytest.approx(0)
+    half = gap((R.max(1) + R.mean(1)) / 2, R)
+    assert half.mean == pytest.approx(50) and half.lower == pytest.approx(50) and half.n == 4
+    assert math.isnan(gap(np.ones(3), np.ones((3, 2))).mean)
+
+
+def test_table_has_the_nulls_and_prices():
+    rows = {r.name: r for r in routing_table({"mine": R}, R, best=1, price_M=[1.0, 2.0, 3.0])}
+    assert list(rows) == ["mine", "random", "best single", "oracle"]
+    assert rows["mine"].reward.mean == rows["oracle"].reward.mean == pytest.approx(0.9)
+    assert rows["best single"].gain[:3] == (0, 0, 0) and rows["best single"].reward.mean == pytest.approx(0.6)
+    assert rows["random"].reward.mean == pytest.approx(R.mean()) and rows["random"].price == 2
+    assert rows["mine"].price == pytest.approx((1 + 2 + 3 + 1) / 4) and rows["mine"].share == 1
+    dear = routing_table({"mine": R}, R, best=1, price_M=[1.0, 2.0, 3.0], exchange=10.0)[0]
+    assert dear.price == 1 and dear.reward.mean == pytest.approx(0.55)
+
+
+def test_per_tag_and_confusion():
+    rows = per_tag(R.max(1), R, [["a"], ["a"], ["b"], []], best=0)
+    assert [(r["tag"], r["n"], r["reward"], r["best_single"], r["oracle"]) for r in rows] == [
+        ("a", 2, 1.0, 0.5, 1.0),
+        ("b", 1, 0.6, 0.2, 0.6),
+    ]
+    table = confusion(np.tile([1.0, 0, 0], (4, 1)), R)  # always model 0; the last prompt's oracle is shared
+    np.testing.assert_allclose(table[:, 0], [1.5 / 4, 1.5 / 4, 1 / 4])
+    assert table.sum() == pytest.approx(1) and not table[:, 1:].any()
+
+
+S = np.array([[3.0, 2.0, 1.0, 3.0], [1.0, 2.0, 3.0, 4.0]])  # 2 subsets, 3 candidates and an ensemble
+
+
+def test_mean_rank_with_its_pool_and_tie_rule():
+    np.testing.assert_allclose(mean_rank(S), [(1.5 + 4) / 2, 3, 3, 1.25])
+    np.testing.assert_allclose(mean_rank(S, ties="min"), [2.5, 3, 3, 1])
+    # each system against the three candidates: the ensemble ties once for first, then leads
+    np.testing.assert_allclose(mean_rank(S, candidates=[0, 1, 2]), [2, 2, 2, (1.5 + 1) / 2])
+
+
+def test_uplift_with_its_tie_rule():
+    np.testing.assert_allclose(uplift(S), [0.5, 0, 0, 1])
+    np.testing.assert_allclose(uplift(S, ties="none"), [0, 0, 0, 0.5])
+    np.testing.assert_allclose(uplift(S, ties="share"), [0.25, 0, 0, 0.75])
+    np.testing.assert_allclose(uplift(S, candidates=[0, 1, 2]), [0.5, 0, 0.5, 1])
+    with pytest.raises(InputError, match="unknown tie rule"):
+        uplift(S, ties="most")
+
+
+def test_aiq_is_the_area_under_the_non_decreasing_hull():
+    # hull (1, 0.2) (2, 0.8) (4, 1.0); (3, 0.7) lies below, (4, 0.9) too
+    area = (0.2 + 0.8) / 2 * 1 + (0.8 + 1.0) / 2 * 2
+    assert aiq([1, 2, 3, 4, 4], [0.2, 0.8, 0.7, 0.9, 1.0]) == pytest.approx(area / 4)
+    assert aiq([1, 2, 4], [0.2, 0.8, 1.0], max_price=8) == pytest.approx((area + 4) / 8)
+    assert aiq([1, 2], [0.5, 0.3]) == pytest.approx(0.5 * 1 / 2)
+    with pytest.raises(InputError, match="positive price"):
+        aiq([0.0], [1.0])
+
+
+def test_arena_score_by_hand():
+    c = math.log2(200 / 1) / math.log2(200 / 0.0044)
+    assert arena_score(0.7, 1.0) == pytest.approx(1.1 * 0.7 * c / (0.1 * 0.7 + c))
+    assert arena_score(0.7, 1e-9) == pytest.approx(1.1 * 0.7 / (0.07 + 1))
+    assert arena_score(0.0, 1.0) == arena_score(0.5, 1e6) == 0
+
+
+def test_apgr_and_cpt_by_hand():
+    weak, strong = np.zeros(4), np.array([1.0, 1.0, 0.0, 0.0])
+    best = two_models([4, 3, 2, 1], weak, strong)  # curve 0, .5, 1, 1, 1
+    assert best.apgr == pytest.approx((0.25 + 0.75 + 1 + 1) / 4)
+    assert best.cpt == pytest.approx({0.2: 0.1, 0.5: 0.25, 0.8: 0.4})
+    worst = two_models([1, 2, 3, 4], weak, strong)
+    assert worst.apgr == pytest.approx((0 + 0 + 0.25 + 0.75) / 4)
+    assert math.isnan(two_models([1, 2], [1, 1], [0, 0]).apgr)
+
+
+def test_frontier_falls_with_the_exchange_rate():
+    points = frontier(R, R, [1.0, 2.0, 3.0], [0, 0.1, 1, 10])
+    prices = [p["price"] for p in points]
+    assert prices == sorted(prices, reverse=True) and points[0]["reward"] == pytest.approx(0.9)
+    assert points[-1] == {"exchange": 10.0, "price": 1.0, "reward": pytest.approx(0.55)}

@@ -1,0 +1,139 @@
+"""fit_router: planted signal is recovered, noise gives the constant, bad input is refused by name."""
+
+import json
+
+import numpy as np
+import pytest
+
+from trimtab.data.matrix import ResponseMatrix
+from trimtab.errors import InputError, ModelError
+from trimtab.learners.model.experts import ridge
+from trimtab.learners.model.fits import METHODS
+from trimtab.learners.model.ngrams import HashedNgrams
+from trimtab.learners.model.router import check_pool, fit_router, load_router
+from trimtab.testing import prompt
+
+WORDS = (("sum", "apples"), ("code", "loop"), ("poem", "moon"))
+
+
+def matrix(rewards, tags=(), texts=None):
+    P, M = np.shape(rewards)
+    prompts = tuple(prompt(t, id=str(i)) for i, t in enumerate(texts or [f"text {i}" for i in range(P)]))
+    return ResponseMatrix(prompts, tuple(f"m{j}" for j in range(M)), np.array(rewards, float), tuple(tags))
+
+
+def planted(P=120, seed=0, noise=0.05):
+    """Three kinds of prompts, model k is right on kind k: the oracle is a function of the text."""
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, 3, P)
+    texts = [f"{WORDS[k][0]} {WORDS[k][1]} number" for k in kind]
+    reward = np.eye(3)[kind] * 0.8 + noise * rng.normal(size=(P, 3))
+    return matrix(reward, [(WORDS[k][0],) for k in kind], texts), kind
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "best_single"])
+def test_planted_oracle_is_recovered_on_new_prompts(method):
+    train, _ = planted(seed=0)
+    test, kind = planted(seed=1)
+    router = fit_router(train, HashedNgrams(128), method=method)
+    assert router.head != "constant", router.card["guard"]
+    assert router.card["guard"].startswith("passed") and router.card["gain"]["lower"] > 0.3
+    rewards = router(test.prompts)
+    assert [max(r, key=r.__getitem__) for r in rewards] == [f"m{k}" for k in kind]
+
+
+@pytest.mark.parametrize("method", ["tags", "zooter", "bce", "knn", "mf"])
+def test_noise_gives_the_constant_and_says_so(method):
+    rng = np.random.default_rng(3)
+    m = matrix(rng.normal(size=(160, 4)) + np.eye(4)[1] / 2, [(f"t{i % 3}",) for i in range(160)])
+    router = fit_router(m, HashedNgrams(64), method=method)
+    assert router.constant == "m1" and "use this one model" in router.card["guard"]
+    assert router(m.prompts[:2])[0] == router(m.prompts[5:6])[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_order_of_the_pool_never_matters_and_save_load_agrees(method, tmp_path):
+    m, _ = planted(60)
+    embed = HashedNgrams(64)
+    a = fit_router(m, embed, method=method, guard=False)
+    b = fit_router(m.pool(["m2", "m0", "m1"]), embed, method=method, guard=False)
+    c = load_router(a.save(tmp_path / method), embed)
+    for x, y, z in zip(a(m.prompts[:9]), b(m.prompts[:9]), c(m.prompts[:9]), strict=True):
+        assert x == pytest.approx(y, abs=1e-6) and x == pytest.approx(z, abs=1e-6)
+    assert set(x) == set(m.models)
+    assert json.loads((tmp_path / method / "router.json").read_text())["method"] == method
+
+
+def test_zooter_by_its_definition_on_constant_features():
+    # without features only the bias is left: Z = the mean silver label, rewards = log-odds around the pool's mean
+    m = matrix([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    router = fit_router(m, vectors=np.zeros((3, 2)), method="zooter", beta=1.0, guard=False)
+    p = np.e / (1 + np.e)
+    z = (2 * p + (1 - p)) / 3
+    half = (np.log(z) - np.log(1 - z)) / 2
+    np.testing.assert_allclose(router.reward(np.zeros((1, 2)))[0], [0.5 + half, 0.5 - half], atol=1e-3)
+
+
+def test_ridge_leave_one_out_is_exact_in_both_shapes():
+    rng = np.random.default_rng(0)
+    for P, D in ((12, 5), (5, 12)):
+        X, Y = rng.normal(size=(P, D)).astype(np.float32), rng.normal(size=(P, 2)).astype(np.float32)
+        found = ridge(X, Y, 0.7)
+        for i in range(P):
+            a, b = np.delete(X, i, 0), np.delete(Y, i, 0)
+            W = np.linalg.solve(a.T @ a + 0.7 * np.eye(D), a.T @ b)
+            np.testing.assert_allclose(found.loo[i], X[i] @ W, atol=1e-4)
+
+
+def test_missing_cells_and_untagged_prompts_are_fine():
+    m, _ = planted(90)
+    reward = m.reward_PM.copy()
+    reward[::7, 0] = np.nan
+    reward[3] = np.nan
+    holes = ResponseMatrix(m.prompts, m.models, reward)
+    for method in METHODS:
+        options = {"beta": 1.0} if method == "zooter" else {}
+        router = fit_router(holes, HashedNgrams(64), method=method, guard=False, **options)
+        assert np.isfinite([list(r.values()) for r in router(m.prompts)]).all()
+        assert router.card["data"]["left_out"] == 1
+
+
+def test_degenerate_pools_are_constants():
+    one = fit_router(matrix([[1.0], [0.0]]), HashedNgrams(16))
+    assert one.constant == "m0" and "one model" in one.card["guard"]
+    equal = fit_router(matrix([[1.0, 1.0], [1.0, 1.0]]), HashedNgrams(16))
+    assert "all rewards equal 1" in equal.card["guard"]
+
+
+def test_refusals():
+    m, _ = planted(30)
+    with pytest.raises(InputError, match="did you mean 'zooter'"):
+        fit_router(m, HashedNgrams(16), method="zoter")
+    with pytest.raises(InputError, match="needs `embed`"):
+        fit_router(m)
+    with pytest.raises(InputError, match=r"shape \(2, 3\)"):
+        fit_router(m, vectors=np.zeros((2, 3)))
+    with pytest.raises(InputError, match="prompt 4 is not finite"):
+        fit_router(m, vectors=np.where(np.arange(30)[:, None] == 4, np.nan, np.ones((30, 2))))
+    with pytest.raises(InputError, match="no reward for m1"):
+        fit_router(matrix([[1.0, np.nan], [0.0, np.nan]]), HashedNgrams(16))
+    with pytest.raises(InputError, match="at least two"):
+        fit_router(matrix([[1.0, 0.0]]), HashedNgrams(16))
+    with pytest.raises(InputError, match="no prompt has a tag"):
+        fit_router(ResponseMatrix(m.prompts, m.models, m.reward_PM), HashedNgrams(16), method="zooter", guard=False)
+
+
+def test_cards_that_do_not_match_are_errors(tmp_path):
+    m, _ = planted(60)
+    folder = fit_router(m, HashedNgrams(64), guard=False).save(tmp_path / "r")
+    with pytest.raises(ModelError, match="encoder"):
+        load_router(folder, HashedNgrams(32))
+    with pytest.raises(ModelError, match="give that encoder"):
+        load_router(folder)
+    with pytest.raises(ModelError, match="holds no router"):
+        load_router(tmp_path / "nothing")
+    router = load_router(folder, HashedNgrams(64))
+    check_pool(router, ["m2", "m1", "m0"])
+    with pytest.raises(ModelError, match=r"server lacks m2, the router does not know x"):
+        check_pool(router, ["m0", "m1", "x"])
+    assert router.why(HashedNgrams(64).embed_prompts(m.prompts[:1])[0])[0][0] == m.tags[0][0]
