@@ -147,10 +147,6 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
 
 
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
-
-
 def sha256(file: Path) -> str:
     """Hex digits of a file's SHA-256, read in chunks."""
     with file.open("rb") as f:
