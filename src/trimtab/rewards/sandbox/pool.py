@@ -44,7 +44,9 @@ class _Worker:
         self.since = self.killed_at = 0.0
         self.status: dict[str, Any] | None = None
         try:
-            self.process = launch.start(settings, limits.for_worker(), control.fileno(), job.fileno(), self.home, heavy=heavy)
+            self.process = launch.start(
+                settings, limits.for_worker(), control.fileno(), job.fileno(), self.home, heavy=heavy
+            )
         finally:
             control.close()
             job.close()
@@ -325,7 +327,9 @@ class _Run:
                 return
             index, job = item
             if len(job.program) > TOO_LONG:
-                self.done[index] = Outcome(False, f"a program of {len(job.program)} characters; at most {TOO_LONG} are run")
+                self.done[index] = Outcome(
+                    False, f"a program of {len(job.program)} characters; at most {TOO_LONG} are run"
+                )
             elif len(job.tests) + len(job.prelude) > TOO_LONG:
                 self.done[index] = Outcome(None, f"the tests are longer than {TOO_LONG} characters")
             else:

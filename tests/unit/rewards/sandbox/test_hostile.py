@@ -60,7 +60,13 @@ class Host:
     def visible(self) -> set[str]:
         """What programs might leave in shared places."""
         shared = [tempfile.gettempdir(), "/dev/shm", "/dev/mqueue", "/var/tmp"]
-        return {f"{d}/{n}" for d in shared if os.path.isdir(d) for n in os.listdir(d) if re.match("left|trace|big|f0|psm_|d{9}|x$", n)}
+        return {
+            f"{d}/{n}"
+            for d in shared
+            if os.path.isdir(d)
+            for n in os.listdir(d)
+            if re.match("left|trace|big|f0|psm_|d{9}|x$", n)
+        }
 
     def fill_in(self, code: str) -> str:
         values = {
@@ -153,7 +159,13 @@ def test_nothing_passes_from_one_program_to_the_next(way):
         assert [o.passed for o in sandbox.run([Job(code, TESTS)] * 3)] == [False] * 3
 
 
-BITES = ("files/secret_file", "network/loopback", "processes/shell", "subclasses/popen_by_subclasses", "files/trace_file")
+BITES = (
+    "files/secret_file",
+    "network/loopback",
+    "processes/shell",
+    "subclasses/popen_by_subclasses",
+    "files/trace_file",
+)
 
 
 def test_the_corpus_bites_where_nothing_isolates(host):

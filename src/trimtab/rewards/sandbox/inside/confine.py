@@ -126,48 +126,64 @@ def _search(ranges):
     return [_op(0x35, len(low), 0, ranges[middle][0]), *low, *high]  # jge
 
 
-def set_limits(limits, nproc):
-    """Lowers the resource limits of this process for good; `nproc` counts every task of the user in this sandbox."""
+class Filter:
+    """A seccomp program in memory, ready to install."""
+
+    def __init__(self, *, processes, execute):
+        program = seccomp_filter(processes=processes, execute=execute)
+        self.buffer = ctypes.create_string_buffer(program, len(program))
+        self.description = _Program(len(program) // 8, ctypes.addressof(self.buffer))
+
+
+def set_common_limits(limits, nproc):
+    """Lowers for good the limits that the zygote shares with its children; `nproc` counts all tasks of this sandbox."""
     megabyte = 1 << 20
     wanted = {
-        resource.RLIMIT_AS: limits["memory_mb"] * megabyte,
         resource.RLIMIT_FSIZE: limits["disk_mb"] * megabyte,
         resource.RLIMIT_NOFILE: limits["files"],
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_STACK: min(8 * megabyte, _hard(resource.RLIMIT_STACK)),
+        resource.RLIMIT_STACK: 8 * megabyte,
     }
-    if limits["cpu_s"]:
-        wanted[resource.RLIMIT_CPU] = limits["cpu_s"]
     if nproc:
         wanted[resource.RLIMIT_NPROC] = nproc
     for name in ("RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO"):
         if hasattr(resource, name):
             wanted[getattr(resource, name)] = 0
     for kind, value in wanted.items():
-        hard = _hard(kind)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        try:
-            resource.setrlimit(kind, (value, value))
-        except (OSError, ValueError):
-            if kind != resource.RLIMIT_AS:  # macOS knows no address-space limit; Linux has all of them
-                raise
+        _lower(kind, value)
 
 
-def _hard(kind):
+def set_limits(limits):
+    """Lowers this process's memory and CPU seconds (0: no limit on those) for good."""
+    try:
+        _lower(resource.RLIMIT_AS, limits["memory_mb"] << 20)
+    except (OSError, ValueError):
+        if os.uname().sysname == "Linux":  # macOS knows no limit on the address space
+            raise
+    if limits["cpu_s"]:
+        _lower(resource.RLIMIT_CPU, limits["cpu_s"])
+
+
+def _lower(kind, value):
     hard = resource.getrlimit(kind)[1]
-    return hard if hard != resource.RLIM_INFINITY else 1 << 62
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+HEADER, NOTHING = struct.pack("=Ii", 0x20080522, 0), bytes(24)
 
 
 def drop_capabilities(c):
     """Empties the capability sets of this process; with no_new_privs nothing can fill them again."""
+    check(c.capset(HEADER, NOTHING), "capset")
+
+
+def promise_no_new_privileges(c):
+    """No program that this process or a child executes gains rights; no capability is handed down."""
     c.prctl(PR_CAP_AMBIENT, 4, 0, 0, 0)  # PR_CAP_AMBIENT_CLEAR_ALL
-    header = struct.pack("=Ii", 0x20080522, 0)
-    check(c.capset(header, bytes(24)), "capset")
-
-
-def lock(c, program):
-    """No new privileges, then the seccomp filter `program` (bytes): nothing after this call can undo it."""
     check(c.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    buffer = ctypes.create_string_buffer(program, len(program))
-    description = _Program(len(program) // 8, ctypes.addressof(buffer))
-    check(c.prctl(PR_SET_SECCOMP, 2, ctypes.byref(description), 0, 0), "seccomp")
+
+
+def lock(c, filter):
+    """Installs the seccomp filter: nothing after this call can undo it."""
+    check(c.prctl(PR_SET_SECCOMP, 2, ctypes.byref(filter.description), 0, 0), "seccomp")

@@ -10,6 +10,7 @@ test that uses those expects data. An object that the test itself makes by calli
 
 import ast
 import builtins
+import functools
 import os
 import re
 import select
@@ -312,9 +313,8 @@ def _prepare(job, link):
     space = {"__name__": "tests"}
     try:
         if job["prelude"]:
-            exec(compile(job["prelude"], "<prelude>", "exec", dont_inherit=True), space)
-        tree = compile(job["tests"], "<tests>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-        code = compile(tree, "<tests>", "exec", dont_inherit=True)
+            exec(_compiled(job["prelude"], "<prelude>"), space)
+        code = _compiled(job["tests"], "<tests>")
         names = free_names(job["tests"])
     except (OutOfTime, ProgramEnded):
         raise
@@ -324,9 +324,8 @@ def _prepare(job, link):
     entry = job["entry_point"]
     given = {n for n in space if n != entry}
     wanted = {n for n in names if n not in given and not hasattr(builtins, n)} - {"__file__"}
-    aliases = {a for a in job["aliases"] if a not in sys.modules}
-    imported = _imported(tree, aliases)
-    wanted |= imported
+    aliases = frozenset(a for a in job["aliases"] if a not in sys.modules and a in job["tests"])
+    wanted |= _imported(job["tests"], aliases) if aliases else set()
     if entry and (entry in names or not wanted):
         wanted.add(entry)
     if (
@@ -366,6 +365,12 @@ def _thing(link, described):
     return value
 
 
+@functools.lru_cache(maxsize=4)  # the completions of one prompt come one after the other
+def _compiled(source, name):
+    return compile(source, name, "exec", dont_inherit=True)
+
+
+@functools.lru_cache(maxsize=4)
 def free_names(source):
     """Names that `source` reads globally and does not itself bind at its top level."""
     table = symtable.symtable(source, "<tests>", "exec")
@@ -382,10 +387,10 @@ def free_names(source):
     return names
 
 
-def _imported(tree, aliases):
+def _imported(source, aliases):
     """Names that the tests import from the program under one of its aliases."""
     names = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module in aliases:
             names |= {a.name for a in node.names}
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
@@ -474,7 +479,14 @@ def serve(job_fd, desk):
 
 def _state():
     """What a test could change for the tests of the next job; programs cannot reach it."""
-    return dict(builtins.__dict__), list(sys.path), dict(os.environ), sys.getrecursionlimit(), sys.gettrace(), os.getcwd()
+    return (
+        dict(builtins.__dict__),
+        list(sys.path),
+        dict(os.environ),
+        sys.getrecursionlimit(),
+        sys.gettrace(),
+        os.getcwd(),
+    )
 
 
 def _serve_one(job_fd, link_fd, out_fd, err_fd, in_fd):
@@ -491,7 +503,9 @@ def _serve_one(job_fd, link_fd, out_fd, err_fd, in_fd):
     else:
         report["note"], word = _watch(job, link, in_fd), b"W"
     link.drain_rest()
-    report["stdout"], report["stderr"] = (bytes(link.captured[fd]).decode("utf-8", "replace") for fd in (out_fd, err_fd))
+    report["stdout"], report["stderr"] = (
+        bytes(link.captured[fd]).decode("utf-8", "replace") for fd in (out_fd, err_fd)
+    )
     report["cut"] = link.cut
     data = memoryview(wire.pack(report))
     while data:
