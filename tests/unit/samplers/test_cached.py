@@ -1,0 +1,138 @@
+"""The store as a sampler's memory: only what is missing is sampled, nothing is lost or doubled by kill -9."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trimtab.errors import EngineError, InputError, SettingsChanged
+from trimtab.samplers import Cached
+from trimtab.store import Store
+from trimtab.testing import FakeSampler, check_sampler, prompt
+from trimtab.types import SamplingParams
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "e2e"))
+from kill9 import python, run_until_done_with_kills
+
+PARAMS = SamplingParams(seed=3)
+PROMPTS = [prompt(f"prompt {i}") for i in range(10)]
+
+
+def answer(p, rng):
+    return f"{p.id} says {rng.integers(10**9)}"
+
+
+class Counting:
+    """A sampler that remembers what it was asked, and fails on one prompt when told to."""
+
+    model = "fake@0"
+
+    def __init__(self, poison=None):
+        self.asked, self.poison = [], poison
+
+    def __call__(self, prompts, n, params):
+        if any(p.id == self.poison for p in prompts):
+            raise EngineError("the server is down")
+        self.asked += [p.id for p in prompts]
+        return FakeSampler(answer)(prompts, n, params)
+
+
+def test_second_call_samples_nothing_and_gives_the_same(tmp_path):
+    store, sampler = Store(tmp_path), Counting()
+    first = Cached(sampler, store, "train", batch=3)(PROMPTS, 4, PARAMS)
+    assert sampler.asked == [p.id for p in PROMPTS]
+    again = Cached(sampler, store, "train")(PROMPTS, 4, PARAMS)
+    assert first == again == Cached(None, store, "train")(PROMPTS, 4, PARAMS)
+    assert len(sampler.asked) == len(PROMPTS)
+    direct = FakeSampler(answer)(PROMPTS, 4, PARAMS)
+    assert [[c.text for c in g.completions] for g in first] == [[c.text for c in g.completions] for g in direct]
+
+
+def test_order_is_the_callers_and_new_prompts_are_added(tmp_path):
+    store, sampler = Store(tmp_path), Counting()
+    Cached(sampler, store, "train")(PROMPTS[:6], 2, PARAMS)
+    groups = Cached(sampler, store, "train")(PROMPTS[::-1], 2, PARAMS)
+    assert [g.prompt.id for g in groups] == [p.id for p in PROMPTS[::-1]]
+    assert sorted(sampler.asked) == sorted(p.id for p in PROMPTS)
+
+
+def test_what_was_sampled_before_an_error_is_kept(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(EngineError):
+        Cached(Counting(poison="prompt 7"), store, "train", batch=2)(PROMPTS, 2, PARAMS)
+    sampler = Counting()
+    assert len(Cached(sampler, store, "train")(PROMPTS, 2, PARAMS)) == 10
+    assert sampler.asked == [p.id for p in PROMPTS[6:]]
+
+
+@pytest.mark.parametrize("n, params, shown", [(3, PARAMS, "n: 2 then, 3 now"), (2, SamplingParams(seed=4), "seed: 3")])
+def test_other_settings_are_refused(tmp_path, n, params, shown):
+    store = Store(tmp_path)
+    Cached(Counting(), store, "train")(PROMPTS[:2], 2, PARAMS)
+    with pytest.raises(SettingsChanged, match=shown):
+        Cached(Counting(), store, "train")(PROMPTS, n, params)
+
+
+def test_reading_alone_names_what_is_missing(tmp_path):
+    store = Store(tmp_path)
+    Cached(Counting(), store, "train")(PROMPTS[:8], 2, PARAMS)
+    with pytest.raises(InputError, match="lacks 2 of 10 prompts .'prompt 8', 'prompt 9'"):
+        Cached(None, store, "train")(PROMPTS, 2, PARAMS)
+
+
+def test_doubled_and_changed_ids_are_refused(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(InputError, match="'prompt 1' is given twice"):
+        Cached(Counting(), store, "train")([PROMPTS[1], PROMPTS[2], PROMPTS[1]], 2, PARAMS)
+    Cached(Counting(), store, "train")(PROMPTS[:2], 2, PARAMS)
+    with pytest.raises(InputError, match="prompt 1.*other messages"):
+        Cached(Counting(), store, "train")([prompt("changed", id="prompt 1")], 2, PARAMS)
+
+
+def test_contract(tmp_path):
+    """A store holds one set of settings, so each call of the contract gets a store of its own."""
+
+    class Fresh:
+        model, calls = "fake@0", 0
+
+        def __call__(self, prompts, n, params):
+            self.calls += 1
+            return Cached(FakeSampler(answer), Store(tmp_path / str(self.calls)), "t", batch=1)(prompts, n, params)
+
+    check_sampler(Fresh())
+
+
+SCRIPT = """
+import sys, time
+from trimtab.samplers import Cached
+from trimtab.store import Store
+from trimtab.testing import FakeSampler, prompt
+from trimtab.types import SamplingParams
+
+def answer(p, rng):
+    time.sleep(0.002)
+    return f"{p.id} says {rng.integers(10**9)}"
+
+print("begin", flush=True)
+Cached(FakeSampler(answer), Store(sys.argv[1]), "train", batch=4)(
+    [prompt(f"prompt {i}") for i in range(int(sys.argv[2]))], 4, SamplingParams(seed=3)
+)
+"""
+
+
+@pytest.mark.slow
+def test_kill9_at_20_random_moments_loses_and_doubles_nothing(tmp_path):
+    n = 300
+    killed = run_until_done_with_kills(python(SCRIPT, tmp_path / "killed", n), np.random.default_rng(0), window_s=0.25)
+    assert killed >= 15, f"only {killed} kills fell on the work; make it longer"
+    subprocess.run(python(SCRIPT, tmp_path / "whole", n), check=True, capture_output=True)
+
+    def rows(name):
+        table = Store(tmp_path / name).read("completions/train").to_pylist()
+        assert len({r["id"] for r in table}) == len(table) == 4 * n
+        return sorted(table, key=lambda r: r["id"])
+
+    assert rows("killed") == rows("whole")
+    assert not list((tmp_path / "killed").rglob(".tmp-*"))
