@@ -14,9 +14,9 @@ import numpy as np
 from trimtab.learners.token.credit import Credit
 
 CAVEAT = (
-    "A token's colour is its advantage β(log π − log π_ref). Only advantages are identified: rewards can be moved along "
-    "a prefix by any potential without changing them, so a token's credit is not its own reward. The sum over a finished "
-    "answer is the implicit reward up to a constant of the prompt; answers to different prompts do not compare."
+    "A token's colour is its advantage β(log π − log π_ref). Only advantages are identified: rewards can be moved "
+    "along a prefix by any potential without changing them, so a token's credit is not its own reward. The sum over "
+    "a finished answer is the implicit reward up to a constant of the prompt; different prompts do not compare."
 )
 _STYLE = """
 body{font:15px/1.7 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222;background:#fff}

@@ -1,0 +1,188 @@
+"""DPO on SmolLM2-135M, float32, prompts of about 200 tokens and answers of about 100: ours against TRL's DPOTrainer.
+
+TRL 1.16 at its best: reference log-probs precomputed, its fused head, activation checkpointing off (`trl`); and as it
+comes, with checkpointing on (`trl_checkpointing`, left out when SMALL=1). Every side is a process of its own that runs
+the same pairs in the same order with the same optimiser; they alternate, and a step is timed from its begin to its end.
+Tokens are counted as prompt + chosen + prompt + rejected, padding not included. Memory is the peak resident set.
+`ratio` = our tokens/s over TRL's, `ratio_cpu_time` the same in processor time (fairer when others use the machine),
+`ratio_with_cache` with both sides' reference pass in the time of one epoch, `memory_ratio` = our peak over TRL's.
+TRL comes by pip, without dependencies, into a private folder; TRL=FOLDER uses one that has it.
+"""
+
+import json
+import os
+import platform
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SMALL = bool(os.environ.get("SMALL"))
+MODEL = os.environ.get("MODEL", "smollm2-135m")
+BATCH = 2 if SMALL else 4
+STEPS = 3 if SMALL else 6
+ROUNDS = 1 if SMALL else 2
+WORDS = ("time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state")
+
+
+def rows() -> list[dict[str, str]]:
+    rng = random.Random(0)
+
+    def words(low: int, high: int) -> str:
+        return "".join(f" {rng.choice(WORDS)}" for _ in range(rng.randint(low, high)))
+
+    return [
+        {"prompt": "Story:" + words(150, 250), "chosen": words(60, 140), "rejected": words(60, 140)}
+        for _ in range(BATCH * STEPS)
+    ]
+
+
+def clock():
+    """A callback that times each step, and the times it has taken."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def __init__(self):
+            self.times, self.cpu_times = [], []
+
+        def on_step_begin(self, args, state, control, **kwargs):
+            self.begun = time.perf_counter(), time.process_time()
+
+        def on_step_end(self, args, state, control, **kwargs):
+            self.times.append(time.perf_counter() - self.begun[0])
+            self.cpu_times.append(time.process_time() - self.begun[1])
+
+    return Clock()
+
+
+def ours() -> dict:
+    from trimtab.data.preference import pairs_from_rows
+    from trimtab.learners.token import trainer
+
+    timer, spent = clock(), []
+    plain = trainer.with_reference
+
+    def timed(*args, **kwargs):
+        begun = time.perf_counter()
+        try:
+            return plain(*args, **kwargs)
+        finally:
+            spent.append(time.perf_counter() - begun)
+
+    trainer.with_reference = timed
+    with tempfile.TemporaryDirectory() as folder:
+        out = trainer.train_policy(
+            pairs_from_rows(rows()), model=MODEL, out=folder + "/run", loss="dpo", batch_size=BATCH, learning_rate=1e-6,
+            shuffle=False, dtype="float32", callbacks=[timer], trainer={"save_strategy": "no"},
+        )  # fmt: skip
+        log = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
+    return {
+        "times": timer.times,
+        "cpu_times": timer.cpu_times,
+        "cache_s": sum(spent),
+        "losses": [x["loss"] for x in log if "loss" in x],
+    }
+
+
+def trl(checkpointing: bool) -> dict:
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    from trimtab.models.catalog import locate
+
+    folder, timer = str(locate(MODEL, "torch")), clock()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with tempfile.TemporaryDirectory() as out:
+        config = DPOConfig(
+            out, per_device_train_batch_size=BATCH, num_train_epochs=1, learning_rate=1e-6, beta=0.1, logging_steps=1,
+            bf16=False, use_cpu=True, precompute_ref_log_probs=True, precompute_ref_batch_size=BATCH, max_length=None,
+            gradient_checkpointing=checkpointing, report_to="none", save_strategy="no", disable_tqdm=True,
+            train_sampling_strategy="sequential", weight_decay=0.0, dataloader_pin_memory=False,
+        )  # fmt: skip
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        loaded = time.perf_counter()
+        trainer = DPOTrainer(
+            model, args=config, train_dataset=Dataset.from_list(rows()), processing_class=tokenizer, callbacks=[timer]
+        )
+        cache_s = time.perf_counter() - loaded
+        trainer.train()
+    return {
+        "times": timer.times,
+        "cpu_times": timer.cpu_times,
+        "cache_s": cache_s,
+        "losses": [x["loss"] for x in trainer.state.log_history if "loss" in x],
+    }
+
+
+def worker(side: str) -> None:
+    result = ours() if side == "ours" else trl(side == "trl_checkpointing")
+    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(result))
+
+
+def run(side: str, path: str) -> dict:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([path, os.environ.get("PYTHONPATH", "")]), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, __file__, side], env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{side} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def tokens_of_a_step() -> float:
+    from trimtab.models.load import load_tokenizer
+
+    count = load_tokenizer(MODEL)
+    sizes = [{k: len(count(v)["input_ids"]) for k, v in r.items()} for r in rows()]
+    return sum(2 * s["prompt"] + s["chosen"] + s["rejected"] + 2 for s in sizes) / STEPS
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as private:
+        path = os.environ.get("TRL") or private
+        if not os.environ.get("TRL"):
+            pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", private, "trl==1.16.0"]
+            subprocess.run(pip, check=True, stdout=subprocess.DEVNULL)
+        sides = ["ours", "trl"] if SMALL else ["ours", "trl", "trl_checkpointing"]
+        found = {s: [] for s in sides}
+        for _ in range(ROUNDS):
+            for s in sides:
+                found[s].append(run(s, path))
+                print(s, [round(t, 2) for t in found[s][-1]["times"]], round(found[s][-1]["peak_mb"]), "MB", flush=True)
+    tokens = tokens_of_a_step()
+    # the first step is left out everywhere: it allocates the optimiser's state
+    step = {s: statistics.median(t for r in rs for t in r["times"][1:]) for s, rs in found.items()}
+    cpu = {s: statistics.median(t for r in rs for t in r["cpu_times"][1:]) for s, rs in found.items()}
+    cache = {s: statistics.median(r["cache_s"] for r in rs) for s, rs in found.items()}
+    peak = {s: max(r["peak_mb"] for r in rs) for s, rs in found.items()}
+    epoch = {s: step[s] * STEPS + cache[s] for s in found}
+    result = {
+        "ratio": round(step["trl"] / step["ours"], 3), "memory_ratio": round(peak["ours"] / peak["trl"], 3),
+        "ratio_cpu_time": round(cpu["trl"] / cpu["ours"], 3),
+        "ratio_with_cache": round(epoch["trl"] / epoch["ours"], 3),
+        "tokens_per_s": {s: round(tokens / t, 1) for s, t in step.items()},
+        "peak_mb": {s: round(x) for s, x in peak.items()}, "cache_s": {s: round(x, 2) for s, x in cache.items()},
+        "loss_difference": max(
+            abs(a - b) for a, b in zip(found["ours"][0]["losses"], found["trl"][0]["losses"], strict=True)
+        ),
+        "model": MODEL, "batch": BATCH, "steps": STEPS, "small": SMALL,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "date": time.strftime("%Y-%m-%d"),
+    }  # fmt: skip
+    if "trl_checkpointing" in found:
+        result["ratio_checkpointing"] = round(step["trl_checkpointing"] / step["ours"], 3)
+        result["memory_ratio_checkpointing"] = round(peak["ours"] / peak["trl_checkpointing"], 3)
+    if not SMALL:
+        results = Path(__file__).resolve().parent.parent / "results"
+        results.mkdir(exist_ok=True)
+        (results / "dpo.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    worker(sys.argv[1]) if len(sys.argv) > 1 else main()

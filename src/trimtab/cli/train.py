@@ -1,0 +1,164 @@
+"""`trimtab train`: preference pairs (or a store's rewarded samples) to a policy."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trimtab.cli.options import Json, emit
+
+MAKERS = ("best_vs_worst", "right_vs_wrong", "all_pairs")
+
+
+def train(
+    data: Annotated[str, typer.Argument(help="Pairs (.jsonl, .parquet, hub data set) or a run directory.")],
+    model: Annotated[str, typer.Option("--model", help="Model name or folder (see `trimtab models`).")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder of the trained policy.")],
+    loss: Annotated[
+        str, typer.Option("--loss", help="dpo, ipo, simpo, orpo, kto, sft, ... (see docs/methods).")
+    ] = "dpo",
+    beta: Annotated[float | None, typer.Option("--beta", help="The loss's beta; its default is the paper's.")] = None,
+    loss_set: Annotated[
+        list[str] | None, typer.Option("--loss-set", help="Another setting: gamma=0.5. Repeatable.")
+    ] = None,
+    sft_weight: Annotated[float, typer.Option("--sft-weight", help="Adds this times the NLL of the chosen.")] = 0.0,
+    lora_rank: Annotated[int, typer.Option("--lora-rank", help="LoRA of this rank; 0 trains every weight.")] = 0,
+    epochs: Annotated[float, typer.Option("--epochs")] = 1.0,
+    learning_rate: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Pairs an optimiser step.")] = 32,
+    micro_tokens: Annotated[int | None, typer.Option("--micro-tokens", help="Padded tokens of one forward.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Prompt and answer together.")] = None,
+    overlong: Annotated[str, typer.Option("--overlong", help="refuse or drop what exceeds --max-tokens.")] = "refuse",
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, ...")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...")] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Recompute activations to save memory.")
+    ] = False,
+    reference: Annotated[str | None, typer.Option("--reference", help="Another reference than --model.")] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    chat: Annotated[bool, typer.Option("--chat", help="Prompts that are text become user messages.")] = False,
+    reward: Annotated[str, typer.Option("--reward", help="Run directory: the reward that makes the pairs.")] = "",
+    split: Annotated[str, typer.Option("--split", help="Run directory: which completions.")] = "train",
+    make: Annotated[str, typer.Option("--make", help="Run directory: " + ", ".join(MAKERS))] = "best_vs_worst",
+    keep_all: Annotated[bool, typer.Option("--keep-all", help="Train on pairs that lint would drop, too.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the memory plan and stop.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a policy on preferences; prints lint findings and a memory plan first. Run again to continue."""
+    from trimtab.learners.token.trainer import Lora, train_policy
+
+    settings = _loss_settings(beta, loss_set or ())
+    rows = _load(data, loss, chat, reward, split, make)
+    rows, lines, facts = _lint(rows, model, max_tokens, keep_all)
+    lora = Lora(rank=lora_rank, alpha=2 * lora_rank) if lora_rank else None
+    memory = _plan(rows, model, micro_tokens, dtype, device, lora, checkpointing, loss)
+    for line in (*lines, str(memory)):
+        typer.echo(line, err=json)
+    facts |= {"plan_bytes": memory.total, "trained_parameters": memory.trained}
+    if plan:
+        emit(facts, "planned only, nothing was loaded", json)
+        return
+    folder = train_policy(
+        rows, model=model, out=out, loss=loss, loss_settings=settings, sft_weight=sft_weight, lora=lora, epochs=epochs,
+        learning_rate=learning_rate, batch_size=batch_size, micro_tokens=micro_tokens, max_tokens=max_tokens,
+        overlong=overlong, dtype=dtype, device=device, checkpointing=checkpointing, reference=reference, seed=seed,
+    )  # fmt: skip
+    last = _card(folder)["last"]
+    shown = ", ".join(
+        f"{k} {last[k]:.4g}" for k in ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen") if k in last
+    )
+    emit({**facts, "out": str(folder), "last": last}, f"trained {folder}: {shown}", json)
+
+
+def _load(data: str, loss: str, chat: bool, reward: str, split: str, make: str) -> list[Any]:
+    from trimtab.data import pairs as makers
+    from trimtab.data.preference import load_demonstrations, load_labelled, load_pairs, read_rows
+    from trimtab.errors import InputError, unknown
+
+    if (Path(data) / "manifest.json").is_file():
+        from trimtab.store import Store
+
+        store = Store(data)
+        if not reward:
+            known = ", ".join(t.split("/")[-1] for t in store.tables("rewards")) or "none yet"
+            raise InputError(f"{data} is a run directory: name the reward with --reward ({known})")
+        groups = store.groups(split, reward)
+        if loss in ("kto", "sft"):
+            return groups
+        if make not in MAKERS:
+            raise unknown("way to make pairs", make, MAKERS)
+        return getattr(makers, make)(groups)
+    if loss == "kto":
+        return load_labelled(data, chat=chat)
+    if loss == "sft" and "completion" in next(iter(read_rows(data)))[1]:
+        return load_demonstrations(data, chat=chat)
+    return load_pairs(data, chat=chat)
+
+
+def _lint(
+    rows: list[Any], model: str, limit: int | None, keep_all: bool
+) -> tuple[list[Any], list[str], dict[str, Any]]:
+    from trimtab.data.lint import FATAL, lint_pairs, without
+    from trimtab.models.load import load_tokenizer
+    from trimtab.types import Pair
+
+    if not rows or not isinstance(rows[0], Pair):
+        return rows, [], {"given": len(rows)}
+    findings = lint_pairs(rows, load_tokenizer(model), limit)
+    dropped = FATAL - {"overlong"}  # over-long pairs are the trainer's to refuse or drop
+    kept = rows if keep_all else without(rows, findings, dropped)
+    lines = [
+        f"lint: {len(f.indices)} of {len(rows)} pairs: {f.explanation}"
+        + (" (dropped)" if f.kind in dropped and not keep_all else "")
+        for f in findings
+    ]
+    return kept, lines, {"given": len(rows), "kept": len(kept), "lint": {f.kind: len(f.indices) for f in findings}}
+
+
+def _plan(
+    rows: list[Any], model: str, micro: int | None, dtype: str | None, device: str | None, lora: Any,
+    checkpointing: bool, loss: str,
+) -> Any:  # fmt: skip
+    from trimtab.learners.token.plan import plan_memory
+    from trimtab.models.chat import encode_completion, encode_prompt
+    from trimtab.models.load import default_dtype, load_tokenizer
+    from trimtab.types import Pair
+
+    tokenizer = load_tokenizer(model)
+    longest = 0
+    for row in rows:
+        answers = [row.chosen, row.rejected] if isinstance(row, Pair) else row.completions
+        sizes = [len(encode_completion(tokenizer, c)) for c in answers]
+        longest = max(
+            longest, len(encode_prompt(tokenizer, row.prompt)) + (sum(sizes) if isinstance(row, Pair) else max(sizes))
+        )
+    return plan_memory(
+        _folder(model), longest_row=longest, micro_tokens=micro or (512 if (device or "cpu") == "cpu" else 8192),
+        dtype=dtype or str(default_dtype(device or "cpu")).removeprefix("torch."), lora=lora,
+        checkpointing=checkpointing, live_reference=loss.startswith("tdpo"),
+    )  # fmt: skip
+
+
+def _folder(model: str) -> Path:
+    from trimtab.models.catalog import locate
+
+    return Path(model) if (Path(model) / "config.json").is_file() else locate(model, "torch")
+
+
+def _loss_settings(beta: float | None, pairs: Any) -> dict[str, float]:
+    from trimtab.errors import InputError
+
+    settings = {} if beta is None else {"beta": beta}
+    for text in pairs:
+        name, _, value = text.partition("=")
+        try:
+            settings[name.strip()] = float(value)
+        except ValueError:
+            raise InputError(f"--loss-set {text!r}: give name=number, such as gamma=0.5") from None
+    return settings
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    import json as json_
+
+    return json_.loads((folder / "policy.json").read_text())

@@ -1,0 +1,109 @@
+"""A model's files and the run's settings to a memory plan, before anything is loaded.
+
+Weights, gradients and optimiser states are exact for AdamW; activations are an estimate for Llama-like blocks (what a
+block keeps for its backward pass, see `_kept`). It reads config.json and the headers of the safetensors files only.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trimtab.errors import ModelError
+from trimtab.learners.token.trainer import Lora
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes by purpose; `total` is their sum, the interpreter's own few hundred megabytes not included."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    head: int
+    reference: int
+    parameters: int
+    trained: int
+
+    @property
+    def total(self) -> int:
+        """All of it, in bytes."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.head + self.reference
+
+    def __str__(self) -> str:
+        rows = ("weights", "gradients", "optimizer", "activations", "head", "reference", "total")
+        lines = [f"{name:<12}{getattr(self, name) / 2**20:>10,.0f} MB" for name in rows]
+        return "\n".join([f"{self.trained:,} of {self.parameters:,} parameters are trained", *lines])
+
+
+def plan_memory(
+    folder: str | Path, *, longest_row: int, micro_tokens: int = 512, dtype: str = "float32", lora: Lora | None = None,
+    checkpointing: bool = False, live_reference: bool = False,
+) -> MemoryPlan:  # fmt: skip
+    """The plan for a model folder and a longest row (prompt and every completion, in tokens).
+
+    A forward holds at most max(`micro_tokens`, `longest_row`) tokens, whatever the batch size.
+    """
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as e:
+        raise ModelError(f"{folder}: cannot read config.json ({e})") from e
+    config = config.get("text_config", config)
+    parameters, tied = _parameters(folder), bool(config.get("tie_word_embeddings", True))
+    D, L, V = config["hidden_size"], config["num_hidden_layers"], config["vocab_size"]
+    size = BYTES[dtype]
+    trained = _adapter(config, lora) if lora else parameters
+    tokens = max(micro_tokens, longest_row)
+    kept = L * D + _kept(config) if checkpointing else L * _kept(config)
+    chunk = 2**24 * 4
+    head_gradient = 0 if lora else V * D * (4 + (size if tied else 0))
+    return MemoryPlan(
+        weights=(parameters + (trained if lora else 0)) * size,
+        gradients=trained * size,
+        optimizer=2 * trained * size,
+        activations=tokens * kept * size,
+        head=3 * chunk + head_gradient,
+        reference=parameters * size if live_reference and not lora else 0,
+        parameters=parameters,
+        trained=trained,
+    )
+
+
+def _kept(config: dict[str, Any]) -> int:
+    """Numbers a block keeps per token for its backward pass: norms, projections, attention, gated MLP."""
+    D, F = config["hidden_size"], config["intermediate_size"]
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or D // heads
+    attention = heads * head_dim
+    return 8 * D + 8 * attention + 4 * F
+
+
+def _adapter(config: dict[str, Any], lora: Lora) -> int:
+    """Parameters of adapters on every linear layer of the blocks."""
+    D, F, L = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or D // heads
+    q, kv = heads * head_dim, config.get("num_key_value_heads", heads) * head_dim
+    sides = (D + q) * 2 + (D + kv) * 2 + (D + F) * 3
+    return L * lora.rank * sides
+
+
+def _parameters(folder: Path) -> int:
+    from safetensors import safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{folder}: no .safetensors file to count parameters in")
+    total = 0
+    for file in files:
+        with safe_open(file, framework="numpy") as f:
+            for key in f.keys():  # noqa: SIM118  (not a mapping)
+                count = 1
+                for n in f.get_slice(key).get_shape():
+                    count *= n
+                total += count
+    return total
