@@ -6,7 +6,7 @@ It knows nothing of prompts or rewards. Ray Data is the engine for many machines
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,12 +29,13 @@ def map_items(
     workers: int = 0,
     timeout_s: float | None = None,
     warm: Callable[[], object] | None = None,
-) -> Iterator[R | Failure]:
+) -> Generator[R | Failure, None, None]:
     """`fn` over `items`, results in order, a Failure in the place of an item that raised or ran out of time.
 
     workers = 0 runs in this process (no time limit is possible then). Otherwise a pool of processes that import the
     function's module afresh (spawn, so that threads and torch survive); a worker that hangs past `timeout_s` is killed
     and replaced. `warm` runs first in each worker, outside the limit: imports must not count against an item.
+    Close the generator (contextlib.closing) when leaving early: that stops the pool.
     `fn` and the items must be picklable by reference, as `multiprocessing` asks.
     """
     if workers == 0:
@@ -50,11 +51,12 @@ def map_items(
 
     context = multiprocessing.get_context("spawn")
     with ProcessPool(max_workers=workers, initializer=_start_worker, initargs=(warm,), context=context) as pool:
-        results = pool.map(fn, items, timeout=timeout_s).result()
+        # not pool.map: its results also give up after `timeout_s` of waiting, while a fresh worker is still importing
+        futures = [pool.schedule(fn, args=(item,), timeout=timeout_s) for item in items]
         try:
-            for _ in items:
+            for future in futures:
                 try:
-                    yield next(results)
+                    yield future.result()
                 except FutureTimeout:
                     yield Failure(f"took longer than {timeout_s} s")
                 except ProcessExpired as e:
