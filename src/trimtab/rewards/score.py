@@ -8,8 +8,8 @@ Errors of `trimtab.errors` stop the loop: they are for the user to act on. Nothi
 
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -62,11 +62,11 @@ def score(
         found = _stored(store, table) if store else {}
         rewards = [[found.get(i) for i in row] for row in ids]
         jobs = _jobs(groups, rewards, by_completion, workers)
-        results = _results(reward, jobs, workers, limit_s)
         label = f"scoring {reward_name or ''}".strip()
-        for job, result in track(results, len(jobs), label) if progress else results:
-            for place, r in _placed(job, result):
-                _keep(place, r, groups, rewards, ids, writer)
+        with closing(_results(reward, jobs, workers, limit_s)) as results:
+            for job, result in track(results, len(jobs), label) if progress else results:
+                for place, r in _placed(job, result):
+                    _keep(place, r, groups, rewards, ids, writer)
     scored = [replace(g, rewards=tuple(r or _MISSING for r in row)) for g, row in zip(groups, rewards, strict=True)]
     if store and jobs:
         store.note(table, scored=sum(map(len, ids)), unscored=unscored(scored))
@@ -144,29 +144,28 @@ def _jobs(
 
 def _results(
     reward: RewardFn, jobs: Sequence[Job], workers: int, limit_s: float | None
-) -> Iterator[tuple[Job, list[list[Reward]] | Failure]]:
+) -> Generator[tuple[Job, list[list[Reward]] | Failure], None, None]:
     """Jobs with their results, in order. Results wait while no worker has survived one: if none ever does, the fault is
     not the completions'."""
     if workers:
         _check_picklable(reward)
     waiting: list[tuple[Job, list[list[Reward]] | Failure]] = []
     alive = False
-    batches = [job.batch for job in jobs]
+    if not jobs:
+        return
+    call = partial(apply, reward)
     calls = map_items(
-        partial(apply, reward),
-        batches,
-        workers=min(workers, len(jobs)),
-        timeout_s=limit_s,
-        warm=partial(apply, reward, []),
+        call, [job.batch for job in jobs], workers=min(workers, len(jobs)), timeout_s=limit_s, warm=partial(call, [])
     )
-    for job, result in zip(jobs, calls if jobs else (), strict=True):
-        if isinstance(result, TrimtabError):
-            raise result
-        alive = alive or not (isinstance(result, Failure) and DIED in result.reason)
-        waiting.append((job, result))
-        if alive:
-            yield from waiting
-            waiting = []
+    with closing(calls):  # an error must not leave the pool running
+        for job, result in zip(jobs, calls, strict=True):
+            if isinstance(result, TrimtabError):
+                raise result
+            alive = alive or not (isinstance(result, Failure) and DIED in result.reason)
+            waiting.append((job, result))
+            if alive:
+                yield from waiting
+                waiting = []
     if len(waiting) > 1:
         raise EngineError(
             f"every worker process died while scoring with {describe(reward)}; in a script put the call under "

@@ -1,5 +1,6 @@
 """The scoring loop: failures are NaN with a note and cost only themselves, stored rewards are not scored again."""
 
+import multiprocessing
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -81,8 +82,9 @@ def test_a_batch_that_fails_is_tried_group_by_group():
 
 
 def test_what_the_user_must_act_on_stops_the_loop():
-    with pytest.raises(InputError, match="no column 'answer'"):
+    with pytest.raises(InputError, match="no column 'answer'") as kept:
         rewards.score([group("a")], rewards.MathAnswer(), workers=1)
+    assert kept and not multiprocessing.active_children()  # the pool is gone though the traceback is alive
     with pytest.raises(InputError, match=r"cannot be sent to worker processes .* pass workers=0"):
         rewards.score([group("a")], rewards.lift(lambda p, c: 1.0), workers=1)
     with pytest.raises(InputError, match="needs name="):
