@@ -17,7 +17,7 @@ from torch import Tensor
 
 from trimtab.errors import InputError
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 2 << 20
 """Rows converted or squared at a time: small enough to stay in a processor's last cache."""
 
 
