@@ -1,0 +1,145 @@
+"""Every built-in sampler passes the contract; on the embedded model, OpenVINO is the same model as torch.
+
+The OpenAI sampler runs here against a real server, llama.cpp's, on the very file that OpenVINO reads.
+"""
+
+import socket
+
+import numpy as np
+import pytest
+
+from trimtab.errors import InputError
+from trimtab.models import catalog
+from trimtab.samplers import HF, Cached, OpenAI, OpenVINO, fitting
+from trimtab.store import Store
+from trimtab.testing import FakeSampler, check_sampler, prompt, tiny_lm
+from trimtab.types import Prompt, SamplingParams
+
+NAME = "smollm2-135m"
+PROMPTS = [
+    prompt("What is the capital of France?"),
+    prompt("Name three colours."),
+    prompt("Write one sentence about the sea."),
+    prompt("Count from one to five."),
+]
+
+
+def test_fake_sampler():
+    check_sampler(FakeSampler(lambda p, rng: f"{rng.integers(10**6)} {rng.integers(10**6)}"))
+
+
+def test_hf(tmp_path):
+    check_sampler(HF(str(tiny_lm(tmp_path))))
+
+
+@pytest.mark.model
+def test_openvino():
+    check_sampler(OpenVINO(NAME))
+
+
+@pytest.mark.model
+def test_openvino_is_the_torch_model():
+    """Greedy texts begin alike, and the log-probs of sampled tokens are the torch model's own: before temperature,
+    top-p and top-k, to the 8 bits that OpenVINO computes in."""
+    import torch
+
+    from trimtab.models.chat import encode_prompt
+    from trimtab.models.load import load_lm
+
+    lm = load_lm(NAME, dtype="float32")
+    sampler = OpenVINO(NAME)
+    greedy = sampler(PROMPTS, 2, SamplingParams(temperature=0, max_tokens=24))
+    mine = HF(NAME, dtype="float32")(PROMPTS, 1, SamplingParams(temperature=0, max_tokens=24))
+    agree = []
+    for a, b in zip(greedy, mine, strict=True):
+        assert a.completions[0].tokens == a.completions[1].tokens
+        pairs = list(zip(a.completions[0].tokens, b.completions[0].tokens, strict=False))
+        agree.append(next((i for i, (x, y) in enumerate(pairs) if x != y), len(pairs)))
+    assert np.mean(agree) >= 8, f"greedy texts part after {agree} tokens"
+    for params in (
+        SamplingParams(temperature=0.5, top_p=1.0, max_tokens=24, seed=1),
+        SamplingParams(temperature=1.5, top_p=0.7, top_k=30, max_tokens=24, seed=2),
+    ):
+        own, tempered, given = [], [], []
+        for group in sampler(PROMPTS, 2, params):
+            ids = encode_prompt(lm.tokenizer, group.prompt)
+            for c in group.completions:
+                with torch.inference_mode():
+                    logits = lm.model(torch.tensor([ids + list(c.tokens)])).logits[0, len(ids) - 1 : -1]
+                rows = range(len(c.tokens))
+                own += torch.log_softmax(logits, -1)[rows, list(c.tokens)].tolist()
+                tempered += torch.log_softmax(logits / params.temperature, -1)[rows, list(c.tokens)].tolist()
+                given += c.logprobs
+        error = np.abs(np.array(given) - own).mean()
+        assert error < 0.06, f"{error:.3f} nats a token from the torch model"
+        assert np.abs(np.array(given) - tempered).mean() > 5 * error
+
+
+@pytest.mark.model
+def test_openvino_seeds_belong_to_completions():
+    """A completion keeps its text alone or among others (the last bits of a logit may flip a token: most must agree),
+    asking for more completions keeps the first ones, and no two of a prompt are alike."""
+    sampler = OpenVINO(NAME)
+    params = SamplingParams(temperature=1.0, top_p=1.0, max_tokens=12, seed=7)
+    many = sampler(PROMPTS, 8, params)
+    few = [sampler([p], 4, params)[0] for p in PROMPTS]
+    same = [
+        a.text == b.text
+        for g, f in zip(many, few, strict=True)
+        for a, b in zip(g.completions, f.completions, strict=False)
+    ]
+    assert np.mean(same) >= 0.7, f"only {np.mean(same):.0%} of the texts are the same alone and in company"
+    for g in many:
+        assert len({c.text for c in g.completions}) == 8 and len({c.seed for c in g.completions}) == 8
+
+
+@pytest.mark.model
+def test_openvino_finish_stop_strings_and_the_context():
+    sampler = OpenVINO(NAME)
+    params = SamplingParams(temperature=0, max_tokens=40)
+    (free,) = sampler([PROMPTS[0]], 1, params)
+    (c,) = free.completions
+    assert c.finish == "stop" and "<|im_end|>" not in c.text and "Paris" in c.text
+    (cut,) = sampler([PROMPTS[0]], 1, SamplingParams(temperature=0, max_tokens=40, stop=("Paris",)))
+    assert cut.completions[0].text == c.text.split("Paris")[0] and cut.completions[0].finish == "stop"
+    assert len(cut.completions[0].tokens) == len(cut.completions[0].logprobs) < len(c.tokens)
+    (short,) = sampler([PROMPTS[0]], 1, SamplingParams(temperature=0, max_tokens=2))
+    assert short.completions[0].finish == "length" and len(short.completions[0].tokens) == 2
+    long = Prompt("long", ({"role": "text", "content": "word " * 9000},))
+    with pytest.raises(InputError, match="1 of 2 prompts do not fit.*'long'"):
+        sampler([PROMPTS[0], long], 1, params)
+    assert fitting(sampler, [long, PROMPTS[0]], params) == ([PROMPTS[0]], [long])
+
+
+@pytest.mark.model
+def test_openai_on_a_real_server():
+    xllamacpp = pytest.importorskip("xllamacpp")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(catalog.locate(NAME, "openvino"))
+    settings.n_ctx, settings.n_parallel, settings.port, settings.hostname = 4096, 4, port, "127.0.0.1"
+    settings.cpuparams.n_threads = 2
+    server = xllamacpp.Server(settings)
+    sampler = OpenAI(f"{server.listening_address}/v1", NAME, concurrency=4)
+    check_sampler(sampler, PROMPTS[:2])
+    raw = Prompt("raw", ({"role": "text", "content": "The capital of France is"},))
+    groups = sampler([PROMPTS[0], raw], 3, SamplingParams(temperature=0, max_tokens=24))
+    assert all("Paris" in c.text for g in groups for c in g.completions)
+    assert [len(g.completions) for g in groups] == [3, 3]
+    stopped, cut = sampler([PROMPTS[0]], 1, SamplingParams(temperature=0, max_tokens=40))[0].completions[0], groups[1]
+    assert stopped.finish == "stop" and cut.completions[0].finish == "length"
+    assert stopped.logprobs and max(stopped.logprobs) <= 0
+    (ours,) = OpenVINO(NAME)([PROMPTS[0]], 1, SamplingParams(temperature=0, max_tokens=40))
+    assert stopped.text.split()[:4] == ours.completions[0].text.split()[:4]
+
+
+@pytest.mark.model
+def test_cached_openvino_reads_back_what_it_wrote(tmp_path):
+    params = SamplingParams(max_tokens=8)
+    sampler = Cached(OpenVINO(NAME), Store(tmp_path), "train", batch=2)
+    first = sampler(PROMPTS, 2, params)
+    again = Cached(None, Store(tmp_path), "train")(PROMPTS, 2, params)
+    assert [[c.tokens for c in g.completions] for g in again] == [[c.tokens for c in g.completions] for g in first]
+    np.testing.assert_allclose(again[0].completions[0].logprobs, first[0].completions[0].logprobs, rtol=1e-6)
