@@ -1,4 +1,4 @@
-"""`trimtab sandbox`: run a program that nobody has read against its tests, and see which isolation this machine gives."""
+"""`trimtab sandbox`: run unread programs against their tests, and see which isolation this machine gives."""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,8 @@
 """A chat answer or a raw continuation to the Python program in it: pure functions, nothing is run.
 
-Handles fenced blocks, several of them, a fence that was opened in the prompt or never closed, prose around bare code, and
-continuations that lack the signature (HumanEval's form). What cannot be parsed is still returned: running it says why.
+Handles fenced blocks, several of them, a fence that was opened in the prompt or never closed, prose around bare code,
+and continuations that lack the signature (HumanEval's form). What cannot be parsed is still returned: running it says
+why.
 """
 
 import ast
@@ -18,8 +19,8 @@ TRIES = 400  # lines cut off the end in the search for text that parses
 def extract_program(text: str, entry_point: str = "", signature: str = "") -> str:
     """The program of an answer.
 
-    `entry_point` is the function wanted: among several fenced blocks the last that defines it is taken, with what it uses
-    from earlier blocks. `signature` is the code that the prompt began (imports, helpers, `def f(...):` and its
+    `entry_point` is the function wanted: among several fenced blocks the last that defines it is taken, with what it
+    uses from earlier blocks. `signature` is the code that the prompt began (imports, helpers, `def f(...):` and its
     docstring): it is put in front of an answer that only goes on with the body, and what stands before the
     function (its imports and helpers) in front of one that repeats it. Line ends become "\\n".
     """
@@ -35,7 +36,7 @@ def extract_program(text: str, entry_point: str = "", signature: str = "") -> st
 
 
 def fenced_blocks(text: str) -> list[str]:
-    """Contents of the Python blocks of a Markdown answer, in order; a fence that the prompt opened or nobody closed counts."""
+    """The Python blocks of a Markdown answer, in order; a fence that the prompt opened or nobody closed counts."""
     marks = list(FENCE.finditer(text))
     if not marks:
         return []

@@ -1,8 +1,8 @@
 """Programs to rewards: 1 when the program in a completion passes the prompt's tests in the sandbox, else 0.
 
-The tests run in a process where no line of the program runs (rewards/sandbox), so a reward cannot be forged by the program;
-it can only answer rightly. NaN with a note where nothing can be said about the program: broken tests, a dead sandbox.
-Not here: reading programs from stdin to stdout, and partial credit per test.
+The tests run in a process where no line of the program runs (rewards/sandbox), so a reward cannot be forged by the
+program; it can only answer rightly. NaN with a note where nothing can be said about the program: broken tests, a dead
+sandbox. Not here: reading programs from stdin to stdout, and partial credit per test.
 """
 
 import os
@@ -23,7 +23,7 @@ _OPEN: dict[Any, Any] = {}
 
 @dataclass(frozen=True)
 class UnitTests:
-    """1 if the completion's program passes the tests, else 0 (the note says what went wrong); NaN if it cannot be known.
+    """1 if the completion's program passes the tests, else 0 (the note says what went wrong); NaN if nobody can know.
 
     The prompt's target holds `tests` (text or a list of texts; MBPP's `test_list` and HumanEval's `test` are known
     too), and may hold `setup`, `entry_point`, and `signature`: the code that the prompt began, which HumanEval calls

@@ -1,7 +1,7 @@
 """Which isolation this machine gives, and the command line that starts a sandbox worker with it.
 
-Two ways to the same box: bubblewrap where it is installed, else the system calls themselves (`inside/box.py`). Inside, both
-continue with `inside/zygote.py`. "none" is the unsafe way: separate processes and resource limits only.
+Two ways to the same box: bubblewrap where it is installed, else the system calls themselves (`inside/box.py`).
+Inside, both continue with `inside/zygote.py`. "none" is the unsafe way: separate processes and resource limits only.
 """
 
 import json
@@ -22,14 +22,15 @@ from trimtab.errors import EngineError, InputError
 WAYS = ("bubblewrap", "syscalls", "none")
 HERE = Path(__file__).parent
 WARM = (
-    "abc", "array", "ast", "bisect", "builtins", "calendar", "cmath", "collections", "collections.abc", "contextlib", "copy",
-    "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "io", "itertools", "json",
-    "math", "numbers", "operator", "os", "random", "re", "statistics", "string", "struct", "sys", "textwrap", "time",
-    "traceback", "types", "typing", "unicodedata", "uuid", "warnings",
+    "abc", "array", "ast", "bisect", "builtins", "calendar", "cmath", "collections", "collections.abc",
+    "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "hashlib",
+    "heapq", "io", "itertools", "json", "math", "numbers", "operator", "os", "random", "re", "statistics",
+    "string", "struct", "sys", "textwrap", "time", "traceback", "types", "typing", "unicodedata", "uuid",
+    "warnings",
 )  # fmt: skip
 LOST = (
-    "without isolation a program can read your files and secrets, use the network, signal your processes and leave files "
-    "behind; only separate processes and limits on CPU, memory and time remain"
+    "without isolation a program can read your files and secrets, use the network, signal your processes and leave "
+    "files behind; only separate processes and limits on CPU, memory and time remain"
 )
 
 
@@ -51,14 +52,16 @@ def start(
     """
     isolated = settings.way != "none"
     layout = _layout(settings)
+    outside = list(dict.fromkeys(str(_location(p).parent) for p in settings.packages if _has(p)))
     inner: dict[str, Any] = {
-        "limits": limits, "isolated": isolated, "home": home, "commands": settings.commands, "control": control, "job": job,
-        "path": ["/site"] if isolated else list(dict.fromkeys(str(_location(p).parent) for p in settings.packages if _has(p))),
+        "limits": limits, "isolated": isolated, "home": home, "commands": settings.commands, "control": control,
+        "job": job, "path": ["/site"] if isolated else outside,
         "imports": [*WARM, *(p for p in settings.packages if heavy and _has(p))],
         "root": is_real_root(), "uid": (1 << 30) + secrets.randbelow(1 << 24), "debug": False,
     }  # fmt: skip
     env = {
-        "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "2",
+        "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8",
+        "MALLOC_ARENA_MAX": "2",
         "PYTHONPATH": "/sandbox" if isolated else str(HERE), "LD_LIBRARY_PATH": "/python/lib" if isolated else "",
     }  # fmt: skip
     run = "import sys; from inside.zygote import main; main(sys.argv[1])"
@@ -122,7 +125,7 @@ def _layout(settings: Settings) -> dict[str, Any]:
         if Path(folder).is_dir():
             binds.append((folder, folder))
     for folder in ("/lib", "/lib64", "/lib32", *(("/bin",) if settings.commands else ())):
-        if os.path.islink(folder):
+        if Path(folder).is_symlink():
             links.append((folder, "usr" + folder))
         elif Path(folder).is_dir():
             binds.append((folder, folder))
@@ -188,6 +191,6 @@ def refusal(reasons: dict[str, str]) -> EngineError:
     return EngineError(
         "this machine gives no isolation, so untrusted programs are not run "
         f"({tried}). Allow unprivileged user namespaces (sysctl user.max_user_namespaces, "
-        "kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns; in a container also its seccomp "
-        f"profile), or install bubblewrap. unsafe=True (--unsafe-execution) runs them all the same, but {LOST}."
+        "kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns; in a container also its "
+        f"seccomp profile), or install bubblewrap. unsafe=True (--unsafe-execution) runs them all the same, but {LOST}."
     )

@@ -1,9 +1,11 @@
 """A pool of sandbox workers: jobs in, outcomes out in the same order, whatever the programs do.
 
-The owner's side of the sandbox. It keeps the clock, kills what overstays, replaces a worker that died, and turns its own
-failures into outcomes with `passed=None`. It trusts the testers' reports, which no program can reach, and nothing else.
+The owner's side of the sandbox. It keeps the clock, kills what overstays, replaces a worker that died, and turns its
+own failures into outcomes with `passed=None`. It trusts the testers' reports, which no program can reach, and nothing
+else.
 """
 
+import contextlib
 import json
 import os
 import selectors
@@ -98,7 +100,7 @@ class _Worker:
                 if not part:
                     alive = False
                     break
-                store += part
+                store.extend(part)
         self.parse()
         return alive and not self.failed
 
@@ -124,10 +126,8 @@ class _Worker:
 
     def kill_job(self) -> None:
         self.killed_at = time.monotonic()
-        try:
+        with contextlib.suppress(OSError):  # the worker is gone; reading says so
             self.control.send(bytes((ord("K"), (self.programs - 1) % 256)))
-        except OSError:  # the worker is gone; reading says so
-            pass
 
     def close(self) -> None:
         """Ends the worker and all it holds: without its owner's socket the zygote kills its children and exits."""
@@ -164,7 +164,7 @@ class _State:
 class Sandbox:
     """Runs untrusted programs, each in isolation, on warm workers. A context manager; also closed when forgotten.
 
-    `way` is "auto", "bubblewrap" or "syscalls"; `unsafe=True` runs without isolation where (and only where) it is asked for.
+    `way` is "auto", "bubblewrap" or "syscalls"; `unsafe=True` runs without isolation where it is asked for.
     `packages` are importable inside besides the standard library; `commands=True` offers /usr/bin and lets jobs of mode
     "argv" execute. EngineError when the machine gives no isolation, with the reasons and what to do.
     """
@@ -338,8 +338,8 @@ class _Run:
     def message(self, job: Job) -> dict[str, Any]:
         return {
             "program": job.program, "tests": job.tests, "prelude": job.prelude, "entry_point": job.entry_point,
-            "mode": job.mode, "aliases": list(job.aliases), "argv": list(job.argv), "env": dict(job.env), "stdin": job.stdin,
-            "wall_s": self.limits.wall_s, "output_bytes": self.limits.output_bytes,
+            "mode": job.mode, "aliases": list(job.aliases), "argv": list(job.argv), "env": dict(job.env),
+            "stdin": job.stdin,             "wall_s": self.limits.wall_s, "output_bytes": self.limits.output_bytes,
         }  # fmt: skip
 
     def step(self) -> None:
@@ -385,10 +385,17 @@ class _Run:
             self.sandbox_again(worker)  # half a job or half a report may be left in its sockets
         else:
             value = report.get("value")
+            ran = self.jobs[index].mode in ("script", "argv")
             outcome = Outcome(
-                report["passed"], report["note"] or (late if status["killed"] else ""), report["stdout"], report["stderr"],
-                status["status"] if self.jobs[index].mode in ("script", "argv") else None, None if value is None else _value(value["value"]), report["cut"], seconds,
-            )  # fmt: skip
+                report["passed"],
+                report["note"] or (late if status["killed"] else ""),
+                report["stdout"],
+                report["stderr"],
+                status["status"] if ran else None,
+                None if value is None else _value(value["value"]),
+                report["cut"],
+                seconds,
+            )
             worker.task = None
         del self.jobs[index]
         self.done[index] = outcome

@@ -1,9 +1,14 @@
 """Builds the walls with system calls alone, where bubblewrap is not installed, then becomes the zygote.
 
-New mount, pid, network, IPC, host-name and cgroup namespaces (under a user namespace unless we are real root), a root file
-system that holds only what `settings["binds"]` names, read-only, and empty /dev with five harmless devices. What remains of
-the host's file tree is unmounted.
+New mount, pid, network, IPC, host-name and cgroup namespaces (under a user namespace unless we are real root), a root
+file system that holds only what `settings["binds"]` names, read-only, and empty /dev with five harmless devices. What
+remains of the host's file tree is unmounted.
 """
+
+# few imports inside, and running programs is the point:
+# ruff: noqa: PTH103, PTH106, PTH112, PTH120, PTH123, PTH211, S108, S606
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportReturnType=false
 
 import json
 import os
@@ -19,10 +24,11 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 
 MNT_DETACH, PR_SET_PDEATHSIG = 2, 1
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 DEVICES = ("null", "zero", "full", "random", "urandom")
-STAGE = "/tmp"  # noqa: S108  only a mount point, seen by nobody else
+STAGE = "/tmp"
 
 
 def mount(c, source, target, kind, flags, options=None):
+    """mount(2) on paths as text; OSError says what failed."""
     confine.check(
         c.mount(
             source.encode(),
@@ -51,9 +57,11 @@ def enter_namespaces(c, root):
 def build_root(c, settings):
     """Mounts the new root on STAGE and makes it `/`."""
     mount(c, "none", "/", None, MS_REC | MS_PRIVATE)
+    sources = [(os.open(source, os.O_PATH), target) for source, target in settings["binds"]]  # some may be below STAGE
     mount(c, "none", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=0755")
-    for source, target in settings["binds"]:
-        bind(c, source, STAGE + target)
+    for fd, target in sources:
+        bind(c, f"/proc/self/fd/{fd}", STAGE + target)
+        os.close(fd)
     for folder in settings["masks"]:
         mount(c, "none", STAGE + folder, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV, "size=4k,nr_inodes=1")
     for target, link in settings["links"]:

@@ -1,9 +1,13 @@
-"""Takes from the current process what an untrusted program must not have: capabilities, system calls, memory, processes.
+"""Takes from the current process what an untrusted program must not have: capabilities, calls, memory, processes.
 
-The seccomp filter is classic BPF written here byte by byte (no library): it refuses the calls below with EPERM, answers
-ENOSYS to whatever is newer than the list (so that a new kernel opens no door), and kills foreign architectures. It limits
-the kernel's surface; the namespaces do the isolating. x86_64 and aarch64.
+The seccomp filter is classic BPF written here byte by byte (no library): it refuses the calls below with EPERM,
+answers ENOSYS to whatever is newer than the list (so that a new kernel opens no door), and kills foreign
+architectures. It limits the kernel's surface; the namespaces do the isolating. x86_64 and aarch64.
 """
+
+# few imports inside, and running programs is the point:
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportReturnType=false
 
 import ctypes
 import errno
@@ -28,7 +32,8 @@ REFUSED = {
     "keyctl": (250, 219), "add_key": (248, 217), "request_key": (249, 218), "open_by_handle_at": (304, 265),
     "name_to_handle_at": (303, 264), "kexec_load": (246, 104), "kexec_file_load": (320, 294), "init_module": (175, 105),
     "finit_module": (313, 273), "delete_module": (176, 106), "reboot": (169, 142), "swapon": (167, 224),
-    "swapoff": (168, 225), "acct": (163, 89), "quotactl": (179, 60), "quotactl_fd": (443, 443), "settimeofday": (164, 170),
+    "swapoff": (168, 225), "acct": (163, 89), "quotactl": (179, 60), "quotactl_fd": (443, 443),
+    "settimeofday": (164, 170),
     "clock_settime": (227, 112), "adjtimex": (159, 171), "clock_adjtime": (305, 266), "syslog": (103, 116),
     "sethostname": (170, 161), "setdomainname": (171, 162), "iopl": (172, None), "ioperm": (173, None),
     "modify_ldt": (154, None), "personality": (135, 92), "lookup_dcookie": (212, 18), "nfsservctl": (180, 42),

@@ -1,8 +1,13 @@
 """The untrusted side: runs the program, then answers the tester's requests (call this, read that attribute).
 
-Everything here may be overwritten by the program, and that is fine: this side knows no test, holds no verdict, and what it
-sends is only ever data. It forks from the zygote, which has never seen a test or another program either.
+Everything here may be overwritten by the program, and that is fine: this side knows no test, holds no verdict, and
+what it sends is only ever data. It forks from the zygote, which has never seen a test or another program either.
 """
+
+# few imports inside, and running programs is the point:
+# ruff: noqa: S102, S606, SIM105
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportReturnType=false
 
 import builtins
 import os

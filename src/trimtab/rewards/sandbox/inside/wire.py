@@ -1,10 +1,15 @@
 """Values to JSON and back between the untrusted program and the tester: data only, rebuilt from scratch on arrival.
 
-Whatever the sender claims, what arrives is a genuine builtin value (or a number, date or array of the standard kinds), so
-an `__eq__` that says yes, a subclass or a lazy trick cannot travel. Objects of other types travel as an `Opaque` or, where the
-receiver may use them, as a numbered handle. Identity and aliasing between values are not preserved; subclasses of builtin
-types arrive as the builtin. NumPy arrays keep dtype and shape, NumPy scalars become Python's.
+Whatever the sender claims, what arrives is a genuine builtin value (or a number, date or array of the standard
+kinds), so an `__eq__` that says yes, a subclass or a lazy trick cannot travel. Objects of other types travel as an
+`Opaque` or, where the receiver may use them, as a numbered handle. Identity and aliasing between values are not
+preserved; subclasses of builtin types arrive as the builtin. NumPy arrays keep dtype and shape, NumPy scalars become
+Python's.
 """
+
+# few imports inside, and running programs is the point:
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportReturnType=false
 
 import base64
 import collections
@@ -20,7 +25,7 @@ SMALL = 1 << 62  # larger integers travel in hexadecimal: decimal conversion is 
 LENGTH = struct.Struct("<I")
 BUILTIN_TYPES = {
     t.__name__: t
-    for t in (int, str, bool, float, type(None), list, tuple, dict, set, frozenset, bytes, bytearray, complex, range, type, object)
+    for t in (int, str, bool, float, type(None), list, tuple, dict, set, frozenset, bytes, bytearray, complex, range)
 }  # fmt: skip
 DATES = {t.__name__: t for t in (datetime.datetime, datetime.date, datetime.time)}
 NUMPY_KINDS = "biufc"
@@ -53,10 +58,8 @@ def encode(x, handle):
         return x
     if kind is list or kind is tuple:
         kinds = set(map(type, x))
-        if kinds <= PLAIN and (int not in kinds or _all_small(x)):
-            values = list(x)
-        else:
-            values = [encode(v, handle) for v in x]
+        plain = kinds <= PLAIN and (int not in kinds or _all_small(x))
+        values = list(x) if plain else [encode(v, handle) for v in x]
         return values if kind is list else {"!": "tuple", "v": values}
     if kind is dict:
         return {"!": "dict", "v": [[encode(k, handle), encode(v, handle)] for k, v in x.items()]}
@@ -67,7 +70,7 @@ def encode(x, handle):
 
 def _all_small(values):
     numbers = [v for v in values if type(v) is int]
-    return -SMALL < min(numbers) and max(numbers) < SMALL
+    return min(numbers) > -SMALL and max(numbers) < SMALL
 
 
 def _encode_rare(x, kind, handle):
@@ -107,7 +110,8 @@ def _encode_rare(x, kind, handle):
     ):  # a subclass travels as its base, by the base's own method
         if isinstance(x, base):
             return encode(str.__str__(x) if base is str else base.__new__(base, base.__add__(x, base())), handle)
-    for base, items in ((dict, dict.items), (list, list.__iter__), (tuple, tuple.__iter__), (set, set.__iter__), (frozenset, frozenset.__iter__)):  # fmt: skip
+    for base in (dict, list, tuple, set, frozenset):
+        items = dict.items if base is dict else base.__iter__
         if isinstance(x, base):
             return encode(base(items(x)), handle)
     return handle(x)

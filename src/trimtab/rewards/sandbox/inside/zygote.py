@@ -1,16 +1,22 @@
-"""The warm interpreter of one sandbox worker: imports once, then forks a process for each program, and a tester for many.
+"""The warm interpreter of one sandbox worker: imports once, then forks a process for each program, and a tester for
+many.
 
 It reads no job and runs no program, so what a program inherits by the fork is pristine: no test, no verdict, no other
-program's text. Each child lives in a pid namespace of its own as its process 1: it can name no other process, and when it
-ends the kernel kills whatever it started. When the tester has judged, the program is killed, and the private file system
-is replaced if it was touched. The tester gets its end of the connection to each new program as passed descriptors.
+program's text. Each child lives in a pid namespace of its own as its process 1: it can name no other process, and
+when it ends the kernel kills whatever it started. When the tester has judged, the program is killed, and the private
+file system is replaced if it was touched. The tester gets its end of the connection to each new program as passed
+descriptors.
 
-Control messages on `control`: to the owner one JSON line for "ready" and one for each job's end; from it b"K" and a byte kill the job of
-that number (counted from 0, modulo 256), so that a late kill cannot hit the next job.
-End of file means that the owner has gone: everything ends.
+Control messages on `control`: to the owner one JSON line for "ready" and one for each job's end; from it b"K" and a
+byte kill the job of that number (counted from 0, modulo 256), so that a late kill cannot hit the next job. End of
+file means that the owner has gone: everything ends.
 """
 
-import ctypes
+# few imports inside, and running programs is the point:
+# ruff: noqa: PTH108, PTH112, PTH116, PTH118, PTH123, PTH208, S108
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportReturnType=false
+
 import gc
 import importlib
 import itertools
@@ -41,7 +47,7 @@ class Zygote:
         self.isolated = settings["isolated"]
         self.control = socket.socket(fileno=settings["control"])
         self.job = settings["job"]
-        self.home = "/tmp" if self.isolated else settings["home"]  # noqa: S108  a private tmpfs
+        self.home = "/tmp" if self.isolated else settings["home"]
         self.c = confine.libc()
         self.clone = confine.CLONE[0 if platform.machine() == "x86_64" else 1]
         self.filters = {}
@@ -104,7 +110,7 @@ class Zygote:
     def fork(self):
         """A child that is process 1 of a new pid namespace (a plain fork where nothing isolates); 0 in the child.
 
-        The bare system call, without Python's hooks after a fork: this process has one thread and holds no lock, so they
+        The bare system call, without Python's hooks after a fork: this process has one thread and no lock, so they
         have nothing to repair, and they touch (hence copy) two hundred pages of memory.
         """
         if not self.isolated:
@@ -196,7 +202,7 @@ class Zygote:
             ended = json.dumps({"status": status, "killed": killed}).encode() + b"\n"
 
     def await_end(self, pid, number):
-        """Waits for the job's end; (the program's wait status if it ended by itself, whether the owner killed the job)."""
+        """Waits for the job's end; (the program's wait status if it ended by itself, whether the owner killed it)."""
         killed, status, program_fd, answer = False, None, -1, b""
         poll = select.poll()
         control, desk = self.control.fileno(), self.desk.fileno()
