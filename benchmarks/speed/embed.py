@@ -5,7 +5,7 @@ Prompts are 60 tokens in the model's chat template. Two sets of answers, 6 to 30
   answers    sums written out as a model does, some alike (`ratio_answers`)
 Peers, alternating with ours: `plain` = the model called once a completion with output_hidden_states, head included, as
 the method's own scripts do; `body` = the same without the head; `batched` = the body on all 16 at once, right-padded.
-Ratios are time of the peer over time of ours. SMALL=1: SmolLM2-135M, two groups. MODEL=name or folder overrides.
+Ratios are time of the peer over time of ours. SMALL=1: SmolLM2-135M, one group. MODEL=name or folder overrides.
 """
 
 import json
@@ -27,7 +27,7 @@ from trimtab.types import Completion, Group, Prompt
 SMALL = bool(os.environ.get("SMALL"))
 MODEL = os.environ.get("MODEL") or ("smollm2-135m" if SMALL else "qwen2.5-coder-0.5b")
 LAYER, K, PROMPT_TOKENS = 20, 16, 60
-GROUPS = 2 if SMALL else 4
+GROUPS = 1 if SMALL else 2
 
 
 def prompt_of(lm, number: int, rng: random.Random) -> tuple[Prompt, str]:

@@ -22,7 +22,7 @@ from trimtab.models.chat import encode_completion, encode_prompt, template_hash
 from trimtab.models.load import LM, default_dtype, load_lm, load_tokenizer, revision
 from trimtab.types import Group
 
-POOLINGS = ("last", "mean")
+POOLINGS = ("last", "text", "mean")
 Vectors = npt.NDArray[np.float32]
 
 
@@ -31,8 +31,9 @@ class HiddenStates:
     """Pooled hidden states: an Embedder whose vectors are those of `layers`, concatenated in the order given.
 
     "last" is the state after consuming the completion's last token, the end token included when the model emitted it
-    (as `tokens` has it); "mean" averages the states of all the completion's tokens. A completion without tokens has the
-    state of the prompt's last token for both. Tokens are the engine's own where the completion has them.
+    (as `tokens` has it); "text" the state of the last token before that end token; "mean" averages the states of all
+    the completion's tokens. Without such a token it is the state of the prompt's last one. Tokens are the engine's own
+    where the completion has them.
     """
 
     model: str | LM
@@ -60,6 +61,11 @@ class HiddenStates:
         return tuple(f"layer{layer}.{self.pooling}" for layer in self.layers)
 
     @property
+    def all_keys(self) -> tuple[str, ...]:
+        """Names of all that `states` gives."""
+        return tuple(f"layer{layer}.{p}" for layer in self.layers for p in POOLINGS)
+
+    @property
     def card(self) -> dict[str, Any]:
         """What a learned object must be used with again. A catalog model is not loaded for it."""
         if isinstance(self.model, LM):
@@ -78,24 +84,26 @@ class HiddenStates:
         return [np.concatenate([s[k] for k in self.keys], axis=1) for s in self.states(groups)]
 
     def states(self, groups: Sequence[Group]) -> list[dict[str, Vectors]]:
-        """Every layer with both poolings from one pass: {"layer20.last": (N, D), "layer20.mean": (N, D), ...} a group.
+        """Every layer with every pooling from one pass: {"layer20.last": (N, D), "layer20.mean": (N, D), ...} a group.
 
         InputError for a layer that the model does not have, and for completions that with their prompt exceed the
         context (named and counted, before anything is computed); ModelError for a model that cannot attend to a tree.
         """
         lm = self.lm()
         prompts, rows = encode_groups(lm, groups)
-        states = {f"layer{layer}.{p}": torch.empty(0) for layer in self.layers for p in POOLINGS}
+        ends = end_tokens(lm)
         width = lm.model.config.get_text_config().hidden_size
-        out = {k: np.empty((len(rows), width), dtype=np.float32) for k in states}
+        out = {k: np.empty((len(rows), width), dtype=np.float32) for k in self.all_keys}
         for forest in pack(lm, rows, self.batch_tokens, shared=self.shared):
             for layer, state_TD in run_blocks(lm, forest, self.layers).items():
                 for number, path in forest.paths:
                     answer = path[prompts[number] :] if len(path) > prompts[number] else path[-1:]
-                    out[f"layer{layer}.last"][number] = state_TD[answer[-1]].float().cpu()
+                    ended = len(path) > prompts[number] and rows[number][-1] in ends
+                    out[f"layer{layer}.last"][number] = state_TD[path[-1]].float().cpu()
+                    out[f"layer{layer}.text"][number] = state_TD[path[-2 if ended else -1]].float().cpu()
                     out[f"layer{layer}.mean"][number] = state_TD[answer].float().mean(0).cpu()
-        ends = np.cumsum([len(g.completions) for g in groups], dtype=int)[:-1]
-        parts = {k: np.split(v, ends) for k, v in out.items()} if groups else {}
+        cuts = np.cumsum([len(g.completions) for g in groups], dtype=int)[:-1]
+        parts = {k: np.split(v, cuts) for k, v in out.items()} if groups else {}
         return [{k: v[i] for k, v in parts.items()} for i in range(len(groups))]
 
     def lm(self) -> LM:
@@ -104,6 +112,13 @@ class HiddenStates:
         if max(self.layers) > len(blocks(lm)):
             raise InputError(f"{lm.name} has layers 0 to {len(blocks(lm))}; layer {max(self.layers)} does not exist")
         return lm
+
+
+def end_tokens(lm: LM) -> frozenset[int]:
+    """Ids that end a completion: the tokenizer's end token and those of the model's generation settings."""
+    given = getattr(getattr(lm.model, "generation_config", None), "eos_token_id", None)
+    ids = given if isinstance(given, list) else [given]
+    return frozenset(i for i in (*ids, lm.tokenizer.eos_token_id) if i is not None)
 
 
 def encode_groups(lm: LM, groups: Sequence[Group]) -> tuple[list[int], list[list[int]]]:

@@ -26,6 +26,9 @@ class ManyStates(Protocol):
     @property
     def keys(self) -> tuple[str, ...]: ...
 
+    @property
+    def all_keys(self) -> tuple[str, ...]: ...
+
     def states(self, groups: Sequence[Group]) -> list[dict[str, Any]]: ...
 
 
@@ -35,7 +38,7 @@ class Stored:
 
     A call computes what the table lacks, `batch` groups at a time, and answers from the table; with `embedder` None it
     only reads. `keys` chooses among the stored vectors ("layer20.last") and concatenates them in that order; by default
-    the embedder's own. HiddenStates stores every layer with both poolings, so either can be read later.
+    the embedder's own. HiddenStates stores every layer with every pooling, so any can be read later.
 
     Stored as float32. float16 halves the disk, and on Qwen2.5-Coder-0.5B's layer 20 rounds by 0.4 % of a feature's
     standard deviation (median; 4 % at worst, where the mean is 150 times the spread; 23 November 2026): fine for large
@@ -110,17 +113,11 @@ class Stored:
         return tuple(self._settings()["keys"])
 
     def _settings(self) -> dict[str, Any]:
-        """What the table is made of. Both poolings are stored whatever the embedder returns, so pooling is not."""
+        """What the table is made of. All poolings are stored whatever the embedder returns, so pooling is not."""
         if self.embedder is None:
             return self.store.settings(self.table)
         card = {k: v for k, v in self.embedder.card.items() if k != "pooling"}
-        keys = ONE_KEY
-        if isinstance(self.embedder, ManyStates):
-            keys = (
-                [f"layer{n}.{p}" for n in card["layers"] for p in ("last", "mean")]
-                if "layers" in card
-                else self.embedder.keys
-            )
+        keys = self.embedder.all_keys if isinstance(self.embedder, ManyStates) else ONE_KEY
         return {"card": card, "keys": list(keys), "dtype": self.dtype}
 
     def _covered(self, wanted: Mapping[str, Any]) -> bool:
@@ -131,7 +128,10 @@ class Stored:
         same = {k: v for k, v in held["card"].items() if k != "layers"} == {
             k: v for k, v in wanted["card"].items() if k != "layers"
         }
-        return same and held["dtype"] == wanted["dtype"] and set(wanted["keys"]) <= set(held["keys"])
+        return same and held["dtype"] == wanted["dtype"] and set(self._own(wanted)) <= set(held["keys"])
+
+    def _own(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return self.embedder.keys if isinstance(self.embedder, ManyStates) else tuple(settings["keys"])
 
     def _fill(self, groups: Sequence[Group], ids: Sequence[Sequence[str]]) -> None:
         wanted = self._settings()
@@ -139,6 +139,9 @@ class Stored:
             held = self.store.ids(self.table)
             if all(i in held for row in ids for i in row):
                 return  # no lock, no model
+            settings = self.store.settings(self.table)
+            if settings["card"] == wanted["card"] and set(settings["keys"]) <= set(wanted["keys"]):
+                wanted = settings  # begun when fewer poolings were stored: continue with those
         with self.store.writer(self.table, wanted) as writer:
             # Fixed blocks: a resumed run embeds the same groups together, so its vectors are the same to the bit.
             blocks = [range(i, min(i + self.batch, len(groups))) for i in range(0, len(groups), self.batch)]

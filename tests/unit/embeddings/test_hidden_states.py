@@ -97,9 +97,21 @@ def test_end_token_and_empty_completion(lm):
     assert np.abs(cut - ended).max() > 0.1
     both = HiddenStates(lm, layers=(2,)).states([Group(GROUPS[0].prompt, given[2:])])[0]
     hidden, start = plain(lm, GROUPS[0], given[2])
-    for pooling in ("last", "mean"):
+    for pooling in ("last", "text", "mean"):
         np.testing.assert_allclose(both[f"layer2.{pooling}"][0], hidden[2][start - 1], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(both["layer2.last"][0], empty, rtol=1e-4, atol=1e-4)
+
+
+def test_text_pooling_is_the_token_before_the_end_token(lm):
+    tok, (group,) = lm.tokenizer, GROUPS[2:]
+    ids = tuple(encode_completion(tok, Completion("3 3", "m", 0, 0, "length")))
+    given = [(*ids, tok.eos_token_id), ids, (tok.eos_token_id,)]
+    cs = tuple(Completion("", "m", i, i, tokens=t) for i, t in enumerate(given))
+    (got,) = HiddenStates(lm, layers=(2,), pooling="text")([Group(group.prompt, cs)])
+    hidden, start = plain(lm, group, cs[1])
+    np.testing.assert_allclose(got[0], hidden[2][-1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got[1], hidden[2][-1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got[2], hidden[2][start - 1], rtol=1e-4, atol=1e-4)  # nothing but the end token
 
 
 def test_concatenation_in_the_order_given_and_card(lm):

@@ -83,7 +83,7 @@ def test_hidden_states_store_every_layer_and_pooling(store, lm):
     got = Stored(embed, store, "test")(GROUPS)
     for a, b in zip(got, embed(GROUPS), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-    with pytest.raises(InputError, match=r"pass keys, any of: layer1.last, layer1.mean, layer2.last, layer2.mean"):
+    with pytest.raises(InputError, match=r"pass keys, any of: layer1.last, layer1.text, layer1.mean, layer2.last"):
         Stored(None, store, "test")(GROUPS)
     reader = Stored(None, store, "test", keys=("layer2.mean",))
     alone = HiddenStates(lm, layers=(2,), pooling="mean")
@@ -92,6 +92,15 @@ def test_hidden_states_store_every_layer_and_pooling(store, lm):
     assert Stored(alone, store, "test")(GROUPS)[0].shape == (3, 32)  # read: its layer and pooling are already there
     with pytest.raises(SettingsChanged, match="layers"):
         Stored(HiddenStates(lm, layers=(3,)), store, "test")(GROUPS)
+
+
+def test_a_table_of_fewer_poolings_goes_on_with_those(store, lm):
+    embed = HiddenStates(lm, layers=(1,))
+    card = {k: v for k, v in embed.card.items() if k != "pooling"}
+    with store.writer("embeddings/test", {"card": card, "keys": ["layer1.last"], "dtype": "float32"}):
+        pass
+    assert Stored(embed, store, "test")(GROUPS)[0].shape == (3, 32)
+    assert {k for _, t in store.tensors("embeddings/test") for k in t} == {"layer1.last"}
 
 
 def test_from_card(lm):
@@ -158,7 +167,7 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path, lm):
     rows = [[i for ids, _ in s.tensors("embeddings/test", keys=()) for i in ids] for s in stores]
     assert len(rows[0]) == 1600 and rows[0] == rows[1]  # none lost, none doubled, in the order of the groups
     keys = stores[1].settings("embeddings/test")["keys"]
-    assert keys == ["layer1.last", "layer1.mean", "layer3.last", "layer3.mean"]
+    assert keys == [f"layer{n}.{p}" for n in (1, 3) for p in ("last", "text", "mean")]
     for key in keys:
         a, b = (s.tensor_rows("embeddings/test", key, rows[0]) for s in stores)
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
