@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from trimtab import __version__
-from trimtab.cli import demo, embed, eval, fit, models, report, run, sample, score
+from trimtab.cli import credit, demo, embed, eval, fit, models, report, router, run, sample, sandbox, score, train
 
 app = typer.Typer(
     name="trimtab",
@@ -29,6 +29,8 @@ for verb in (demo.demo, run.run):
 app.add_typer(models.models, name="models")
 for verb in (sample.sample, score.score, embed.embed):
     app.command()(verb)
+app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(fit.fit, name="fit")
-for verb in (eval.eval, report.report):
+for verb in (train.train, credit.credit, eval.eval, report.report):
     app.command()(verb)
+app.add_typer(router.router, name="router")
