@@ -70,18 +70,20 @@ def bootstrap(statistic: Callable[[Array], Array], columns_PK: Array, *, draws: 
 
 
 def routing_table(
-    values: Mapping[str, npt.ArrayLike], reward_PM: npt.ArrayLike, *, best: int, price_M: npt.ArrayLike | None = None,
-    exchange: float = 0.0,
+    values: Mapping[str, npt.ArrayLike], reward_PM: npt.ArrayLike, *, best: int | npt.NDArray[np.intp],
+    price_M: npt.ArrayLike | None = None, exchange: float = 0.0,
 ) -> list[RoutingRow]:  # fmt: skip
     """A row a router, then the nulls: random, best single, oracle.
 
     `values` maps names to (P, M) expected rewards; `best` is the column of the best single model *of the training
-    prompts*. With `price_M` rows have a mean price and choices maximise reward - exchange · price.
+    prompts*, or one column a prompt when several splits are joined. With `price_M` rows have a mean price and choices
+    maximise reward - exchange · price.
     """
     reward = np.asarray(reward_PM, float)
     P, M = reward.shape
     price = np.full(M, math.nan) if price_M is None else np.asarray(price_M, float)
-    single = reward[:, best]
+    best = np.broadcast_to(best, P)
+    single = reward[np.arange(P), best]
     top = np.nanmax(reward, axis=1)
 
     def row(name: str, routed: Array, cost: float, share: float) -> RoutingRow:
@@ -97,20 +99,23 @@ def routing_table(
         rows.append(row(name, routed, float(price[chosen].mean()), float((routed == top).mean())))
     share = float(np.nanmean(np.where(np.isnan(reward), np.nan, reward == top[:, None])))
     rows.append(row("random", np.nanmean(reward, axis=1), float(price.mean()), share))
-    rows.append(row("best single", single, float(price[best]), float((single == top).mean())))
+    rows.append(row("best single", single, float(price[best].mean()), float((single == top).mean())))
     at = np.where(np.isnan(reward), -np.inf, reward).argmax(1)
     rows.append(row("oracle", top, float(price[at].mean()), 1.0))
     return rows
 
 
-def per_tag(routed_P: npt.ArrayLike, reward_PM: npt.ArrayLike, tags: Sequence[Sequence[str]], best: int) -> list[dict]:
+def per_tag(
+    routed_P: npt.ArrayLike, reward_PM: npt.ArrayLike, tags: Sequence[Sequence[str]], best: int | npt.NDArray[np.intp]
+) -> list[dict]:
     """A row a tag: prompts, routed reward, best single's, the oracle's, the gain with its interval. Sorted by tag."""
     routed, reward = np.asarray(routed_P, float), np.asarray(reward_PM, float)
+    single = reward[np.arange(len(reward)), np.broadcast_to(best, len(reward))]
     rows = []
     for tag in sorted({t for row in tags for t in row}):
         at = np.array([tag in row for row in tags])
-        gain = paired_bootstrap(routed[at], reward[at, best])
-        ends = {"best_single": float(np.nanmean(reward[at, best])), "oracle": float(np.nanmax(reward[at], 1).mean())}
+        gain = paired_bootstrap(routed[at], single[at])
+        ends = {"best_single": float(np.nanmean(single[at])), "oracle": float(np.nanmax(reward[at], 1).mean())}
         rows.append({"tag": tag, "n": int(at.sum()), "reward": float(np.nanmean(routed[at])), **ends, "gain": gain})
     return rows
 

@@ -71,12 +71,17 @@ def fit_tags(
 def experts_head(w: Weights, X_PD: Vectors) -> Array:
     """Expected rewards (P, M) from the weights of `fit_tags`."""
     X = scaled(w, X_PD)
-    p = _posterior(w["prior"] + X @ w["W"], float(w["temperature"]))
+    p = tag_probability(w, X_PD)
     reward = p @ w["bias"]
     if len(w["slope_tag"]):
         each = (X @ w["slope"]).reshape(len(X), len(w["slope_tag"]), -1)
         reward = reward + np.einsum("pt,ptm->pm", p[:, w["slope_tag"]], each)
     return reward.astype(float)
+
+
+def tag_probability(w: Weights, X_PD: Vectors) -> npt.NDArray[Any]:
+    """p(t|q), shape (P, T), tags in alphabetical order."""
+    return _posterior(w["prior"] + scaled(w, X_PD) @ w["W"], float(w["temperature"]))
 
 
 def ridge(X_PD: Vectors, Y_PK: npt.NDArray[Any], l2: float) -> Ridge:

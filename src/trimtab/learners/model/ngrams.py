@@ -21,8 +21,8 @@ Array = npt.NDArray[np.float32]
 class PromptEmbedder(Protocol):
     """What a router reads with: prompts to vectors (P, D). `card` identifies what made them.
 
-    `trimtab.embeddings.Encoder` and `HiddenStates` are such, beside the two here. One that also declares `blocks` (widths
-    of parts that differ in kind) has them balanced.
+    `trimtab.embeddings.Encoder` is one, beside the two here. Where it also declares `blocks` (widths of parts that
+    differ in kind) they are balanced.
     """
 
     @property

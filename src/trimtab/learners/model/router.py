@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from trimtab.data.matrix import ResponseMatrix
 from trimtab.errors import InputError, ModelError, unknown
+from trimtab.learners.model.experts import tag_probability
+from trimtab.learners.model.features import scaled
 from trimtab.learners.model.fits import HEADS, METHODS, Weights, fit_constant
 from trimtab.learners.model.ngrams import PromptEmbedder
 from trimtab.types import Prompt, fingerprint
@@ -29,8 +31,8 @@ CARD, WEIGHTS = "router.json", "router.safetensors"
 class RewardRouter:
     """Prompts -> one {model: expected reward} a prompt. `head` names how weights and vectors give rewards (HEADS).
 
-    `embed` turns prompts into vectors and is needed by every head but the constant. `card` says what was fitted on what,
-    what the held-out prompts said, and why this is the constant when it is.
+    `embed` turns prompts into vectors; every head but the constant needs it. `card` says what was fitted on what, what
+    the held-out prompts said, and why this is the constant when it is.
     """
 
     models: tuple[str, ...]
@@ -58,11 +60,16 @@ class RewardRouter:
         return self.models[int(np.argmax(self.weights["mean"]))] if self.head == "constant" else ""
 
     def why(self, vector_D: npt.NDArray[np.floating], top: int = 3) -> list[tuple[str, float]]:
-        """The tags whose prompts lie nearest to a vector, with cosine similarity; empty when fitted without tags."""
+        """The likeliest tags with their probability (head "experts"), or the nearest with cosine similarity; empty when
+        fitted without tags."""
         if "tag_centre" not in self.weights:
             return []
+        if self.head == "experts":
+            p = tag_probability(self.weights, np.asarray(vector_D, np.float32)[None])[0]
+            return [(self.card["tags"][i], float(p[i])) for i in np.argsort(-p)[:top]]
         centre = self.weights["tag_centre"]
-        x = np.asarray(vector_D, np.float32) - self.weights["tag_origin"]
+        x = np.asarray(vector_D, np.float32)[None]
+        x = (scaled(self.weights, x) if "x_mean" in self.weights else x)[0] - self.weights["tag_origin"]
         near = centre @ x / np.maximum(np.linalg.norm(centre, axis=1) * np.linalg.norm(x), 1e-9)
         return [(self.card["tags"][i], float(near[i])) for i in np.argsort(-near)[:top]]
 
@@ -91,7 +98,7 @@ def load_router(folder: str | os.PathLike[str], embed: PromptEmbedder | None = N
         weights = load_file(source / WEIGHTS)
         models, head = tuple(card.pop("models")), card.pop("head")
     except (OSError, ValueError, KeyError) as e:
-        raise ModelError(f"{source} holds no router ({e}); fit one with `trimtab fit router`") from e
+        raise ModelError(f"{source} holds no router ({e}); fit one with `trimtab router fit`") from e
     wanted, given = card.get("encoder"), _card(embed)
     if head != "constant" and embed is None:
         raise ModelError(f"the router in {source} reads prompts with {wanted}; give that encoder")
@@ -139,6 +146,8 @@ def fit_router(
         "method": method, "options": options, "seed": seed, "encoder": _card(embed), "data": _data_card(matrix, keep)
     }  # fmt: skip
     constant = RewardRouter(models, "constant", fit_constant(reward)[1], None, card)
+    card["best_single"] = constant.constant
+    constant = replace(constant, card=card)
     trivial = _trivial(reward, models)
     if trivial or method == "best_single":
         return replace(constant, card={**card, "guard": trivial or "asked for the constant"})
@@ -199,7 +208,7 @@ def _vectors(matrix: ResponseMatrix, embed: PromptEmbedder | None, vectors: Any)
     if vectors is None:
         if embed is None:
             raise InputError(
-                "fit_router needs `embed` (prompts to vectors, such as HashedNgrams or Encoder) or `vectors` already made"
+                "fit_router needs `embed` (prompts to vectors: HashedNgrams, Encoder) or `vectors` already made"
             )
         vectors = embed.embed_prompts(matrix.prompts)
     X = np.asarray(vectors, np.float32)
@@ -217,6 +226,7 @@ def _with_tags(
     names = sorted({t for row in tags for t in row})
     if not names:
         return weights, []
+    X = scaled(weights, X) if "x_mean" in weights else X
     origin = X.mean(0)
     centre = [X[[t in row for row in tags]].mean(0) - origin for t in names]
     return {**weights, "tag_centre": np.array(centre, np.float32), "tag_origin": origin}, names
