@@ -46,6 +46,7 @@ def map_items(
                 yield Failure(f"{type(e).__name__}: {e}")
         return
     import multiprocessing
+    from concurrent.futures.process import BrokenProcessPool
 
     from pebble import ProcessExpired, ProcessPool
 
@@ -61,6 +62,8 @@ def map_items(
                     yield Failure(f"took longer than {timeout_s} s")
                 except ProcessExpired as e:
                     yield Failure(f"the worker process died (exit code {e.exitcode})")
+                except BrokenProcessPool:
+                    yield Failure("the worker process died before it could begin")
                 except Exception as e:
                     yield Failure(f"{type(e).__name__}: {e}")
         except BaseException:  # Ctrl-C, or the consumer stopped early: do not wait for what is queued

@@ -1,6 +1,7 @@
 """The scoring loop: failures are NaN with a note and cost only themselves, stored rewards are not scored again."""
 
 import multiprocessing
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -53,6 +54,18 @@ def test_the_same_in_process_and_in_workers():
 def test_when_every_worker_dies_it_is_not_the_completions():
     with pytest.raises(EngineError, match="every worker process died"):
         rewards.score([group("a", "b", "c")], rewards.resolve("user_rewards:always_dies"), workers=2)
+
+
+def test_a_script_without_a_main_guard_is_told(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from trimtab import Completion, Group, Prompt, rewards\n"
+        "prompt = Prompt('p', ({'role': 'user', 'content': 'q'},))\n"
+        "group = Group(prompt, tuple(Completion('yes', 'm', i, i) for i in range(3)))\n"
+        "rewards.score([group], rewards.Regex('y', limit_s=5.0), workers=1)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert 'in a script put the call under `if __name__ == "__main__":`' in done.stderr.splitlines()[-1], done.stderr
 
 
 @pytest.mark.parametrize(
