@@ -1,0 +1,158 @@
+"""Zooter's two tables in shape, on published outcomes: router9, zeroeval (gsm + crux), alpacaeval.
+
+    python benchmarks/repro/zooter/run.py [router9 zeroeval alpacaeval]      SMALL=1: one seed, four settings
+
+Table 1: every model, the best single model by both definitions (mean rank and %Uplift over subsets, on train), Zooter,
+our router, and ranking (RMR) by the longest and the shortest answer where there are texts; oracle. Table 2: beta 0 to 1
+and hard labels. In-domain: random 80/20, three seeds. Leave one task out: router9, each task as the test set of a router
+that never saw it. Reward noise: Gaussian noise on the training rewards, clean test rewards, to see whether tag smoothing
+denoises. Subsets are the data's own tasks. Vectors: hashed n-grams (512), so that the run needs no download. Writes
+benchmarks/results/zooter.json; docs/results/zooter.md quotes it.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from trimtab.data.matrix import ResponseMatrix, split_matrix
+from trimtab.data.matrix_files import load_matrix
+from trimtab.evaluation.metrics import paired_bootstrap
+from trimtab.evaluation.routing import gap, mean_rank, route, uplift
+from trimtab.learners.model.ngrams import HashedNgrams
+from trimtab.learners.model.router import fit_router
+
+SMALL = os.environ.get("SMALL") == "1"
+DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[4] / "shared" / "data"))
+OUT = Path(__file__).parents[2] / "results" / "zooter.json"
+SEEDS = range(1 if SMALL else 3)
+BETAS = (0.0, 0.3, 1.0) if SMALL else (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+EMBED = HashedNgrams(512)
+
+
+def full(matrix: ResponseMatrix, most: int) -> ResponseMatrix:
+    """The `most` models with the fewest missing cells, without the prompts that still miss one."""
+    order = np.argsort(np.isnan(matrix.reward_PM).sum(0), kind="stable")[:most]
+    pool = matrix.pool([matrix.models[i] for i in sorted(order)])
+    return pool.rows(~np.isnan(pool.reward_PM).any(1))
+
+
+def load(name: str) -> ResponseMatrix:
+    if name == "router9":
+        return load_matrix(DATA / "router9" / "router9_train.jsonl.gz")
+    if name == "alpacaeval":
+        return full(load_matrix(DATA / "alpacaeval" / "pool_train.jsonl.gz"), 20)
+    gsm, crux = (load_matrix(DATA / "zeroeval" / f"{n}.jsonl.gz", tag=n) for n in ("gsm", "crux"))
+    short = [{m.partition("@")[0]: m for m in side.models} for side in (gsm, crux)]
+    common = sorted(set(short[0]) & set(short[1]))
+    sides = [side.pool([names[c] for c in common]) for side, names in zip((gsm, crux), short, strict=True)]
+    return ResponseMatrix(
+        tuple(p for s in sides for p in s.prompts), tuple(common), np.concatenate([s.reward_PM for s in sides]),
+        tuple(t for s in sides for t in s.tags), text_PM=tuple(t for s in sides for t in s.text_PM),
+    )  # fmt: skip
+
+
+def subset_scores(systems: dict[str, np.ndarray], tags) -> np.ndarray:
+    names = sorted({t for row in tags for t in row})
+    at = [np.array([t in row for row in tags]) for t in names]
+    return np.array([[r[a].mean() for r in systems.values()] for a in at])
+
+
+def values(router, matrix: ResponseMatrix, vectors: np.ndarray) -> np.ndarray:
+    return router.reward(vectors)[:, [router.models.index(m) for m in matrix.models]]
+
+
+def experiment(matrix: ResponseMatrix, splits, noise: float = 0.0, settings=None) -> tuple[list[dict], dict]:
+    """Rows of one table over the joined test prompts of all splits, and facts about its best single models."""
+    place = {p.id: i for i, p in enumerate(matrix.prompts)}
+    X = EMBED.embed_prompts(matrix.prompts)
+    routed: dict[str, list] = {}
+    clean, tags, by_rank, by_uplift = [], [], [], []
+    for seed, (train, test) in enumerate(splits):
+        a, b = ([place[p.id] for p in side.prompts] for side in (train, test))
+        T, n = test.reward_PM, np.arange(len(test))
+        clean.append(T)
+        tags += test.tags
+        scores = subset_scores({m: train.reward_PM[:, i] for i, m in enumerate(train.models)}, train.tags)
+        best = int(train.reward_PM.mean(0).argmax())
+        by_rank.append(train.models[int(mean_rank(scores).argmin())])
+        by_uplift.append(train.models[int(uplift(scores).argmax())])
+        rows = {f"model {m}": T[:, i] for i, m in enumerate(test.models)}
+        rows |= {"random": T.mean(1), "best single (mean)": T[:, best], "oracle": T.max(1)}
+        rows |= {"BMA by MTR": T[:, test.models.index(by_rank[-1])]}
+        rows |= {"BMA by %Uplift": T[:, test.models.index(by_uplift[-1])]}
+        if test.text_PM:
+            length = np.array([[len(t) for t in row] for row in test.text_PM])
+            rows |= {"RMR longest": T[n, length.argmax(1)], "RMR shortest": T[n, length.argmin(1)]}
+        noisy = train
+        if noise:
+            rng = np.random.default_rng(seed)
+            reward = train.reward_PM + noise * rng.normal(size=train.reward_PM.shape)
+            noisy = ResponseMatrix(train.prompts, train.models, reward, train.tags)
+        for name, method, options in settings or SETTINGS:
+            router = fit_router(noisy, EMBED, vectors=X[a], method=method, guard=False, seed=seed, **options)
+            rows[name] = route(values(router, test, X[b]), T)
+        for name, r in rows.items():
+            routed.setdefault(name, []).append(r)
+    joined = {k: np.concatenate(v) for k, v in routed.items()}
+    single = joined["best single (mean)"]
+    models = [i for i, k in enumerate(joined) if k.startswith("model ")]
+    scores = subset_scores(joined, tags)
+    rank, share = mean_rank(scores, candidates=models), uplift(scores, candidates=models)
+    out = []
+    for i, (name, r) in enumerate(joined.items()):
+        gain, place_ = paired_bootstrap(r, single, draws=2000), gap(r, np.concatenate(clean), draws=500)
+        out.append({"system": name, "reward": float(r.mean()), "gain": list(gain[:3]), "gap": list(place_[:3]),
+                    "MTR": float(rank[i]), "uplift": float(share[i])})  # fmt: skip
+    return out, {"BMA by MTR": by_rank, "BMA by %Uplift": by_uplift, "subsets": scores.shape[0]}
+
+
+SETTINGS = [(f"zooter beta {b:g}", "zooter", {"beta": b}) for b in BETAS]
+SETTINGS += [("zooter hard label", "zooter", {"beta": 1.0, "loss": "hard"}), ("tags (ours)", "tags", {})]
+if not SMALL:
+    SETTINGS += [("zooter v1 beta 0.3", "zooter", {"beta": 0.3, "form": "v1"}), ("bce", "bce", {})]
+    SETTINGS += [("zooter KL(Z||s) beta 0.3", "zooter", {"beta": 0.3, "loss": "kl_reverse"})]
+    SETTINGS += [("zooter temperature 0.1 beta 0.3", "zooter", {"beta": 0.3, "temperature": 0.1})]
+NOISY = [(f"zooter beta {b:g}", "zooter", {"beta": b}) for b in (0.0, 0.3, 1.0)] + [("tags (ours)", "tags", {})]
+
+
+def show(title: str, rows: list[dict]) -> None:
+    print(f"\n{title}\n{'system':32} reward   gain over best single        gap    MTR  %Uplift")
+    for r in sorted(rows, key=lambda r: r["reward"]):
+        gain = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*r["gain"])
+        print(f"{r['system']:32} {r['reward']:.4f}  {gain}  {r['gap'][0]:6.1f}  {r['MTR']:5.2f}  {r['uplift']:.2f}")
+
+
+def main() -> None:
+    result = json.loads(OUT.read_text()) if OUT.is_file() else {}
+    for name in sys.argv[1:] or ("router9", "zeroeval", "alpacaeval"):
+        start = time.time()
+        matrix = load(name)
+        splits = [split_matrix(matrix, 0.2, seed)[:2] for seed in SEEDS]
+        rows, facts = experiment(matrix, splits)
+        found = {"prompts": len(matrix), "models": len(matrix.models), "in domain": rows, **facts, "noise": {}}
+        show(f"{name}: {len(matrix)} prompts, {len(matrix.models)} models, in domain", rows)
+        if not SMALL:
+            for sigma in (0.5, 1.0):
+                rows, _ = experiment(matrix, splits[:2], noise=sigma, settings=NOISY)
+                found["noise"][sigma] = [r for r in rows if not r["system"].startswith("model ")]
+                show(f"{name}: training rewards with noise of {sigma}", found["noise"][sigma])
+        if name == "router9":
+            task = np.array([t[0] for t in matrix.tags])
+            held = sorted(set(task))[: 2 if SMALL else None]
+            out = [(matrix.rows(task != t), matrix.rows(task == t)) for t in held]
+            rows, _ = experiment(matrix, out, settings=NOISY)
+            found["leave one task out"] = rows
+            show("router9: leave one task out", rows)
+        result[name] = {**found, "seconds": time.time() - start, "date": time.strftime("%Y-%m-%d")}
+        if not SMALL:
+            OUT.parent.mkdir(exist_ok=True)
+            OUT.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps({k: {r["system"]: round(r["gap"][0], 2) for r in v["in domain"]} for k, v in result.items()}))
+
+
+if __name__ == "__main__":
+    main()
