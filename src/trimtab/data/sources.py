@@ -71,7 +71,7 @@ def from_parquet(
 
 
 def reasoning_gym(
-    name: str, size: int, seed: int = 0, *, instruction: str = INSTRUCTION, **config: Any
+    name: str, size: int, seed: int = 0, *, instruction: str = INSTRUCTION, system: str = "", **config: Any
 ) -> list[Prompt]:
     """`size` distinct prompts of a reasoning-gym task, e.g. ("chain_sum", 250, min_terms=2, max_terms=3).
 
@@ -79,17 +79,24 @@ def reasoning_gym(
                "4 - 1 =\\nReply with the final answer alone."},), source="reasoning_gym/chain_sum",
                target={"question": "State the final ...", "answer": "3", "metadata": {"expression": "4 - 1", ...}})
 
-    The target is reasoning-gym's whole entry, so that its own verifier can score completions. The id is a hash of task
-    and question, so a question drawn again, even by another seed, has the same id; repeats within a draw are skipped.
+    `system` names one of reasoning-gym's own system prompts ("direct": the answer alone, between <answer> tags), which
+    then stands in the place of `instruction`. The target is reasoning-gym's whole entry, so that its own verifier can
+    score completions. The id is a hash of task and question, so a question drawn again, even by another seed, has the
+    same id; repeats within a draw are skipped.
     InputError: unknown task or setting, or a task with fewer than `size` distinct questions in 16 x `size` draws.
     """
     import_error = "reasoning-gym is not installed: pip install 'trimtab[tasks]'"
     try:
         from reasoning_gym.factory import DATASETS, create_dataset
+        from reasoning_gym.utils import SYSTEM_PROMPTS
     except ImportError as e:
         raise InputError(import_error) from e
     if name not in DATASETS:
         raise unknown("reasoning-gym task", name, DATASETS)
+    if system and system not in SYSTEM_PROMPTS:
+        raise unknown("system prompt of reasoning-gym", system, SYSTEM_PROMPTS)
+    before = ({"role": "system", "content": SYSTEM_PROMPTS[system].strip()},) if system else ()
+    instruction = "" if system else instruction
     known = {f.name for f in fields(DATASETS[name][1])} - {"seed", "size"}
     for key in config:
         if key not in known:
@@ -113,7 +120,7 @@ def reasoning_gym(
     return [
         Prompt(
             fingerprint([source, question]),
-            ({"role": "user", "content": f"{question}\n{instruction}".strip()},),
+            (*before, {"role": "user", "content": f"{question}\n{instruction}".strip()},),
             json.loads(canonical_json(entry)),
             source,
         )
