@@ -120,7 +120,10 @@ def reasoning_gym(
     return [
         Prompt(
             fingerprint([source, question]),
-            (*before, {"role": "user", "content": f"{question}\n{instruction}".strip()},),
+            (
+                *before,
+                {"role": "user", "content": f"{question}\n{instruction}".strip()},
+            ),
             json.loads(canonical_json(entry)),
             source,
         )
