@@ -46,7 +46,7 @@ class Stop:
 
     max_iter: int = 100
     tol: float = 1e-3
-    min_gain: float = 1e-3
+    min_gain: float = 3e-3
 
 
 STOP = Stop()
@@ -111,7 +111,7 @@ def unit_losses(loss: str, value_UK: Tensor, reward_UK: Tensor, mask_UK: Tensor,
 def fit_linear(
     X: Any, reward: npt.ArrayLike, prompt_index: npt.ArrayLike, *, loss: str = "ce",
     l2: float | Sequence[float] | None = 0.1, beta: float = 1.0, alpha: float = 1.0, chunk: int = 10, others: int = 0,
-    pairs: npt.ArrayLike | None = None, folds: int = 5, max_iter: int = 100, tol: float = 1e-3, min_gain: float = 1e-3,
+    pairs: npt.ArrayLike | None = None, folds: int = 5, max_iter: int = 100, tol: float = 1e-3, min_gain: float = 3e-3,
     seed: int = 0,
 ) -> LinearFit:  # fmt: skip
     """Fit a linear probe to embedding rows, in memory or streamed.
