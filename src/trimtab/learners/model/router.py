@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.data.matrix import ResponseMatrix
+from trimtab.data.matrix import ResponseMatrix, from_groups
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.learners.model.experts import tag_probability
 from trimtab.learners.model.features import scaled
 from trimtab.learners.model.fits import HEADS, METHODS, Weights, fit_constant
 from trimtab.learners.model.ngrams import PromptEmbedder
-from trimtab.types import Prompt, fingerprint
+from trimtab.types import Group, Prompt, fingerprint
 
 Array = npt.NDArray[np.float64]
 CARD, WEIGHTS = "router.json", "router.safetensors"
@@ -118,7 +118,7 @@ def check_pool(router: RewardRouter, pool: Sequence[str]) -> None:
 
 
 def fit_router(
-    matrix: ResponseMatrix,
+    matrix: ResponseMatrix | Sequence[Group],
     embed: PromptEmbedder | None = None,
     *,
     vectors: npt.NDArray[np.floating] | None = None,
@@ -128,13 +128,17 @@ def fit_router(
     seed: int = 0,
     **options: Any,
 ) -> RewardRouter:
-    """Learns rewards from prompts; `vectors` (P, D) are `embed`'s, if they were made before. Same seed, same router.
+    """Learns rewards from prompts; scored groups whose completions name their model serve as well as a matrix.
+
+    `vectors` (P, D) are `embed`'s, if they were made before. Same seed, same router.
 
     `method` is one of METHODS, `options` are its own. With `guard` it is first fitted on 1 - validation of the prompts;
     unless the lower bound of its gain over the best single model (95 %, paired bootstrap over the held-out prompts) is
     above zero, the constant is returned and `card["guard"]` says so. The models' order never matters.
     InputError: unknown method, no vectors, NaN vectors, a model without rewards, fewer than two prompts.
     """
+    if not isinstance(matrix, ResponseMatrix):
+        matrix = from_groups(matrix)
     if method not in METHODS:
         raise unknown("router method", method, METHODS)
     order = sorted(range(len(matrix.models)), key=lambda m: matrix.models[m])

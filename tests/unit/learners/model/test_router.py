@@ -12,6 +12,7 @@ from trimtab.learners.model.fits import METHODS
 from trimtab.learners.model.ngrams import HashedNgrams
 from trimtab.learners.model.router import check_pool, fit_router, load_router
 from trimtab.testing import prompt
+from trimtab.types import Completion, Group, Reward
 
 WORDS = (("sum", "apples"), ("code", "loop"), ("poem", "moon"))
 
@@ -96,6 +97,15 @@ def test_missing_cells_and_untagged_prompts_are_fine():
         router = fit_router(holes, HashedNgrams(64), method=method, guard=False, **options)
         assert np.isfinite([list(r.values()) for r in router(m.prompts)]).all()
         assert router.card["data"]["left_out"] == 1
+
+
+def test_scored_groups_serve_as_well_as_a_matrix():
+    m, _ = planted(40)
+    cell = lambda p, name, v: Group(p, (Completion("x", name, 0, 0),), (Reward(float(v)),))  # noqa: E731
+    groups = [cell(p, n, v) for j, n in enumerate(m.models) for p, v in zip(m.prompts, m.reward_PM[:, j], strict=True)]
+    a = fit_router(groups, HashedNgrams(32), method="bce", guard=False)
+    b = fit_router(m, HashedNgrams(32), method="bce", guard=False)
+    assert a(m.prompts[:1])[0] == pytest.approx(b(m.prompts[:1])[0], abs=1e-6)
 
 
 def test_degenerate_pools_are_constants():
