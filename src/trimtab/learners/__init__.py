@@ -4,13 +4,27 @@ import importlib
 from typing import Any
 
 _NAMES = {
+    "Both": "model.ngrams",
+    "HashedNgrams": "model.ngrams",
+    "ImplicitReward": "token.policy",
     "LinearFit": "completion.linear",
+    "Lora": "token.trainer",
+    "PAIR_LOSSES": "token.losses",
     "PROBE_LOSSES": "completion.probe_losses",
+    "Policy": "token.policy",
     "Probe": "completion.probe",
+    "RewardRouter": "model.router",
     "fit_linear": "completion.linear",
     "fit_probe": "completion.probe",
     "fit_probe_pairs": "completion.probe",
+    "fit_router": "model.router",
+    "load_policy": "token.policy",
+    "load_router": "model.router",
+    "merge_adapter": "token.trainer",
+    "plan_memory": "token.plan",
     "select_probe": "completion.probe",
+    "token_credit": "token.credit",
+    "train_policy": "token.trainer",
 }
 
 __all__ = [*_NAMES]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
