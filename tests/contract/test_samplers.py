@@ -76,13 +76,13 @@ def test_openvino_is_the_torch_model():
 
 
 @pytest.mark.model
-def test_openvino_seeds_belong_to_completions():
-    """A completion keeps its text alone or among others (the last bits of a logit may flip a token: most must agree),
-    asking for more completions keeps the first ones, and no two of a prompt are alike."""
+def test_openvino_seeds_belong_to_prompts():
+    """A prompt keeps its completions alone or among others (the last bits of a logit may flip a token: most must
+    agree), no two of a prompt are alike, and their order says nothing of how likely they are."""
     sampler = OpenVINO(NAME)
     params = SamplingParams(temperature=1.0, top_p=1.0, max_tokens=12, seed=7)
     many = sampler(PROMPTS, 8, params)
-    few = [sampler([p], 4, params)[0] for p in PROMPTS]
+    few = [sampler([p], 8, params)[0] for p in PROMPTS]
     same = [
         a.text == b.text
         for g, f in zip(many, few, strict=True)
@@ -90,7 +90,11 @@ def test_openvino_seeds_belong_to_completions():
     ]
     assert np.mean(same) >= 0.7, f"only {np.mean(same):.0%} of the texts are the same alone and in company"
     for g in many:
-        assert len({c.text for c in g.completions}) == 8 and len({c.seed for c in g.completions}) == 8
+        assert len({c.text for c in g.completions}) == 8
+    sums = [[sum(c.logprobs) for c in g.completions] for g in many]
+    assert any(row not in (sorted(row), sorted(row, reverse=True)) for row in sums), "completions came back sorted"
+    (wide,) = OpenVINO(NAME, max_seqs=4)(PROMPTS[:1], 10, SamplingParams(temperature=1.0, max_tokens=4))
+    assert len(wide.completions) == 10 and len({c.seed for c in wide.completions}) == 3  # requests of 4, 4 and 2
 
 
 @pytest.mark.model

@@ -5,7 +5,11 @@ Both forms hold the same weights: the torch folder is made from the Q8_0 file. W
 SmolLM2's log-probs by 0.43 nats a token on average, and it refuses Q5_0 and Q6_K outright. It loads no engine.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from trimtab.errors import ModelError
 
@@ -45,17 +49,19 @@ def to_torch(source: Path, folder: Path) -> None:
 
     float16 keeps a Q8_0 weight (8 bits times a float16 scale) to 2^-11 of itself; bfloat16 would lose 2^-8.
     """
-    _gguf()
+    gguf = _gguf()
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     except ImportError as e:
         raise ModelError(f"converting to torch needs the extra: pip install 'trimtab[torch]' ({e})") from e
-    # dequantize=True: otherwise transformers 5.23 keeps the packed blocks and refuses save_pretrained
-    model = AutoModelForCausalLM.from_pretrained(
-        str(source.parent), gguf_file=source.name, dtype=torch.float16, quantization_config=GgufConfig(dequantize=True)
-    )
-    tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
+    place, file = str(source.parent), source.name
+    with _parsed_once(gguf):
+        # dequantize=True: otherwise transformers 5.23 keeps the packed blocks and refuses save_pretrained
+        model = AutoModelForCausalLM.from_pretrained(
+            place, gguf_file=file, dtype=torch.float16, quantization_config=GgufConfig(dequantize=True)
+        )
+        tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=file)
     bad = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
     if bad:
         raise ModelError(f"{source}: {bad[0]} holds values that float16 cannot")
@@ -63,7 +69,25 @@ def to_torch(source: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _gguf():
+@contextmanager
+def _parsed_once(gguf: Any) -> Iterator[None]:
+    """Lets transformers parse the file and build its table of names once instead of once a use: three times faster.
+
+    Parsing 150,000 vocabulary entries is Python's work, and transformers asks for it for the configuration, the weights
+    and the tokenizer, and for the table of names in every submodule. Without effect where it imports them otherwise.
+    """
+    names = ("GGUFReader", "get_tensor_name_map")
+    before = {name: getattr(gguf, name) for name in names}
+    try:
+        for name in names:
+            setattr(gguf, name, lru_cache(before[name]))
+        yield
+    finally:
+        for name in names:
+            setattr(gguf, name, before[name])
+
+
+def _gguf() -> Any:
     try:
         import gguf
     except ImportError as e:

@@ -63,15 +63,21 @@ class OpenVINO:
         rows = encode(tokenizer, prompts, params, self.context, model)
         engine = _engine(self.name, self.max_seqs, self.cache_gb, self.threads, self.device)
         distinct = 1 if params.temperature == 0 else n  # greedy: one run gives all n
-        seeds = [completion_seed(params.seed, p.id) for p in prompts]
+        jobs = [
+            _Job(p, row, completion_seed(params.seed, prompts[p].id, first), min(self.max_seqs, distinct - first))
+            for p, row in enumerate(rows)
+            for first in range(0, distinct, self.max_seqs)
+        ]
         with engine.lock:
-            written = _Run(engine, rows, seeds, distinct, params, self.max_seqs).drain()
-
-        def one(p: int, i: int) -> Completion:
-            tokens, logprobs = written[p][min(i, distinct - 1)]
-            return completion(tokenizer, engine.ends, model, seeds[p], i, tokens, logprobs, params.stop)
-
-        return [Group(prompt, tuple(one(p, i) for i in range(n))) for p, prompt in enumerate(prompts)]
+            results = _Run(engine, jobs, params, self.max_seqs).drain()
+        groups: list[list[Completion]] = [[] for _ in prompts]
+        for job, outputs in zip(jobs, results, strict=True):
+            for tokens, logprobs in outputs * (n // distinct):
+                index = len(groups[job.prompt])
+                groups[job.prompt].append(
+                    completion(tokenizer, engine.ends, model, job.seed, index, tokens, logprobs, params.stop)
+                )
+        return [Group(prompt, tuple(cs)) for prompt, cs in zip(prompts, groups, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -83,65 +89,81 @@ class _Engine:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A request: `n` sequences of prompt number `prompt`, at most as many as run at once."""
+
+    prompt: int
+    row: list[int]
+    seed: int
+    n: int
+
+
 @dataclass
 class _Run:
-    """One call's requests on their way through the engine: a prompt each, `n` sequences wide."""
+    """One call's requests on their way through the engine."""
 
     engine: _Engine
-    rows: list[list[int]]
-    seeds: list[int]
-    n: int
+    jobs: list[_Job]
     params: SamplingParams
     max_seqs: int
 
-    def drain(self) -> dict[int, list[tuple[list[int], list[float]]]]:
-        """(tokens, log-probs) of the n sequences by prompt number."""
+    def drain(self) -> list[list[tuple[list[int], list[float]]]]:
+        """(tokens, log-probs) of the n sequences of each job."""
         import openvino_genai as genai
 
         pipeline, done = self.engine.pipeline, {}
-        waiting, active = deque(range(len(self.rows))), {}
+        running = genai.GenerationStatus.RUNNING
+        waiting, active = deque(range(len(self.jobs))), {}
         try:
             while waiting or active:
-                while waiting and len(active) * self.n < 2 * self.max_seqs:  # the next ones stand ready in the engine
+                # as many again stand ready in the engine
+                while waiting and sum(self.jobs[j].n for j in active) < 2 * self.max_seqs:
                     active[waiting[0]] = self._request(waiting[0])
                     waiting.popleft()
                 pipeline.step()
-                for p in [p for p, handle in active.items() if handle.get_status() != genai.GenerationStatus.RUNNING]:
-                    done[p] = self._finished(p, active.pop(p))
+                for j in [j for j, handle in active.items() if handle.get_status() != running]:
+                    done[j] = self._finished(self.jobs[j], active.pop(j))
         except BaseException:  # leave no request behind for the next caller
             for handle in active.values():
                 handle.cancel()
             while pipeline.has_non_finished_requests():
                 pipeline.step()
             raise
-        return done
+        return [done[j] for j in range(len(self.jobs))]
 
-    def _request(self, prompt: int) -> Any:
+    def _request(self, number: int) -> Any:
         import openvino as ov
         import openvino_genai as genai
 
-        p = self.params
-        config = genai.GenerationConfig(max_new_tokens=p.max_tokens, logprobs=1, num_return_sequences=self.n)
+        p, job = self.params, self.jobs[number]
+        config = genai.GenerationConfig(max_new_tokens=p.max_tokens, logprobs=1, num_return_sequences=job.n)
         config.stop_token_ids = set(self.engine.ends)
         config.set_eos_token_id(min(self.engine.ends, default=-1))
         if p.temperature > 0:
             config.do_sample, config.temperature, config.top_p = True, p.temperature, p.top_p
             config.top_k = p.top_k or 2**31 - 1
-            config.rng_seed = self.seeds[prompt]
+            config.rng_seed = job.seed
         config.stop_strings, config.include_stop_str_in_output = set(p.stop), True
-        ids = ov.Tensor(np.array([self.rows[prompt]], dtype=np.int64))
-        return self.engine.pipeline.add_request(prompt, ids, config)
+        ids = ov.Tensor(np.array([job.row], dtype=np.int64))
+        return self.engine.pipeline.add_request(number, ids, config)
 
-    def _finished(self, prompt: int, handle: Any) -> list[tuple[list[int], list[float]]]:
+    def _finished(self, job: _Job, handle: Any) -> list[tuple[list[int], list[float]]]:
         import openvino_genai as genai
 
-        outputs = handle.read_all()
-        if handle.get_status() != genai.GenerationStatus.FINISHED or len(outputs) != self.n:
+        by_sequence: dict[int, tuple[list[int], list[float]]] = {}
+        while handle.can_read():  # pieces, by the number of the sequence; read_all would give them in a hash's order
+            for number, piece in handle.read().items():
+                tokens, logprobs = by_sequence.setdefault(number, ([], []))
+                tokens += piece.generated_ids
+                logprobs += [min(x, 0.0) for x in piece.generated_log_probs]
+        outputs = [by_sequence[number] for number in sorted(by_sequence)]
+        if handle.get_status() != genai.GenerationStatus.FINISHED or len(outputs) != job.n:
             raise EngineError(
-                f"openvino gave up a prompt of {len(self.rows[prompt])} tokens ({handle.get_status().name}, "
-                f"{len(outputs)} of {self.n} completions): its KV cache is full; raise cache_gb or lower max_tokens"
+                f"openvino gave up a prompt of {len(job.row)} tokens ({handle.get_status().name}, "
+                f"{len(outputs)} of {job.n} completions): its KV cache is full; raise cache_gb or lower max_tokens"
             )
-        return [(list(o.generated_ids), [min(x, 0.0) for x in o.generated_log_probs]) for o in outputs]
+        return outputs
 
 
 @lru_cache(maxsize=1)
