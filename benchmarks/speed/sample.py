@@ -21,6 +21,7 @@ import numpy as np
 import openvino as ov
 import openvino_genai as genai
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from trimtab.models.chat import encode_prompt
 from trimtab.models.load import load_lm
@@ -41,6 +42,7 @@ def prompts() -> list[Prompt]:
 
 
 def main() -> None:
+    disable_progress_bar()
     sampler = OpenVINO(MODEL)
     engine = engine_room._engine(MODEL, sampler.max_seqs, sampler.cache_gb, sampler.threads, sampler.device)
     endless = dataclasses.replace(engine, ends=frozenset())

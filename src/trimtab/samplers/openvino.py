@@ -139,7 +139,10 @@ class _Run:
         p, job = self.params, self.jobs[number]
         config = genai.GenerationConfig(max_new_tokens=p.max_tokens, logprobs=1, num_return_sequences=job.n)
         config.stop_token_ids = set(self.engine.ends)
-        config.set_eos_token_id(min(self.engine.ends, default=-1))
+        if self.engine.ends:
+            config.set_eos_token_id(min(self.engine.ends))
+        else:  # a model without an end token
+            config.ignore_eos = True
         if p.temperature > 0:
             config.do_sample, config.temperature, config.top_p = True, p.temperature, p.top_p
             config.top_k = p.top_k or 2**31 - 1
