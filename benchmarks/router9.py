@@ -1,6 +1,6 @@
 """Routing on real outcomes: 5,091 queries, 9 LLMs, 13 tasks (LLMRouter's data), random 80/20, five seeds.
 
-    make bench NAME=router9            SMALL=1: 1,500 queries, two seeds
+    make bench NAME=router9            SMALL=1: 800 queries, two seeds
 
 Rows: the nulls, LLMRouter 0.4's kNN and MLP (by the settings of its package and configs: label = the first model with
 the highest performance; kNN with 5 uniform Euclidean neighbours; MLP 128-64 ReLU, Adam 1e-3, weight decay 1e-4, 100
@@ -37,16 +37,18 @@ SEEDS = range(2 if SMALL else 5)
 GOAL = "tags, MiniLM + n-grams"
 
 
-def stored(name: str, matrix: ResponseMatrix, embed) -> np.ndarray:
-    """Vectors of all prompts, kept in the temporary folder: embedding is paid once."""
+def stored(name: str, matrix: ResponseMatrix, embed, rows: np.ndarray) -> np.ndarray:
+    """Vectors of some prompts; those of all are kept in the temporary folder, so that embedding is paid once."""
     key = fingerprint([name, embed.card, [p.id for p in matrix.prompts]])[:16]
     file = Path(tempfile.gettempdir()) / f"trimtab-vectors-{key}.npy"
-    if not file.is_file():
-        start = time.perf_counter()
-        vectors = embed.embed_prompts(matrix.prompts)
+    if file.is_file():
+        return np.load(file)[rows]
+    start = time.perf_counter()
+    vectors = embed.embed_prompts([matrix.prompts[i] for i in rows])
+    if len(rows) == len(matrix):
         np.save(file, vectors)
-        print(f"embedded {len(matrix)} prompts with {name} in {time.perf_counter() - start:.1f} s", flush=True)
-    return np.load(file)
+    print(f"embedded {len(rows)} prompts with {name} in {time.perf_counter() - start:.1f} s", flush=True)
+    return vectors
 
 
 def llmrouter_labels(reward: np.ndarray) -> np.ndarray:
@@ -83,11 +85,10 @@ def llmrouter_mlp(X, reward, Z, seed: int, epochs: int) -> np.ndarray:
 def main() -> None:
     if not FILE.is_file():
         sys.exit(f"{FILE} is not here; set TRIMTAB_DATA or ROUTER9 to LLMRouter-style rows")
-    matrix = load_matrix(FILE)
-    if SMALL:
-        matrix = matrix.rows(np.random.default_rng(0).permutation(len(matrix))[:1500])
-    ngrams, minilm = HashedNgrams(), Encoder(overflow="head+tail")
-    vectors = {"n-grams": stored("n-grams", matrix, ngrams), "MiniLM": stored("MiniLM", matrix, minilm)}
+    everything = load_matrix(FILE)
+    at = np.random.default_rng(0).permutation(len(everything))[:800] if SMALL else np.arange(len(everything))
+    matrix, ngrams, minilm = everything.rows(at), HashedNgrams(), Encoder(overflow="head+tail")
+    vectors = {"n-grams": stored("n-grams", everything, ngrams, at), "MiniLM": stored("MiniLM", everything, minilm, at)}
     vectors["MiniLM + n-grams"] = np.concatenate([vectors["MiniLM"], vectors["n-grams"]], axis=1)
     encoders = {"n-grams": ngrams, "MiniLM": minilm, "MiniLM + n-grams": Both(minilm, ngrams)}
     note = matrix.note or "no repeats"

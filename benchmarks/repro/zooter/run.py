@@ -6,7 +6,7 @@ Table 1: every model, the best single model by both definitions (mean rank and %
 our router, and ranking (RMR) by the longest and the shortest answer where there are texts; oracle. Table 2: beta 0 to 1
 and hard labels. In-domain: random 80/20, three seeds. Leave one task out: router9, each task as the test set of a
 router that never saw it. Reward noise: Gaussian noise on the training rewards, clean test rewards, to see whether tag
-smoothing denoises. Subsets are the data's own tasks. Vectors: hashed n-grams (512), so that nothing is downloaded. Writes
+smoothing denoises. Subsets are the data's own tasks. Vectors: hashed n-grams (512), so nothing is downloaded. Writes
 benchmarks/results/zooter.json; docs/results/zooter.md quotes it.
 """
 
