@@ -129,6 +129,33 @@ def check_scorer(scorer: RewardFn, groups: Sequence[Group]) -> None:
         np.testing.assert_allclose(a, c, rtol=1e-4, atol=1e-5)
 
 
+def check_loss(loss: Callable) -> None:
+    """A pair loss as `train_policy` takes it: one finite value a pair, rewards detached, finite gradients; at the
+    reference it falls when the chosen becomes likelier and not when the rejected does; a batch is a loop."""
+    import torch
+
+    from trimtab.learners.token.step import loss_needs
+
+    rng = torch.Generator().manual_seed(0)
+    length = {s: (1 + 59 * torch.rand(5, generator=rng)).ceil().double() for s in ("chosen", "rejected")}
+    known: dict = {}
+    for side, length_B in length.items():
+        logprob_B = -length_B * (0.1 + 2 * torch.rand(5, generator=rng).double())
+        known |= {f"{side}_length_B": length_B, f"{side}_kl_B": torch.zeros(5).double()}
+        known |= {f"{side}_logprob_B": logprob_B, f"ref_{side}_logprob_B": logprob_B.clone()}
+    x = {n: known[n].clone().requires_grad_() for n in loss_needs(loss)}
+    out = loss(**x)
+    assert all(t.shape == (5,) and bool(t.isfinite().all()) for t in out), "one finite value a pair"
+    assert not out.chosen_reward_B.requires_grad and not out.rejected_reward_B.requires_grad, "rewards are for reading"
+    out.loss_B.sum().backward()
+    assert bool((x["chosen_logprob_B"].grad < 0).all()), "the loss must fall when the chosen becomes likelier"
+    if "rejected_logprob_B" in x:
+        assert bool((x["rejected_logprob_B"].grad >= 0).all()), "a likelier rejected completion must not be rewarded"
+    for i in range(5):
+        alone = loss(**{n: v.detach()[i : i + 1] for n, v in x.items()})
+        assert all(bool(torch.isclose(a[0], b[i])) for a, b in zip(alone, out, strict=True)), "a batch is a loop"
+
+
 def write_jsonl(path: str | Path, rows: Sequence[dict]) -> Path:
     """Writes rows as JSON lines; returns the path."""
     Path(path).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.learners.token.losses import PAIR_LOSSES
+from trimtab.testing import check_loss
 
 B = 5
 
@@ -88,3 +89,15 @@ def test_a_reference_shift_of_both_sides_by_beta_free_constant_changes_nothing()
 def test_settings_are_keywords_with_defaults(loss):
     for p in inspect.signature(loss).parameters.values():
         assert p.kind is not p.KEYWORD_ONLY or isinstance(p.default, (int, float))
+
+
+def test_the_public_check_passes_ours_and_catches_a_wrong_sign(loss):
+    check_loss(loss)
+
+    def backwards(chosen_logprob_B, rejected_logprob_B):
+        return PAIR_LOSSES["cpo"](
+            rejected_logprob_B, chosen_logprob_B, torch.ones(len(chosen_logprob_B)), nll_weight=0.0
+        )
+
+    with pytest.raises(AssertionError, match="must fall when the chosen"):
+        check_loss(backwards)

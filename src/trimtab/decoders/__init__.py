@@ -1,5 +1,8 @@
 """Spend a learned object: choose tokens, completions or models. Completion level: draw several, choose one."""
 
+import importlib
+from typing import Any
+
 from trimtab.decoders.completion import (
     BestOfN,
     Greedy,
@@ -12,8 +15,12 @@ from trimtab.decoders.completion import (
 )
 from trimtab.decoders.select import argmax, rejection_probs, softmax_weights, vote_weights
 
+_LAZY = {"BeamSearch": "trimtab.decoders.token", "ChunkedBestOfN": "trimtab.decoders.token"}  # these need torch
+
 __all__ = [
+    "BeamSearch",
     "BestOfN",
+    "ChunkedBestOfN",
     "Greedy",
     "LogprobRerank",
     "Longest",
@@ -26,3 +33,9 @@ __all__ = [
     "softmax_weights",
     "vote_weights",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'trimtab.decoders' has no attribute {name!r}")
