@@ -17,7 +17,7 @@ from trimtab.decoders.select import argmax, rejection_probs, softmax_weights, vo
 
 _LAZY = {"BeamSearch": "trimtab.decoders.token", "ChunkedBestOfN": "trimtab.decoders.token"}  # these need torch
 
-__all__ = [
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "BeamSearch",
     "BestOfN",
     "ChunkedBestOfN",
