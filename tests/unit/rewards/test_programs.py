@@ -1,5 +1,7 @@
 """From answers to programs: every form that models answer in, with what must come out."""
 
+# ruff: noqa: E501  (programs read better whole)
+
 import pytest
 
 from trimtab.rewards.programs import extract_program, fenced_blocks

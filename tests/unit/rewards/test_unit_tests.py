@@ -1,5 +1,7 @@
 """Programs to rewards: gold 1, wrong 0, our own failures NaN; and the contract of a reward."""
 
+# ruff: noqa: E501  (programs read better whole)
+
 import gzip
 import json
 import math

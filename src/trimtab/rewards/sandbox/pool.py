@@ -250,6 +250,7 @@ class Sandbox:
 
 
 AHEAD = 256
+LOSSES = 20
 
 
 class _Run:
@@ -265,6 +266,7 @@ class _Run:
         self.done: dict[int, Outcome] = {}
         self.exhausted = False
         self.broken = ""
+        self.losses = 0
         self.selector = selectors.DefaultSelector()
         self.watched: set[_Worker] = set()
 
@@ -397,6 +399,7 @@ class _Run:
                 seconds,
             )
             worker.task = None
+            self.losses = 0
         del self.jobs[index]
         self.done[index] = outcome
 
@@ -415,6 +418,12 @@ class _Run:
 
     def sandbox_again(self, worker: _Worker) -> None:
         worker.task = None
+        self.losses += 1
+        if self.losses > LOSSES:  # no job has ended for many workers: this machine is ill, do not try for ever
+            worker.close()
+            self.workers.remove(worker)
+            self.broken = "its workers keep dying"
+            return
         self.broken = self.sandbox.replace(worker) or self.broken
 
 

@@ -1,5 +1,7 @@
 """The corpus of tests/hostile on both ways of isolation: nothing earns a reward, nothing leaves a trace."""
 
+# ruff: noqa: E501  (programs read better whole)
+
 import os
 import re
 import socket
@@ -63,9 +65,9 @@ class Host:
         return {
             f"{d}/{n}"
             for d in shared
-            if os.path.isdir(d)
-            for n in os.listdir(d)
-            if re.match("left|trace|big|f0|psm_|d{9}|x$", n)
+            if Path(d).is_dir()
+            for n in [q.name for q in Path(d).iterdir()]
+            if re.match("left|trace|big|f0|psm_|d{20}|x$", n)
         }
 
     def fill_in(self, code: str) -> str:

@@ -44,7 +44,7 @@ class Link:
         self.cut = False
         self.functions = []
         self.uses = 0
-        self.data_used = False
+        self.data_used = self.only_builtins = False
         self.missing = set()
         self.error = None
         self.poll = select.poll()

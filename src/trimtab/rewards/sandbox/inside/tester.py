@@ -85,6 +85,7 @@ def _prepare(job, link):
         not wanted
     ):  # `assert sum(10, 15) == 6`: a task may give its function a builtin's name; else builtins stay genuine
         wanted = {n for n in names if n not in given}
+        link.only_builtins = bool(wanted)
     try:
         found = link.ask({"op": "load", "code": job["program"], "names": sorted(wanted)}).get("ok")
     except (OutOfTime, ProgramEnded, wire.Malformed):
@@ -174,6 +175,8 @@ def _explain(e, code, link, job):
     text = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
     if e is link.error:
         text = "the program raised " + (str(e) if isinstance(e, ProgramError) else text)
+    elif link.only_builtins and link.uses <= 1:
+        return False, f"the program does not define {' or '.join(sorted(link.missing))!r}"[:NOTE]
     elif link.uses <= 1 and not link.data_used:  # one request loaded it
         return None, f"the tests are broken: {text}{where}"[:NOTE]
     return False, f"{text}{where}"[:NOTE]
