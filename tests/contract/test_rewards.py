@@ -85,7 +85,7 @@ def test_gold_and_anti_gold(name):
 
 
 def test_every_built_in_has_a_case():
-    elsewhere = {"unit_tests"}  # tests/contract/test_sandbox.py
+    elsewhere = {"unit_tests"}  # tests/unit/rewards/sandbox, which needs a machine that isolates
     assert {name.split()[0] for name in CASES} - {"combined"} == set(rewards.REWARDS) - elsewhere
 
 

@@ -16,6 +16,7 @@ from trimtab.rewards.match import ExactMatch, MultipleChoice, Regex
 from trimtab.rewards.math_answer import MathAnswer, math_answer
 from trimtab.rewards.reasoning_gym import ReasoningGym, task_name
 from trimtab.rewards.score import score, unscored
+from trimtab.rewards.unit_tests import UnitTests
 from trimtab.types import RewardFn
 
 REWARDS: dict[str, Callable[..., RewardFn]] = {
@@ -24,6 +25,7 @@ REWARDS: dict[str, Callable[..., RewardFn]] = {
     "multiple_choice": MultipleChoice,
     "math_answer": MathAnswer,
     "reasoning_gym": ReasoningGym,
+    "unit_tests": UnitTests,
 }
 USER_LIMIT_S = 30.0
 
@@ -82,6 +84,7 @@ __all__ = [
     "Regex",
     "StandardiseInGroup",
     "Trl",
+    "UnitTests",
     "Verifier",
     "Weighted",
     "extractor",
