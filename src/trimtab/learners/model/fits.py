@@ -98,7 +98,7 @@ def fit_zooter(
 
 
 def fit_bce(
-    X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, l2: float = 1e-2
+    X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, l2: float = 1e-3
 ) -> Fitted:
     """MLC: a sigmoid a model, binary cross-entropy against the reward scaled to [0, 1] by its training range."""
     from trimtab.learners.model.losses import ROUTER_LOSSES
