@@ -80,7 +80,7 @@ def main() -> None:
     flag = sys.argv[sys.argv.index("--data") + 1] if "--data" in sys.argv else os.environ.get("TRIMTAB_DATA", "")
     real = bool(flag) and (Path(flag) / "mbpp" / "samples_qwen05.jsonl.gz").exists()
     pairs = mbpp(Path(flag)) if real else humaneval()
-    sandbox = Sandbox(WORKERS, Limits(wall_s=TIMEOUT))
+    sandbox = Sandbox(WORKERS, Limits(wall_s=TIMEOUT), way=os.environ.get("WAY", "auto"))
     first = ours(sandbox, pairs)  # untimed: which ones run out of time
     slow = [p for p, v in zip(pairs, first, strict=True) if v is None]
     quick = [(i, p) for i, (p, v) in enumerate(zip(pairs, first, strict=True)) if v is not None]
@@ -88,7 +88,7 @@ def main() -> None:
     sides = {"ours": lambda chunk: ours(sandbox, chunk), "theirs": theirs}
     sandbox.close()
     peers_children, begun_children = 0.0, cpu(resource.RUSAGE_CHILDREN)
-    sandbox = Sandbox(WORKERS, Limits(wall_s=TIMEOUT))
+    sandbox = Sandbox(WORKERS, Limits(wall_s=TIMEOUT), way=os.environ.get("WAY", "auto"))
     for start in range(0, len(quick), CHUNK):
         chunk = quick[start : start + CHUNK]
         for side in ("ours", "theirs") if start // CHUNK % 2 else ("theirs", "ours"):
@@ -103,7 +103,7 @@ def main() -> None:
     used["theirs"] += peers_children
     used["ours"] += cpu(resource.RUSAGE_CHILDREN) - begun_children - peers_children
     waiting = {}
-    sandbox = Sandbox(WORKERS, Limits(wall_s=TIMEOUT))
+    sandbox = Sandbox(WORKERS, Limits(wall_s=TIMEOUT), way=os.environ.get("WAY", "auto"))
     for side, run in sides.items() if slow else ():
         begun = time.perf_counter()
         run(slow)

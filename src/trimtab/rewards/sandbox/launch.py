@@ -78,7 +78,7 @@ def start(
     try:
         return subprocess.Popen(  # noqa: S603
             argv, env=env, pass_fds=(control, job), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, start_new_session=True, cwd="/",
+            stderr=subprocess.PIPE, process_group=0, cwd="/",
         )  # fmt: skip
     except OSError as e:
         raise EngineError(f"the sandbox could not start: {argv[0]}: {e.strerror}") from e

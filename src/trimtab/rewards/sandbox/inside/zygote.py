@@ -160,7 +160,7 @@ class Zygote:
         for fd in (0, 1, 2) if not self.settings["debug"] else (0, 1):
             os.dup2(null, fd)
         self.keep({self.job, desk.fileno()})
-        os.setsid()
+        os.setpgid(0, 0)  # a new session would cost a scheduling group each
         self.confine({**self.limits, "memory_mb": self.limits["memory_mb"] + 512, "cpu_s": 0}, "tester")
         tester.serve(self.job, desk)
 
@@ -171,7 +171,7 @@ class Zygote:
         os.dup2(err, 2)
         os.dup2(link, 3)
         self.keep({3})
-        os.setsid()
+        os.setpgid(0, 0)  # a new session would cost a scheduling group each
         os.chdir(self.home)
         self.confine(self.limits, "command" if self.settings["commands"] else "program")
         program.serve(3)
