@@ -18,7 +18,7 @@ import numpy.typing as npt
 from trimtab import __version__
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.learners.completion import minibatch
-from trimtab.learners.completion.linear import CV, STOP, Problem, best_l2, cross_validate, l2_grid
+from trimtab.learners.completion.linear import CHUNK_DRAWS, CV, STOP, Problem, best_l2, cross_validate, l2_grid
 from trimtab.learners.completion.minibatch import Layer, Schedule, fit_minibatch
 from trimtab.learners.completion.probe_data import (
     Counts,
@@ -287,7 +287,7 @@ def _fit_rows(
 
 
 def _problem(fit: _Fit, X_RD: npt.NDArray[Any], labels: Labels) -> Problem:
-    units = make_units(labels, fit.loss, chunk=fit.chunk, others=fit.others, seed=fit.seed)
+    units = make_units(labels, fit.loss, chunk=fit.chunk, others=fit.others, seed=fit.seed, draws=CHUNK_DRAWS)
     settings = {"beta": fit.beta, "alpha": fit.alpha}
     return Problem.of(row_blocks(X_RD, len(X_RD)), labels, fit.loss, units, settings)
 

@@ -106,12 +106,13 @@ def spread(labels: Labels) -> Floats:
 
 def make_units(
     labels: Labels, loss: str, *, chunk: int = 10, others: int = 0, max_pairs: int = 256, seed: int = 0,
-    drop_rest: bool = False,
+    drop_rest: bool = False, draws: int = 1,
 ) -> Units:  # fmt: skip
     """Rows, chunks or pairs that `loss` is a mean over.
 
     Chunks: one permutation of the completions, shared by all prompts (the paper's code), cut into pieces of `chunk`;
     the last piece of a prompt is shorter, or dropped with `drop_rest` (as in the paper) unless it is its only one.
+    `draws` such cuttings follow each other.
     Pairs: all better-against-worse pairs of a prompt, at most `max_pairs` drawn by the seed; `others` further
     completions of the prompt are added to each (for the ratio loss).
     """
@@ -120,7 +121,8 @@ def make_units(
         return Units(index, np.ones_like(index, dtype=bool), labels.prompt_R)
     members = _members(labels)
     if LOSS_UNITS[loss] == "chunk":
-        rows = _chunks(members, chunk, np.random.default_rng(seed), drop_rest)
+        rng = np.random.default_rng(seed)
+        rows = [row for _ in range(draws) for row in _chunks(members, chunk, rng, drop_rest)]
     elif labels.pairs_B2 is not None:
         rows = [(int(labels.prompt_R[c]), np.array([c, r])) for c, r in labels.pairs_B2]
     else:
