@@ -30,10 +30,11 @@ $(VENV)/.dev: $(VENV)/.demo
 demo: $(VENV)/.demo
 	$(BIN)/trimtab demo
 
-# The report's tests drive Chromium; where it is missing and cannot be installed they say so and are skipped.
+# The report's tests drive Chromium and the sandbox's bubblewrap; where these cannot be installed they are skipped.
 test: $(VENV)/.dev
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || true
+	@command -v chromium >/dev/null && command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && \
+	  command -v apt-get >/dev/null && apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends chromium bubblewrap >/dev/null; } || true
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev

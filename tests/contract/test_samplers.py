@@ -123,7 +123,7 @@ def test_openai_on_a_real_server():
         port = s.getsockname()[1]
     settings = xllamacpp.CommonParams()
     settings.model.path = str(catalog.locate(NAME, "openvino"))
-    settings.n_ctx, settings.n_parallel, settings.port, settings.hostname = 4096, 4, port, "127.0.0.1"
+    settings.n_ctx, settings.n_parallel, settings.port = 4096, 4, port
     settings.cpuparams.n_threads = 2
     server = xllamacpp.Server(settings)
     sampler = OpenAI(f"{server.listening_address}/v1", NAME, concurrency=4)

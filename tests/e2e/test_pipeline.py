@@ -1,4 +1,4 @@
-"""The whole job on a tiny LM built in code: every verb, resumed, refused when settings change, errors in plain words."""
+"""The whole job on a tiny LM built in code: every verb, resumed, refused when settings change, plain errors."""
 
 import json
 import os
@@ -108,7 +108,7 @@ def test_verbs_one_by_one_need_only_the_run_directory(folder, table):
         (["--set", "model.engine=vlm"], "unknown engine 'vlm'"),
         (["--set", "reward.name=math_anser"], "unknown reward 'math_anser'; did you mean 'math_answer'"),
         (["--set", "reward.name=my_rewards:vowel"], "vowel"),
-        (["--set", "embed.layers=[9]"], "layer 9"),
+        (["--set", "embed.layers=[9]", "--out", "other"], "layer 9 does not exist"),
         (["--set", "probe.losses=['hinge']"], "unknown .*loss 'hinge'"),
         (["--set", "data.prompts=nowhere.jsonl"], "nowhere.jsonl"),
     ],
@@ -123,7 +123,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(folder, table, argv, message
 
 @pytest.mark.parametrize(
     ("reward", "message"),
-    [("constant", "nothing can be learn"), ("too_short", "1 reward"), ("raises", "no luck")],
+    [("constant", "nothing can be learn"), ("too_short", "for 6 completions"), ("raises", "no luck")],
 )
 def test_broken_rewards_are_unscored_or_refused_and_nothing_is_lost(folder, table, reward, message):
     done = trimtab(folder, "run", "task.toml", "--set", f"reward.name=my_rewards:{reward}", check=False)

@@ -79,7 +79,8 @@ def score(task: Task) -> dict[str, Any]:
             store.groups(set_), reward, store=store, name=set_, reward_name=name,
             workers=task.reward.workers or None, timeout_s=task.reward.timeout_s,
         )  # fmt: skip
-        facts[set_] = f"{np.nanmean(np.concatenate([g.reward_N for g in groups])):.3f}"
+        values = np.concatenate([g.reward_N for g in groups])
+        facts[set_] = f"{np.nanmean(values):.3f}" if np.isfinite(values).any() else "nothing scored"
         for note, count in rewards.unscored(groups).items():
             facts[f"{set_}_unscored"] = f"{count} ({note})"
     return facts
