@@ -35,7 +35,7 @@ def run(
 
     if timeout <= 0:
         raise _input(f"--timeout {timeout:g}: give seconds above 0")
-    aliases = tuple({"solution", "program", *([program.stem] if program.stem.isidentifier() else [])})
+    aliases = ("solution", "program", program.stem) if program.stem.isidentifier() else ("solution", "program")
     job = Job(_read(program), _read(tests), entry_point, aliases=aliases)
     if unsafe_execution:
         _warn()

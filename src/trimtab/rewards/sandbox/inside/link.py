@@ -141,11 +141,12 @@ class Link:
         name, text = described if type(described) is list and len(described) == 2 else ("Exception", "")
         kind = getattr(builtins, name, None) if type(name) is str else None
         text = str(text)[:NOTE]
-        known = isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError)
+        error = None
         try:
-            error = kind(text) if known else None
+            if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError):
+                error = kind(text)
         except TypeError:  # ExceptionGroup and its like want more than a text
-            error = None
+            pass
         error = error or ProgramError(f"{str(name)[:80]}: {text}")
         self.error = error
         return error
