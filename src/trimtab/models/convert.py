@@ -71,7 +71,7 @@ def to_torch(source: Path, folder: Path) -> None:
 
 @contextmanager
 def _parsed_once(gguf: Any) -> Iterator[None]:
-    """Lets transformers parse the file and build its table of names once instead of once a use: three times faster.
+    """Lets transformers parse the file and build its table of names once instead of once a use.
 
     Parsing 150,000 vocabulary entries is Python's work, and transformers asks for it for the configuration, the weights
     and the tokenizer, and for the table of names in every submodule. Without effect where it imports them otherwise.
