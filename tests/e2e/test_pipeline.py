@@ -115,7 +115,8 @@ def test_verbs_one_by_one_need_only_the_run_directory(folder, table):
 )
 def test_mistakes_are_one_line_that_says_what_to_do(folder, table, argv, message):
     done = trimtab(folder, "run", "task.toml", *argv, check=False)
-    assert done.returncode == 1 and done.stderr.startswith("trimtab: ") and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "\ntrimtab: " in f"\n{done.stderr}"
+    assert "cli/__init__.py" not in done.stderr  # no traceback of the verb itself; see the note on workers below
     import re
 
     assert re.search(message, done.stderr), done.stderr
