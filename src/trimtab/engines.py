@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+START_S = 10.0  # how long the end of a pool waits for workers that are still starting
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ def map_items(
     from pebble import ProcessExpired, ProcessPool
 
     context = multiprocessing.get_context("spawn")
-    with ProcessPool(max_workers=workers, initializer=_start_worker, initargs=(warm,), context=context) as pool:
+    started = context.Semaphore(0)
+    begin = (started, warm)
+    with ProcessPool(max_workers=workers, initializer=_start_worker, initargs=begin, context=context) as pool:
         # not pool.map: its results also give up after `timeout_s` of waiting, while a fresh worker is still importing
         futures = [pool.schedule(fn, args=(item,), timeout=timeout_s) for item in items]
         try:
@@ -66,12 +69,26 @@ def map_items(
                     yield Failure("the worker process died before it could begin")
                 except Exception as e:
                     yield Failure(f"{type(e).__name__}: {e}")
-        except BaseException:  # Ctrl-C, or the consumer stopped early: do not wait for what is queued
+        except GeneratorExit:  # the consumer stopped early: do not wait for what is queued
+            _await_start(started, workers)
             pool.stop()
             raise
+        except BaseException:  # Ctrl-C
+            pool.stop()
+            raise
+        _await_start(started, workers)
 
 
-def _start_worker(warm: Callable[[], object] | None) -> None:
+def _await_start(started: Any, workers: int) -> None:
+    """Waits for workers that are still starting: the pool, when it closes, first takes away the semaphores they look
+    for, and each would print a traceback."""
+    deadline = time.monotonic() + START_S
+    for _ in range(workers):
+        started.acquire(timeout=max(0.0, deadline - time.monotonic()))
+
+
+def _start_worker(started: Any, warm: Callable[[], object] | None) -> None:
+    started.release()
     if sys.platform == "linux":  # or a worker in an endless loop outlives a parent that was killed
         import ctypes
         import signal

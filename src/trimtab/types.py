@@ -7,7 +7,7 @@ to tokens, features, completions or models, a decoder spends that object, evalua
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -122,6 +122,16 @@ class Sampler(Protocol):
     def model(self) -> str: ...
 
     def __call__(self, prompts: Sequence[Prompt], n: int, params: SamplingParams) -> list[Group]: ...
+
+
+@runtime_checkable
+class StreamingSampler(Sampler, Protocol):
+    """A sampler that can also give each group when it is finished, with the place of its prompt: nobody waits for the
+    longest completion of a batch."""
+
+    def stream(
+        self, prompts: Sequence[Prompt], n: int, params: SamplingParams
+    ) -> Generator[tuple[int, Group], None, None]: ...
 
 
 RewardFn = Callable[[Sequence[Group]], list[list[Reward]]]

@@ -115,8 +115,7 @@ def test_verbs_one_by_one_need_only_the_run_directory(folder, table):
 )
 def test_mistakes_are_one_line_that_says_what_to_do(folder, table, argv, message):
     done = trimtab(folder, "run", "task.toml", *argv, check=False)
-    assert done.returncode == 1 and "\ntrimtab: " in f"\n{done.stderr}"
-    assert "cli/__init__.py" not in done.stderr  # no traceback of the verb itself; see the note on workers below
+    assert done.returncode == 1 and done.stderr.startswith("trimtab: ") and "Traceback" not in done.stderr
     import re
 
     assert re.search(message, done.stderr), done.stderr
@@ -128,8 +127,6 @@ def test_mistakes_are_one_line_that_says_what_to_do(folder, table, argv, message
 )
 def test_broken_rewards_are_unscored_or_refused_and_nothing_is_lost(folder, table, reward, message):
     done = trimtab(folder, "run", "task.toml", "--set", f"reward.name=my_rewards:{reward}", check=False)
-    assert message in done.stdout + done.stderr
-    # a worker still starting when the last reward is in may leave its own traceback on standard error before this line
-    assert done.stderr.strip().splitlines()[-1].startswith("trimtab: ")
+    assert message in done.stdout + done.stderr and "Traceback" not in done.stderr
     again = json.loads(trimtab(folder, "run", "task.toml", "--json").stdout.splitlines()[-1])
     assert again["rows"] == table["rows"]

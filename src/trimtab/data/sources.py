@@ -79,10 +79,10 @@ def reasoning_gym(
                "4 - 1 =\\nReply with the final answer alone."},), source="reasoning_gym/chain_sum",
                target={"question": "State the final ...", "answer": "3", "metadata": {"expression": "4 - 1", ...}})
 
-    `system` names one of reasoning-gym's own system prompts ("direct": the answer alone, between <answer> tags), which
-    then stands in the place of `instruction`. The target is reasoning-gym's whole entry, so that its own verifier can
-    score completions. The id is a hash of task and question, so a question drawn again, even by another seed, has the
-    same id; repeats within a draw are skipped.
+    `system` is a system prompt, which then stands in the place of `instruction`: a text, or the name of one of
+    reasoning-gym's own ("direct": the answer alone, between <answer> tags).
+    The target is reasoning-gym's whole entry, so that its own verifier can score completions. The id is a hash of task
+    and question, so a question drawn again, even by another seed, has the same id; repeats within a draw are skipped.
     InputError: unknown task or setting, or a task with fewer than `size` distinct questions in 16 x `size` draws.
     """
     import_error = "reasoning-gym is not installed: pip install 'trimtab[tasks]'"
@@ -93,9 +93,9 @@ def reasoning_gym(
         raise InputError(import_error) from e
     if name not in DATASETS:
         raise unknown("reasoning-gym task", name, DATASETS)
-    if system and system not in SYSTEM_PROMPTS:
+    if system and " " not in system and system not in SYSTEM_PROMPTS:
         raise unknown("system prompt of reasoning-gym", system, SYSTEM_PROMPTS)
-    before = ({"role": "system", "content": SYSTEM_PROMPTS[system].strip()},) if system else ()
+    before = ({"role": "system", "content": SYSTEM_PROMPTS.get(system, system).strip()},) if system else ()
     instruction = "" if system else instruction
     known = {f.name for f in fields(DATASETS[name][1])} - {"seed", "size"}
     for key in config:

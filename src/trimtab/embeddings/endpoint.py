@@ -4,7 +4,6 @@ The API-only mode of the Q-probe (arXiv 2402.14688, section 5.2): the sampler's 
 vectors of prompt and completion stand in. It sends text and keeps nothing; what the server cuts, it cuts.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.embeddings.text import by_group, completion_texts, prompt_text
+from trimtab.endpoints import headers, post_json
 from trimtab.errors import EngineError, InputError
 from trimtab.types import Group, Prompt
 
 Vectors = npt.NDArray[np.float32]
-RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class Endpoint:
     """An embeddings server as an Embedder. `base_url` ends where "/embeddings" is added: "http://host:8080/v1".
 
     Refusals that pass (429, 5xx, no connection, too slow) are tried again `retries` times, each wait twice the last or
-    what the server asks for (at most `most_wait_s`); then, and at once for any other refusal, EngineError. `dimensions`
-    is sent when given. The key is not part of the repr or the card.
+    what the server asks for; then, and at once for any other refusal, EngineError. `dimensions` is sent when given. The
+    key is not part of the repr or the card.
     """
 
     base_url: str
@@ -35,8 +34,7 @@ class Endpoint:
     batch: int = 32
     dimensions: int | None = None
     retries: int = 4
-    wait_s: float = 0.5
-    most_wait_s: float = 30.0
+    backoff_s: float = 0.5
     timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
@@ -62,11 +60,14 @@ class Endpoint:
         import httpx
 
         unique = list(dict.fromkeys(texts))  # identical completions are paid for once
-        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         rows: list[Vectors] = []
-        with httpx.Client(timeout=self.timeout_s, headers=headers) as client:
+        with httpx.Client(timeout=self.timeout_s, headers=headers(self.api_key)) as client:
             for i in range(0, len(unique), self.batch):
-                rows.append(self._read(self._post(client, unique[i : i + self.batch]), len(unique[i : i + self.batch])))
+                texts_now = unique[i : i + self.batch]
+                body = {"model": self.model, "input": texts_now, "encoding_format": "float"}
+                body |= {"dimensions": self.dimensions} if self.dimensions is not None else {}
+                reply = post_json(client, self._url, body, retries=self.retries, backoff_s=self.backoff_s)
+                rows.append(self._read(reply, len(texts_now)))
         widths = {r.shape[1] for r in rows}
         if len(widths) > 1:
             raise EngineError(f"{self._url}: vectors of different lengths ({sorted(widths)}); is it one model?")
@@ -79,54 +80,17 @@ class Endpoint:
     def _url(self) -> str:
         return self.base_url.rstrip("/") + "/embeddings"
 
-    def _post(self, client: Any, texts: list[str]) -> Any:
-        import httpx
-
-        body = {"model": self.model, "input": texts, "encoding_format": "float"}
-        if self.dimensions is not None:
-            body["dimensions"] = self.dimensions
-        wait_s, why = self.wait_s, ""
-        for attempt in range(self.retries + 1):
-            if attempt:
-                time.sleep(min(wait_s, self.most_wait_s))
-                wait_s *= 2
-            try:
-                reply = client.post(self._url, json=body)
-            except httpx.TimeoutException:
-                why = f"no answer within {self.timeout_s:g} s; raise timeout_s or lower batch"
-                continue
-            except httpx.TransportError as e:
-                why = f"no connection ({e}); is the server running there?"
-                continue
-            if reply.status_code in RETRIED:
-                why = f"status {reply.status_code}: {reply.text[:200]}"
-                wait_s = max(wait_s, _seconds(reply.headers.get("retry-after")))
-                continue
-            if reply.status_code >= 300:
-                hint = {401: "; check api_key", 403: "; check api_key", 404: "; check base_url and model"}
-                says = f"status {reply.status_code}: {reply.text[:300]}{hint.get(reply.status_code, '')}"
-                raise EngineError(f"{self._url} refused: {says}")
-            return reply
-        raise EngineError(f"{self._url} failed {self.retries + 1} times, last: {why}")
-
     def _read(self, reply: Any, count: int) -> Vectors:
         """(count, D) from the reply, ordered by its `index` (servers may answer out of order)."""
         try:
-            data = reply.json()["data"]
+            data = reply["data"]
             indices = sorted(int(d["index"]) for d in data)
             vectors = np.array([d["embedding"] for d in sorted(data, key=lambda d: d["index"])], dtype=np.float32)
         except (ValueError, KeyError, TypeError) as e:
             why = f"{type(e).__name__}: {e}"
-            raise EngineError(f"{self._url} answered no embeddings reply ({why}): {reply.text[:200]!r}") from e
+            raise EngineError(f"{self._url} answered no embeddings reply ({why}): {str(reply)[:200]}") from e
         if indices != list(range(count)) or vectors.ndim != 2:
             raise EngineError(f"{self._url} answered {len(indices)} vectors of shape {vectors.shape} for {count} texts")
         if not np.isfinite(vectors).all():
             raise EngineError(f"{self._url} answered vectors with NaN or infinity")
         return vectors
-
-
-def _seconds(header: str | None) -> float:
-    try:
-        return float(header or 0)
-    except ValueError:  # a date: the doubling wait will do
-        return 0.0

@@ -5,25 +5,27 @@ samples nothing itself and knows no engine.
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from trimtab.engines import track
 from trimtab.errors import InputError, StoreError
 from trimtab.store import Store
-from trimtab.types import Group, Prompt, Sampler, SamplingParams
+from trimtab.types import Group, Prompt, Sampler, SamplingParams, StreamingSampler
 
 COMPLETIONS_A_BATCH = 512
-"""Enough to keep an engine of 64 parallel sequences full, and at most this many are lost by a kill."""
+"""Enough to keep an engine of 64 parallel sequences busy, and at most this many are lost by a kill."""
 
 
 @dataclass(frozen=True)
 class Cached:
     """`sampler`, with `completions/<name>` of `store` as its memory; `sampler=None` only reads.
 
-    `batch` prompts are sampled and written at a time (0: as many as make 512 completions). A call with another model, n
-    or params than the table was begun with is SettingsChanged. Prompts are added to the store under the split `name`
-    unless it holds them.
+    A sampler that streams gives its groups one by one, and they are written every few seconds. Any other, or one with
+    `batch` set, samples and writes `batch` prompts at a time (0: as many as make 512 completions). A call with another
+    model, n or params than the table was begun with is SettingsChanged. Prompts are added to the store under the split
+    `name` unless it holds them.
     """
 
     sampler: Sampler | None
@@ -59,11 +61,16 @@ class Cached:
         return [stored[i] for i in ids]
 
     def _sample(self, sampler: Sampler, prompts: Sequence[Prompt], n: int, params: SamplingParams) -> None:
-        size = self.batch or max(1, COMPLETIONS_A_BATCH // max(n, 1))
         with self.store.writer(f"completions/{self.name}", self._settings(sampler, n, params)) as writer:
             known = {p.id for p in self.store.prompts()}
             self.store.add_prompts([p for p in prompts if p.id not in known], self.name)
             missing = self._missing(prompts, n)
+            if isinstance(sampler, StreamingSampler) and not self.batch:
+                with closing(sampler.stream(missing, n, params)) as finished:  # on Ctrl-C too, so that the engine stops
+                    for _, group in track(finished, len(missing), f"sampling {self.name}"):
+                        writer.append_groups([group])
+                return
+            size = self.batch or max(1, COMPLETIONS_A_BATCH // max(n, 1))
             batches = [missing[i : i + size] for i in range(0, len(missing), size)]
             for batch in track(batches, len(batches), f"sampling {self.name}"):
                 writer.append_groups(sampler(batch, n, params))

@@ -4,10 +4,7 @@ Concurrent, with bounded retries that honour Retry-After. It knows no tokenizer:
 the server reports (servers report the model's own, before temperature), and the server counts the context.
 """
 
-import email.utils
 import math
-import random
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,21 +13,13 @@ from typing import Any
 
 import httpx
 
-from trimtab.errors import EngineError, InputError
+from trimtab.endpoints import headers, post_json
+from trimtab.errors import EngineError
 from trimtab.models.chat import is_raw
 from trimtab.samplers.requests import check
 from trimtab.types import Completion, Group, Prompt, SamplingParams, completion_seed
 
 FINISH = {"stop": "stop", "tool_calls": "stop", "function_call": "stop", "length": "length", "content_filter": "length"}
-ADVICE = {
-    400: "the server refuses the request",
-    401: "check the API key",
-    403: "the API key may not use this model",
-    404: "check base_url (it usually ends in /v1) and the model's name",
-    413: "the prompt is too long for the server",
-    422: "the server refuses the request",
-}
-LONGEST_WAIT_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -57,11 +46,10 @@ class OpenAI:
     def __call__(self, prompts: Sequence[Prompt], n: int, params: SamplingParams) -> list[Group]:
         """Exactly n completions a prompt, in order. EngineError after the last retry, or for an answer that is none."""
         check(n, params)
-        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         timeout = httpx.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s))
         limits = httpx.Limits(max_connections=self.concurrency)
         with (
-            httpx.Client(headers=headers, timeout=timeout, limits=limits) as client,
+            httpx.Client(headers=headers(self.api_key), timeout=timeout, limits=limits) as client,
             ThreadPoolExecutor(self.concurrency) as pool,
         ):
             try:
@@ -89,7 +77,8 @@ class OpenAI:
         body |= {"top_k": params.top_k} if params.top_k else {}
         body |= {"logprobs": 1 if raw else True} if self.logprobs else {}
         url = f"{self.base_url.rstrip('/')}/{'completions' if raw else 'chat/completions'}"
-        answer = self._post(client, url, {**body, **self.extra}, prompt)
+        about, retry = f"prompt {prompt.id!r}", {"retries": self.retries, "backoff_s": self.backoff_s}
+        answer = post_json(client, url, {**body, **self.extra}, about=about, **retry)
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not isinstance(choices, list) or not choices:
             raise EngineError(f"{url}: the answer for prompt {prompt.id!r} has no choices: {str(answer)[:200]}")
@@ -105,38 +94,6 @@ class OpenAI:
             ) from e
         return Completion(text or "", self.model, seed, index, finish, None, _logprobs(choice.get("logprobs")))
 
-    def _post(self, client: httpx.Client, url: str, body: dict[str, Any], prompt: Prompt) -> Any:
-        """The JSON of a 2xx answer. Retries what may pass; EngineError says what will not."""
-        reason = ""
-        for attempt in range(self.retries + 1):
-            wait = self.backoff_s * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311 - spreads retries, no secret
-            try:
-                reply = client.post(url, json=body)
-            except httpx.TimeoutException:
-                reason = (
-                    f"no answer within {self.timeout_s:g} s; raise timeout_s or lower concurrency ({self.concurrency})"
-                )
-            except httpx.TransportError as e:
-                reason = f"cannot reach the server ({e}); is it running?"
-            except httpx.InvalidURL as e:
-                raise InputError(f"base_url {self.base_url!r} is not a URL ({e})") from e
-            else:
-                if reply.is_success:
-                    try:
-                        return reply.json()
-                    except ValueError as e:
-                        raise EngineError(f"{url}: the answer is not JSON: {reply.text[:200]!r}") from e
-                reason = f"status {reply.status_code}: {_message(reply)}"
-                if reply.status_code not in (408, 409, 429) and reply.status_code < 500:
-                    advice = ADVICE.get(reply.status_code, "the server refuses the request")
-                    raise EngineError(f"{url}: prompt {prompt.id!r}: {reason} ({advice})")
-                wait = _retry_after(reply, wait)
-                if wait > LONGEST_WAIT_S:
-                    raise EngineError(f"{url}: {reason}; the server asks to wait {wait:.0f} s: try again later")
-            if attempt < self.retries:
-                time.sleep(wait)
-        raise EngineError(f"{url}: prompt {prompt.id!r}: {reason} (tried {self.retries + 1} times)")
-
 
 def _logprobs(block: Any) -> tuple[float, ...] | None:
     """Per-token log-probs of a choice in either API's form; None where the server does not give every one."""
@@ -148,24 +105,3 @@ def _logprobs(block: Any) -> tuple[float, ...] | None:
         values = block.get("token_logprobs") or []
     numbers = [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
     return tuple(min(x, 0.0) for x in numbers) if numbers and len(numbers) == len(values) else None
-
-
-def _message(reply: httpx.Response) -> str:
-    try:
-        error = reply.json().get("error")
-        return str(error.get("message", error) if isinstance(error, dict) else error or reply.text)[:300]
-    except (ValueError, AttributeError):
-        return reply.text[:300]
-
-
-def _retry_after(reply: httpx.Response, otherwise: float) -> float:
-    """Seconds that Retry-After asks for (a number or a date), else `otherwise`."""
-    value = reply.headers.get("retry-after", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return otherwise

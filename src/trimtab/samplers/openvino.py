@@ -11,7 +11,8 @@ or an OpenVINO IR folder.
 import json
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -34,8 +35,8 @@ class OpenVINO:
     """
 
     name: str
-    max_seqs: int = 64
-    cache_gb: int = 2
+    max_seqs: int = 256
+    cache_gb: int = 4
     threads: int = 0
     device: str = "CPU"
 
@@ -58,26 +59,36 @@ class OpenVINO:
     def __call__(self, prompts: Sequence[Prompt], n: int, params: SamplingParams) -> list[Group]:
         """Exactly n completions a prompt, in order. InputError for prompts that do not fit the context; EngineError
         when the engine gives a request up."""
+        groups = dict(self.stream(prompts, n, params))
+        return [groups[p] for p in range(len(prompts))]
+
+    def stream(
+        self, prompts: Sequence[Prompt], n: int, params: SamplingParams
+    ) -> Generator[tuple[int, Group], None, None]:
+        """The same groups as they are finished, each with the place of its prompt. Another call to this engine waits
+        until the iterator is closed or used up."""
         check(n, params)
         tokenizer, model = _tokenizer(self.name), self.model
         rows = encode(tokenizer, prompts, params, self.context, model)
         engine = _engine(self.name, self.max_seqs, self.cache_gb, self.threads, self.device)
         distinct = 1 if params.temperature == 0 else n  # greedy: one run gives all n
         jobs = [
-            _Job(p, row, completion_seed(params.seed, prompts[p].id, first), min(self.max_seqs, distinct - first))
+            _Job(
+                p, row, completion_seed(params.seed, prompts[p].id, first), first, min(self.max_seqs, distinct - first)
+            )
             for p, row in enumerate(rows)
             for first in range(0, distinct, self.max_seqs)
         ]
-        with engine.lock:
-            results = _Run(engine, jobs, params, self.max_seqs).drain()
-        groups: list[list[Completion]] = [[] for _ in prompts]
-        for job, outputs in zip(jobs, results, strict=True):
-            for tokens, logprobs in outputs * (n // distinct):
-                index = len(groups[job.prompt])
-                groups[job.prompt].append(
-                    completion(tokenizer, engine.ends, model, job.seed, index, tokens, logprobs, params.stop)
-                )
-        return [Group(prompt, tuple(cs)) for prompt, cs in zip(prompts, groups, strict=True)]
+        ready: dict[int, list[Completion]] = {p: [] for p in range(len(prompts))}
+        with engine.lock, closing(_Run(engine, jobs, params, self.max_seqs).drain()) as finished:
+            for job, outputs in finished:
+                ready[job.prompt] += [
+                    completion(tokenizer, engine.ends, model, job.seed, job.first + i, tokens, logprobs, params.stop)
+                    for i, (tokens, logprobs) in enumerate(outputs * (n // distinct))
+                ]
+                if len(ready[job.prompt]) == n:
+                    completions = sorted(ready.pop(job.prompt), key=lambda c: c.index)
+                    yield job.prompt, Group(prompts[job.prompt], tuple(completions))
 
 
 @dataclass(frozen=True)
@@ -91,11 +102,12 @@ class _Engine:
 
 @dataclass(frozen=True)
 class _Job:
-    """A request: `n` sequences of prompt number `prompt`, at most as many as run at once."""
+    """A request: `n` sequences of prompt number `prompt` from index `first` on, at most as many as run at once."""
 
     prompt: int
     row: list[int]
     seed: int
+    first: int
     n: int
 
 
@@ -108,11 +120,11 @@ class _Run:
     params: SamplingParams
     max_seqs: int
 
-    def drain(self) -> list[list[tuple[list[int], list[float]]]]:
-        """(tokens, log-probs) of the n sequences of each job."""
+    def drain(self) -> Generator[tuple[_Job, list[tuple[list[int], list[float]]]], None, None]:
+        """Each job when it is finished, with (tokens, log-probs) of its n sequences."""
         import openvino_genai as genai
 
-        pipeline, done = self.engine.pipeline, {}
+        pipeline = self.engine.pipeline
         running = genai.GenerationStatus.RUNNING
         waiting, active = deque(range(len(self.jobs))), {}
         try:
@@ -123,14 +135,13 @@ class _Run:
                     waiting.popleft()
                 pipeline.step()
                 for j in [j for j, handle in active.items() if handle.get_status() != running]:
-                    done[j] = self._finished(self.jobs[j], active.pop(j))
-        except BaseException:  # leave no request behind for the next caller
+                    yield self.jobs[j], self._finished(self.jobs[j], active.pop(j))
+        except BaseException:  # an error, or the caller stopped early: leave no request behind for the next one
             for handle in active.values():
                 handle.cancel()
             while pipeline.has_non_finished_requests():
                 pipeline.step()
             raise
-        return [done[j] for j in range(len(self.jobs))]
 
     def _request(self, number: int) -> Any:
         import openvino as ov

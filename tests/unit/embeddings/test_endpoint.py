@@ -55,7 +55,7 @@ def server():
 
 
 def endpoint(server, **options):
-    return Endpoint(f"http://127.0.0.1:{server.server_port}/v1", "enc", wait_s=0.0, **options)
+    return Endpoint(f"http://127.0.0.1:{server.server_port}/v1", "enc", backoff_s=0.0, **options)
 
 
 def test_vectors_in_order_in_batches_each_text_once(server):
@@ -79,17 +79,17 @@ def test_passing_faults_are_retried(server):
 
 def test_retries_are_bounded(server):
     server.faults += [(500, "oops")] * 3
-    with pytest.raises(EngineError, match=r"failed 3 times, last: status 500: oops"):
+    with pytest.raises(EngineError, match=r"status 500: oops \(tried 3 times\)"):
         endpoint(server, retries=2)(GROUPS)
 
 
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ((401, "who?"), "status 401: who.*api_key"),
-        ((404, "no"), "status 404.*base_url and model"),
+        ((401, "who?"), "status 401: who.*API key"),
+        ((404, "no"), "status 404.*check base_url"),
         ((400, "input too long"), "status 400: input too long"),
-        ((200, "<html>"), "no embeddings reply"),
+        ((200, "<html>"), "not JSON"),
         ((200, '{"object": "list"}'), "no embeddings reply.*KeyError"),
         ((200, '{"data": [{"index": 0, "embedding": [1, 2]}]}'), "1 vectors .* for 3 texts"),
         ((200, json.dumps({"data": [{"index": i, "embedding": [1] * (i + 1)} for i in range(3)]})), "no embeddings"),
@@ -110,8 +110,8 @@ def test_widths_that_change_between_batches(server):
 
 
 def test_no_server_and_bad_url():
-    with pytest.raises(EngineError, match="no connection.*is the server running"):
-        Endpoint("http://127.0.0.1:9/v1", "enc", retries=1, wait_s=0.0)(GROUPS)
+    with pytest.raises(EngineError, match="cannot reach the server.*is it running"):
+        Endpoint("http://127.0.0.1:9/v1", "enc", retries=1, backoff_s=0.0)(GROUPS)
     with pytest.raises(InputError, match="must begin with http"):
         Endpoint("localhost:8080", "enc")
 
