@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: help demo test check fix bench docs clean
 help:
-	@echo "make demo    set up and run the main job (10 to 15 minutes on two cores), then open runs/demo/report.html"
+	@echo "make demo    set up and run the main job (about 10 minutes on two slow cores), then open runs/demo/report.html"
 	@echo "make test    set up and run every test"
 	@echo "make check   formatting, lint, types, import layers"
 	@echo "make fix     format and mend what can be mended"

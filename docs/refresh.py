@@ -41,9 +41,7 @@ def _line(path: Path, depth: int, name: str = "") -> str:
 def readme() -> str:
     """README.md with its tree replaced by today's."""
     text = (ROOT / "README.md").read_text()
-    return re.sub(
-        r"(<!-- tree -->\n```text\n).*?(\n```)", lambda m: m.group(1) + tree() + m.group(2), text, flags=re.DOTALL
-    )
+    return re.sub(r"(<!-- tree -->\n```text\n).*?(```)", lambda m: f"{m[1]}{tree()}\n{m[2]}", text, flags=re.DOTALL)
 
 
 def cli() -> str:
