@@ -203,6 +203,10 @@ def _prompt(where: str, row: Any, *, chat: bool, prompt: str, id: str, source: s
         raise InputError(f"{where}: no column {prompt!r}; it has: {', '.join(map(str, row)) or '(none)'}")
     messages = _messages(f"{where}: {prompt!r}", row[prompt], chat)
     target = {k: v for k, v in row.items() if k not in (prompt, id)}
+    try:
+        json.dumps(row, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as e:  # JSON can spell half a character; no file or tokenizer can hold it
+        raise InputError(f"{where}: half a surrogate pair, {e.object[e.start]!r}, is no character; remove it") from e
     name = row.get(id)
     if name is None:
         name = fingerprint([messages, target])

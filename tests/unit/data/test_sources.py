@@ -51,6 +51,7 @@ def test_identical_repeats_are_dropped_and_counted():
     ("line", "says"),
     [
         ("", r"t\.jsonl:2: empty line"),
+        ('{"prompt": "half \\ud83d"}', r"t\.jsonl:2: half a surrogate pair"),
         ("{oops", r"t\.jsonl:2: not JSON"),
         ('{"prompt": "a", "x": NaN}', r"t\.jsonl:2: not JSON \(NaN"),
         ('["prompt"]', r"t\.jsonl:2: expected a JSON object .* got list"),
