@@ -1,7 +1,7 @@
 """Spend a learned object: choose tokens, completions or models. Completion level: draw several, choose one."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trimtab.decoders.completion import (
     BestOfN,
@@ -17,7 +17,10 @@ from trimtab.decoders.select import argmax, rejection_probs, softmax_weights, vo
 
 _LAZY = {"BeamSearch": "trimtab.decoders.token", "ChunkedBestOfN": "trimtab.decoders.token"}  # these need torch
 
-__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+if TYPE_CHECKING:
+    from trimtab.decoders.token import BeamSearch, ChunkedBestOfN
+
+__all__ = [
     "BeamSearch",
     "BestOfN",
     "ChunkedBestOfN",
