@@ -63,11 +63,8 @@ class Endpoint:
         rows: list[Vectors] = []
         with httpx.Client(timeout=self.timeout_s, headers=headers(self.api_key)) as client:
             for i in range(0, len(unique), self.batch):
-                texts_now = unique[i : i + self.batch]
-                body = {"model": self.model, "input": texts_now, "encoding_format": "float"}
-                body |= {"dimensions": self.dimensions} if self.dimensions is not None else {}
-                reply = post_json(client, self._url, body, retries=self.retries, backoff_s=self.backoff_s)
-                rows.append(self._read(reply, len(texts_now)))
+                part = unique[i : i + self.batch]
+                rows.append(self._read(self._post(client, part), len(part)))
         widths = {r.shape[1] for r in rows}
         if len(widths) > 1:
             raise EngineError(f"{self._url}: vectors of different lengths ({sorted(widths)}); is it one model?")
@@ -79,6 +76,11 @@ class Endpoint:
     @property
     def _url(self) -> str:
         return self.base_url.rstrip("/") + "/embeddings"
+
+    def _post(self, client: Any, texts: list[str]) -> Any:
+        body = {"model": self.model, "input": texts, "encoding_format": "float"}
+        body |= {"dimensions": self.dimensions} if self.dimensions is not None else {}
+        return post_json(client, self._url, body, retries=self.retries, backoff_s=self.backoff_s)
 
     def _read(self, reply: Any, count: int) -> Vectors:
         """(count, D) from the reply, ordered by its `index` (servers may answer out of order)."""
