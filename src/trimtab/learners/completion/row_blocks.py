@@ -64,10 +64,10 @@ class RowBlocks:
         """`work(part, its first row)` of an even part of the rows for every thread that torch may use.
 
         Half the time of torch's own threads, which share each block and wait for each other 700 times a pass (92,800 x
-        4,096 float16, two cores). Streamed or small rows are one part.
+        4,096 float16, two cores). Streamed rows, and those of less than 128 MB, are one part.
         """
         threads = torch.get_num_threads()
-        if self.array is None or threads == 1 or self.array.nbytes < 4 * BLOCK_BYTES:
+        if self.array is None or threads == 1 or self.array.nbytes < 64 * BLOCK_BYTES:
             return [work(self, 0)]
         cuts = [self.rows * t // threads for t in range(threads + 1)]
         parts = [(row_blocks(self.array[a:b], b - a), a) for a, b in pairwise(cuts)]

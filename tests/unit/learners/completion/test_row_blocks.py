@@ -72,3 +72,17 @@ def test_wrong_blocks_are_found_while_reading():
     bad[30, 2] = np.nan
     with pytest.raises(InputError, match="row 30"):
         row_blocks(bad, 37).moments()
+
+
+def test_a_thread_a_part_gives_the_same_products_and_leaves_torchs_threads_alone(monkeypatch):
+    monkeypatch.setattr("trimtab.learners.completion.row_blocks.BLOCK_BYTES", 64)
+    before, X = torch.get_num_threads(), torch.randn(301, 40, dtype=torch.float64).half()
+    v_D, g_R = torch.randn(40, dtype=torch.float64), torch.randn(301, dtype=torch.float64)
+    torch.set_num_threads(3)
+    try:
+        rows = row_blocks(X, 301)
+        torch.testing.assert_close(rows.times(v_D), X.double() @ v_D, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(rows.transposed_times(g_R), X.double().T @ g_R, rtol=1e-4, atol=1e-3)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
