@@ -57,6 +57,7 @@ def map_items(
     with ProcessPool(max_workers=workers, initializer=_start_worker, initargs=begin, context=context) as pool:
         # not pool.map: its results also give up after `timeout_s` of waiting, while a fresh worker is still importing
         futures = [pool.schedule(fn, args=(item,), timeout=timeout_s) for item in items]
+        starting = workers
         try:
             for future in futures:
                 try:
@@ -66,17 +67,16 @@ def map_items(
                 except ProcessExpired as e:
                     yield Failure(f"the worker process died (exit code {e.exitcode})")
                 except BrokenProcessPool:
+                    starting = 0  # none will
                     yield Failure("the worker process died before it could begin")
                 except Exception as e:
                     yield Failure(f"{type(e).__name__}: {e}")
-        except GeneratorExit:  # the consumer stopped early: do not wait for what is queued
-            _await_start(started, workers)
+            _await_start(started, starting)
+        except BaseException as e:  # Ctrl-C, or the consumer stopped early: do not wait for what is queued
+            if isinstance(e, GeneratorExit):
+                _await_start(started, starting)
             pool.stop()
             raise
-        except BaseException:  # Ctrl-C
-            pool.stop()
-            raise
-        _await_start(started, workers)
 
 
 def _await_start(started: Any, workers: int) -> None:
