@@ -39,6 +39,25 @@ class Counting:
         return FakeSampler(answer)(prompts, n, params)
 
 
+class Streaming(Counting):
+    """The same as a sampler that gives its groups one by one, the last prompt first."""
+
+    def stream(self, prompts, n, params):
+        for place in reversed(range(len(prompts))):
+            (group,) = self(prompts[place : place + 1], n, params)
+            yield place, group
+
+
+def test_a_streaming_sampler_resumes_after_the_groups_it_gave(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(EngineError):
+        Cached(Streaming(poison="prompt 7"), store, "train")(PROMPTS, 2, PARAMS)
+    sampler = Streaming()
+    groups = Cached(sampler, store, "train")(PROMPTS, 2, PARAMS)
+    assert sampler.asked == [f"prompt {i}" for i in reversed(range(8))]
+    assert groups == FakeSampler(answer)(PROMPTS, 2, PARAMS)
+
+
 def test_second_call_samples_nothing_and_gives_the_same(tmp_path):
     store, sampler = Store(tmp_path), Counting()
     first = Cached(sampler, store, "train", batch=3)(PROMPTS, 4, PARAMS)
