@@ -148,6 +148,10 @@ class Embedder(Protocol):
     def __call__(self, groups: Sequence[Group]) -> list[npt.NDArray[np.floating]]: ...
 
 
+Preference = Callable[[Sequence[Group], Sequence[npt.NDArray[np.intp]]], list[npt.NDArray[np.float64]]]
+"""Groups, and for each an (M, 2) array of completion numbers (i, j), to P(i is preferred over j), shape (M,) a group;
+NaN where it could not be said. Pairwise models and judges share it."""
+
 Router = Callable[[Sequence[Prompt]], list[dict[str, float]]]
 """Prompts to expected reward per model. Prices and budgets live outside."""
 
@@ -195,6 +199,7 @@ __all__ = [
     "Group",
     "Message",
     "Pair",
+    "Preference",
     "Prompt",
     "Reward",
     "RewardFn",

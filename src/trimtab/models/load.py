@@ -4,6 +4,8 @@ A name is one of the catalog's, or a folder in Hugging Face's layout. It never r
 finds the files) and does not sample, embed or train.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,52 @@ def load_lm(name: str, dtype: str | torch.dtype | None = None, device: str = "cp
     return LM(model, load_tokenizer(name), name, revision)
 
 
+def load_classifier(
+    name: str, dtype: str | torch.dtype | None = None, device: str = "cpu", *, new_head: bool = False, seed: int = 0
+) -> LM:
+    """Loads a reward model (sequence classifier with one label), as `load_lm` does.
+
+    `new_head`: a causal language model gets a fresh output layer, drawn by `seed`; without it a model that has none is
+    a ModelError, for its rewards would be random. So is one with several labels.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    wanted = _dtype(dtype) if dtype else default_dtype(device)
+    folder, revision = _locate(name)
+    try:
+        with torch.random.fork_rng(), _only_errors():
+            torch.manual_seed(seed)
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype=wanted, local_files_only=True, num_labels=1, output_loading_info=True
+            )
+        model = model.to(device).eval().requires_grad_(False)
+    except (MemoryError, torch.OutOfMemoryError) as e:
+        raise ModelError(f"{name}: not enough memory on {device} ({e}); use a smaller model or dtype bfloat16") from e
+    except Exception as e:
+        raise ModelError(
+            f"{name}: cannot load a sequence classifier with one label from {folder} ({type(e).__name__}: {e})"
+        ) from e
+    if info["missing_keys"] and not new_head:
+        raise ModelError(
+            f"{name} has no reward head ({', '.join(sorted(info['missing_keys']))} are missing): its rewards would be "
+            "random; train one with train_reward_model"
+        )
+    return LM(model, load_tokenizer(name), name, revision)
+
+
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    """transformers reports the output layers that differ at length; we check them ourselves."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def load_tokenizer(name: str) -> Any:
     """The tokenizer of a catalog model or a local folder. ModelError when it cannot be read."""
     from transformers import AutoTokenizer
@@ -102,4 +150,4 @@ def _locate(name: str) -> tuple[Path, str]:
     return catalog.locate(name, "torch"), catalog.revision(name)
 
 
-__all__ = ["LM", "default_dtype", "load_lm", "load_tokenizer", "revision"]
+__all__ = ["LM", "default_dtype", "load_classifier", "load_lm", "load_tokenizer", "revision"]

@@ -154,7 +154,7 @@ def _encode(
     return examples, {"given": given, "dropped": given - len(examples)}
 
 
-def _trainable(model: Any, lora: Lora | None, seed: int, checkpointing: bool) -> Any:
+def _trainable(model: Any, lora: Lora | None, seed: int, checkpointing: bool, task: str = "CAUSAL_LM") -> Any:
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if lora is None:
@@ -165,7 +165,7 @@ def _trainable(model: Any, lora: Lora | None, seed: int, checkpointing: bool) ->
         torch.manual_seed(seed)
         targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
         config = LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type=task
         )  # pyright: ignore[reportCallIssue]
         return get_peft_model(model, config)
 
@@ -199,10 +199,10 @@ def _settings(given: Mapping[str, Any], fn: Loss) -> dict[str, Any]:
     return kept
 
 
-def _begin(out: Path, settings: dict[str, Any], data: Sequence[Any]) -> Path | None:
+def _begin(out: Path, settings: dict[str, Any], data: Sequence[Any], name: str = CARD) -> Path | None:
     """Writes the card of a new run; `out` itself when this very run is finished; SettingsChanged for another run."""
     wanted = json.loads(json.dumps({**settings, "data": fingerprint(list(data))}, default=str))
-    card = out / CARD
+    card = out / name
     if card.exists():
         old = json.loads(card.read_text())
         if old["settings"] != wanted:
