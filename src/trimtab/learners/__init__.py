@@ -23,8 +23,10 @@ _NAMES = {
     "merge_adapter": "token.trainer",
     "plan_memory": "token.plan",
     "select_probe": "completion.probe",
+    "reward_loss": "completion.reward_model",
     "token_credit": "token.credit",
     "train_policy": "token.trainer",
+    "train_reward_model": "completion.reward_model",
 }
 
 __all__ = [*_NAMES]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]

@@ -84,6 +84,26 @@ def encode_completion(tokenizer: Any, completion: Completion) -> list[int]:
     return [*ids, end] if completion.finish == "stop" and end is not None else ids
 
 
+def encode_dialogue(tokenizer: Any, prompt: Prompt, completion: Completion) -> list[int]:
+    """Token ids of prompt and completion as one finished dialogue through the chat template, no special tokens added.
+
+    How reward models of others are trained: what the template writes after the last message is part of it. Raw prompts
+    and tokenizers without a template give `encode_prompt` + `encode_completion`. Same errors as `render_prompt`.
+    """
+    if is_raw(prompt) or not tokenizer.chat_template:
+        return encode_prompt(tokenizer, prompt) + encode_completion(tokenizer, completion)
+    from jinja2.exceptions import TemplateError
+
+    messages = [*map(dict, prompt.messages), {"role": "assistant", "content": completion.text}]
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+    except TemplateError as e:
+        raise InputError(
+            f"prompt {prompt.id!r}: the chat template of {_name(tokenizer)} refuses the dialogue: {e}"
+        ) from e
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
 def template_hash(tokenizer: Any) -> str:
     """16 hex digits that identify how prompts become tokens: the chat template and the special tokens it can use."""
     template = tokenizer.chat_template

@@ -19,6 +19,24 @@ from trimtab.rewards.score import score, unscored
 from trimtab.rewards.unit_tests import UnitTests
 from trimtab.types import RewardFn
 
+_LATER = {"RewardModel": "reward_model"}  # these need torch: `import trimtab.rewards` must not
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(f"trimtab.rewards.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'trimtab.rewards' has no attribute {name!r}")
+
+
+def _later(name: str) -> Callable[..., RewardFn]:
+    """A reward that is imported when it is made."""
+
+    def make(**options: Any) -> RewardFn:
+        return __getattr__(name)(**options)
+
+    return make
+
+
 REWARDS: dict[str, Callable[..., RewardFn]] = {
     "exact_match": ExactMatch,
     "regex": Regex,
@@ -26,6 +44,7 @@ REWARDS: dict[str, Callable[..., RewardFn]] = {
     "math_answer": MathAnswer,
     "reasoning_gym": ReasoningGym,
     "unit_tests": UnitTests,
+    "reward_model": _later("RewardModel"),
 }
 USER_LIMIT_S = 30.0
 
@@ -72,7 +91,7 @@ def _make(spec: str, make: Callable[..., Any], options: dict[str, Any]) -> Any:
         raise InputError(f"reward {spec!r} refuses its options {options}: {e}") from e
 
 
-__all__ = [
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "EXTRACTORS",
     "REWARDS",
     "Clip",
@@ -82,6 +101,7 @@ __all__ = [
     "MultipleChoice",
     "ReasoningGym",
     "Regex",
+    "RewardModel",
     "StandardiseInGroup",
     "Trl",
     "UnitTests",
