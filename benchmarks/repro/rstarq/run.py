@@ -1,0 +1,262 @@
+"""Claims of "From r to Q*" (arXiv 2404.12358) on a real model, SmolLM2-135M, with an exact judge: worked sums.
+
+    python benchmarks/repro/rstarq/run.py [STAGE ...]      SMALL=1: a few problems of each, to see that it runs
+                                                           RUNS=DIR keeps models and samples there (runs/rstarq)
+
+Word problems and worked answers come by rule (problems.py). The stages, each resumable, all by default:
+  train    SFT of the base on true answers; samples of the SFT policy on other problems; right-vs-wrong pairs of them;
+           DPO from SFT at three betas, and DPO from the base without SFT on the same pairs
+  tradeoff reward and KL(policy || SFT) of samples at temperature 1, greedy reward (base, SFT, DPO)
+  curves   chosen and rejected implicit rewards through training, with and without SFT first
+  credit   planted errors: AUROC of -credit for the wrong tokens, against log-probs of base, SFT and DPO, and chance
+  beams    1, 2, 3, 5, 8, 16 beams on SFT and DPO: reward, tokens and end, by the sum and by the mean of log-probs
+The judge is the sum itself; it taught nothing but the labels right and wrong. Intervals: 95 % paired bootstrap over
+problems. Writes benchmarks/results/rstarq.json, which docs/results/rstarq.md quotes.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from problems import Planted, plant, problems, reward, true_completion
+
+from trimtab.data.pairs import right_vs_wrong
+from trimtab.decoders.token import BeamSearch
+from trimtab.evaluation.metrics import paired_bootstrap
+from trimtab.learners.token.credit import auroc, token_credit
+from trimtab.learners.token.policy import Policy
+from trimtab.learners.token.trainer import train_policy
+from trimtab.models.load import load_lm
+from trimtab.samplers.cached import Cached
+from trimtab.samplers.hf import HF
+from trimtab.store import Store
+from trimtab.types import Group, Pair, Reward, SamplingParams
+
+SMALL = os.environ.get("SMALL") == "1"
+ROOT = Path(__file__).parents[3]
+RUNS = Path(os.environ.get("RUNS", ROOT / "runs" / ("rstarq_small" if SMALL else "rstarq")))
+OUT = Path(__file__).parents[2] / "results" / "rstarq.json"
+MODEL = os.environ.get("MODEL", "smollm2-135m")
+N_SFT, N_PAIRS, N_TEST, N_PLANTED, N_BEAMS = (16, 8, 6, 8, 2) if SMALL else (700, 360, 120, 320, 64)
+BETAS = (0.1,) if SMALL else (0.03, 0.1, 0.3)
+BEAMS = (1, 2) if SMALL else (1, 2, 3, 5, 8, 16)
+SAMPLES = SamplingParams(temperature=1.0, top_p=1.0, max_tokens=64, seed=0)
+MAIN = "dpo 0.1"
+
+
+def part(start: int, count: int):
+    """Problems `start` to `start + count` of one fixed list, so that the parts share none."""
+    return problems(start + count, seed=7)[start:]
+
+
+def sampled(name: str, model: str, items, n: int, params: SamplingParams) -> list[Group]:
+    sampler = Cached(HF(model, batch=64, dtype="float32"), Store(RUNS / "samples"), name, batch=32)
+    groups = sampler([p.prompt for p in items], n, params)
+    return [
+        Group(g.prompt, g.completions, tuple(Reward(reward(c.text, g.prompt.target)) for c in g.completions))
+        for g in groups
+    ]
+
+
+def sft() -> str:
+    demonstrations = [Group(p.prompt, (true_completion(p),)) for p in part(0, N_SFT)]
+    return str(
+        train_policy(
+            demonstrations,
+            model=MODEL,
+            out=RUNS / "sft",
+            loss="sft",
+            learning_rate=5e-5,
+            batch_size=16,
+            epochs=2,
+            dtype="float32",
+            save_steps=0.2,
+        )
+    )
+
+
+def pairs() -> list[Pair]:
+    """Right against wrong samples of the SFT policy. SMALL's policy gets nothing right: there the answers by rule."""
+    items = part(1000, N_PAIRS)
+    found = right_vs_wrong(sampled("pairs", sft(), items, 4, SAMPLES))
+    if SMALL and not found:
+        rng = np.random.default_rng(0)
+        found = [Pair(p.prompt, true_completion(p), plant(p, "step", "carried", rng).completion) for p in items]
+    return found
+
+
+def dpo(name: str, start: str, beta: float) -> str:
+    return str(
+        train_policy(
+            pairs(),
+            model=start,
+            out=RUNS / name.replace(" ", "_"),
+            loss="dpo",
+            batch_size=16,
+            loss_settings={"beta": beta},
+            learning_rate=5e-6,
+            dtype="float32",
+            save_steps=0.2,
+            reference_store=RUNS / f"reference_{Path(start).name}",
+        )
+    )
+
+
+def policies() -> dict[str, str]:
+    return {"base": MODEL, "sft": sft()} | {f"dpo {b:g}": dpo(f"dpo {b:g}", sft(), b) for b in BETAS}
+
+
+def train() -> dict:
+    groups = sampled("pairs", sft(), part(1000, N_PAIRS), 4, SAMPLES)
+    mean = np.array([g.reward_N.mean() for g in groups])
+    for beta in BETAS:
+        dpo(f"dpo {beta:g}", sft(), beta)
+    dpo("dpo without sft", MODEL, 0.1)
+    return {"demonstrations": N_SFT, "prompts of pairs": N_PAIRS, "samples a prompt": 4,
+            "pairs": len(pairs()), "pass@1 of SFT on them": float(mean.mean())}  # fmt: skip
+
+
+def sequence_logprobs(model: str, groups: Sequence[Group]) -> np.ndarray:
+    """Σ log π of each completion, shape (P, N)."""
+    rows = Policy(load_lm(model, "float32")).logprobs(groups)
+    return np.array([[float(np.sum(x, dtype=np.float64)) for x in row] for row in rows])
+
+
+def tradeoff() -> list[dict]:
+    items, rows, kept = part(2000, N_TEST), [], {}
+    for name, model in policies().items():
+        drawn = sampled(f"test_{name.replace(' ', '_')}", model, items, 4, SAMPLES)
+        greedy = sampled(f"greedy_{name.replace(' ', '_')}", model, items, 1,
+                         SamplingParams(temperature=0.0, max_tokens=64))  # fmt: skip
+        kl = (sequence_logprobs(model, drawn) - sequence_logprobs(sft(), drawn)).mean(1)
+        kept[name] = {
+            "reward": np.array([g.reward_N.mean() for g in drawn]), "greedy": np.array([g.reward_N[0] for g in greedy]),
+            "kl": kl, "tokens": np.array([np.mean([len(c.logprobs or ()) for c in g.completions]) for g in drawn]),
+        }  # fmt: skip
+    for name, found in kept.items():
+        row = {"policy": name} | {k: list(paired_bootstrap(v)[:3]) for k, v in found.items()}
+        for key in ("reward", "greedy"):
+            row[f"{key} minus sft"] = list(paired_bootstrap(found[key], kept["sft"][key])[:3])
+        rows.append(row)
+        print(f"{name:10}", *(f"{k} {v[0]:+.3f} [{v[1]:+.3f}, {v[2]:+.3f}]" for k, v in row.items() if k != "policy"))
+    return rows
+
+
+def curves() -> dict[str, list[dict]]:
+    """rewards/chosen and rewards/rejected of every step, as train_policy logged them."""
+    found = {}
+    dpo("dpo without sft", MODEL, 0.1)
+    for name in (*(f"dpo {b:g}" for b in BETAS), "dpo without sft"):
+        log = [json.loads(x) for x in (RUNS / name.replace(" ", "_") / "log.jsonl").read_text().splitlines()]
+        keys = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies", "logps/chosen", "logps/rejected")
+        found[name] = [{k: x[k] for k in keys} for x in log if "rewards/chosen" in x]
+        last = found[name][-1]
+        print(f"{name:16} last step: chosen {last['rewards/chosen']:+.3f} rejected {last['rewards/rejected']:+.3f}")
+    return found
+
+
+def planted_tokens(planted: Planted, pieces: Sequence[str]) -> np.ndarray:
+    ends = np.cumsum([len(x) for x in pieces])
+    starts = ends - [len(x) for x in pieces]
+    return (starts < planted.span[1]) & (ends > planted.span[0])
+
+
+def credit() -> list[dict]:
+    rng = np.random.default_rng(0)
+    items = part(3000, N_PLANTED)
+    cases = [(kind, way) for kind in ("fact", "step") for way in ("carried", "alone")]
+    planted = [plant(p, *cases[i % 4], rng) for i, p in enumerate(items)]
+    groups = [Group(x.problem.prompt, (x.completion,)) for x in planted]
+    names = policies()
+    lms = {k: Policy(load_lm(names[k], "float32")) for k in ("base", "sft", MAIN)}
+    dpo_credit = [g[0] for g in token_credit(groups, lms[MAIN], lms["sft"])]
+    sft_credit = [g[0] for g in token_credit(groups, lms["sft"], lms["base"])]
+    without = Policy(load_lm(dpo("dpo without sft", MODEL, 0.1), "float32"))
+    base_credit = [g[0] for g in token_credit(groups, without, lms["base"])]
+    signals = {
+        "credit of DPO (log-ratio to SFT)": [-np.array(c.advantage_T) for c in dpo_credit],
+        "credit of DPO without SFT (log-ratio to base)": [-np.array(c.advantage_T) for c in base_credit],
+        "log-ratio SFT to base": [-np.array(c.advantage_T) for c in sft_credit],
+        "-log π of DPO": [-np.array(c.logprobs) for c in dpo_credit],
+        "-log π of SFT": [-np.array(c.logprobs) for c in sft_credit],
+        "-log π of base": [-np.array(c.ref_logprobs) for c in sft_credit],
+        "chance (random)": [rng.random(len(c.logprobs)) for c in dpo_credit],
+    }
+    wrong = [planted_tokens(x, c.pieces) for x, c in zip(planted, dpo_credit, strict=True)]
+    digit = [np.array([p.strip().isdigit() for p in c.pieces]) for c in dpo_credit]
+    found, best = [], np.array([auroc(s, w) for s, w in zip(signals["-log π of SFT"], wrong, strict=True)])
+    for name, values in signals.items():
+        area = np.array([auroc(s, w) for s, w in zip(values, wrong, strict=True)])
+        digits = np.array([auroc(s[d], w[d]) for s, w, d in zip(values, wrong, digit, strict=True)])
+        first = np.array([float(w[int(np.argmax(s))]) for s, w in zip(values, wrong, strict=True)])
+        row = {"signal": name} | {
+            "auroc": list(paired_bootstrap(area)[:3]), "auroc among digits": list(paired_bootstrap(digits)[:3]),
+            "top token is wrong": list(paired_bootstrap(first)[:3]),
+            "minus -log π of SFT": list(paired_bootstrap(area, best)[:3]),
+        }  # fmt: skip
+        for i, (kind, way) in enumerate(cases):
+            row[f"{kind}, {way}"] = list(paired_bootstrap(area[i::4])[:3])
+        found.append(row)
+        print(f"{name:46}", *(f"{k} {v[0]:+.3f} [{v[1]:+.3f}, {v[2]:+.3f}]" for k, v in row.items() if k != "signal"))
+    return found
+
+
+def beams() -> list[dict]:
+    prompts, rows = [p.prompt for p in part(2000, N_TEST)][:N_BEAMS], []
+    names, kept = policies(), {}
+    for name in ("sft", MAIN):
+        lm = load_lm(names[name], "float32")
+        for width in BEAMS:
+            for penalty in (0.0, 1.0) if width in (1, 5, 16) else (0.0,):
+                file = RUNS / "beams" / f"{name}_{width}_{penalty:g}.json"
+                if not file.is_file():
+                    begin = time.perf_counter()
+                    answers = BeamSearch(lm, width, max_tokens=64, length_penalty=penalty)(prompts)
+                    seconds = time.perf_counter() - begin
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_text(json.dumps({
+                        "reward": [reward(a.completion.text, p.target) for a, p in zip(answers, prompts, strict=True)],
+                        "tokens": [len(a.completion.logprobs or ()) for a in answers], "seconds": seconds,
+                        "ended": [a.completion.finish == "stop" for a in answers],
+                        "logprob": [sum(a.completion.logprobs or ()) for a in answers]}))  # fmt: skip
+                kept[name, width, penalty] = json.loads(file.read_text())
+    for (name, width, penalty), found in kept.items():
+        one, five = (kept[name, w, 0.0] for w in (1, BEAMS[-1] if SMALL else 5))
+        row = {"policy": name, "beams": width, "length_penalty": penalty, "seconds": found["seconds"]}
+        row |= {k: list(paired_bootstrap(found[k])[:3]) for k in ("reward", "tokens", "ended", "logprob")}
+        row["reward minus 1 beam"] = list(paired_bootstrap(found["reward"], one["reward"])[:3])
+        row["reward minus 5 beams"] = list(paired_bootstrap(found["reward"], five["reward"])[:3])
+        rows.append(row)
+        print(f"{name:8} beams {width:2} penalty {penalty:g} reward {row['reward'][0]:.3f} "
+              "minus 1 beam {:+.3f} [{:+.3f}, {:+.3f}]".format(*row["reward minus 1 beam"]),
+              f"tokens {row['tokens'][0]:.1f} ended {row['ended'][0]:.2f} Σ log π {row['logprob'][0]:.2f}")  # fmt: skip
+    return rows
+
+
+STAGES = {"train": train, "tradeoff": tradeoff, "curves": curves, "credit": credit, "beams": beams}
+
+
+def main() -> None:
+    unknown = [s for s in sys.argv[1:] if s not in STAGES]
+    if unknown:
+        sys.exit(f"unknown stage {unknown[0]!r}: one of {', '.join(STAGES)}")
+    for stage in sys.argv[1:] or STAGES:
+        begin = time.time()
+        print(f"== {stage}", flush=True)
+        found = STAGES[stage]()
+        result = json.loads(OUT.read_text()) if OUT.is_file() and not SMALL else {}
+        result[stage] = found
+        result["machine"] = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+                             "date": time.strftime("%Y-%m-%d"), "model": MODEL}  # fmt: skip
+        print(f"{stage}: {time.time() - begin:.0f} s", flush=True)
+        if not SMALL:
+            OUT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
