@@ -172,6 +172,7 @@ def main() -> None:
             abs(a - b) for a, b in zip(found["ours"][0]["losses"], found["trl"][0]["losses"], strict=True)
         ),
         "model": MODEL, "batch": BATCH, "steps": STEPS, "small": SMALL,
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip

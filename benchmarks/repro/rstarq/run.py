@@ -5,7 +5,7 @@
 
 Word problems and worked answers come by rule (problems.py). The stages, each resumable, all by default:
   train    SFT of the base on true answers; samples of the SFT policy on other problems; right-vs-wrong pairs of them;
-           DPO from SFT at three betas, and DPO from the base without SFT on the same pairs
+           DPO from SFT at two betas, and DPO from the base without SFT on the same pairs
   tradeoff reward and KL(policy || SFT) of samples at temperature 1, greedy reward (base, SFT, DPO)
   curves   chosen and rejected implicit rewards through training, with and without SFT first
   credit   planted errors: AUROC of -credit for the wrong tokens, against log-probs of base, SFT and DPO, and chance
@@ -42,8 +42,8 @@ ROOT = Path(__file__).parents[3]
 RUNS = Path(os.environ.get("RUNS", ROOT / "runs" / ("rstarq_small" if SMALL else "rstarq")))
 OUT = Path(__file__).parents[2] / "results" / "rstarq.json"
 MODEL = os.environ.get("MODEL", "smollm2-135m")
-N_SFT, N_PAIRS, N_TEST, N_PLANTED, N_BEAMS = (16, 8, 6, 8, 2) if SMALL else (700, 360, 120, 320, 64)
-BETAS = (0.1,) if SMALL else (0.03, 0.1, 0.3)
+N_SFT, N_PAIRS, N_TEST, N_PLANTED, N_BEAMS = (16, 8, 6, 8, 2) if SMALL else (600, 300, 100, 320, 40)
+BETAS = (0.1,) if SMALL else (0.1, 0.5)
 BEAMS = (1, 2) if SMALL else (1, 2, 3, 5, 8, 16)
 SAMPLES = SamplingParams(temperature=1.0, top_p=1.0, max_tokens=64, seed=0)
 MAIN = "dpo 0.1"
