@@ -3,7 +3,9 @@
     python benchmarks/repro/zooter/run.py [router9 zeroeval alpacaeval]      SMALL=1: one seed, four settings
 
 Table 1: every model, the best single model by both definitions (mean rank and %Uplift over subsets, on train), Zooter,
-our router, and ranking (RMR) by the longest and the shortest answer where there are texts; oracle. Table 2: beta 0 to 1
+our router, and ranking (RMR) where there are texts: by the longest answer, the shortest, agreement (zeroeval: the share
+of the pool with the same final answer) and another judge (alpacaeval: GPT-4 against davinci-003, when the reward is
+GPT-4-turbo against gpt4_1106); oracle. Table 2: beta 0 to 1
 and hard labels. In-domain: random 80/20, three seeds. Leave one task out: router9, each task as the test set of a
 router that never saw it. Reward noise: Gaussian noise on the training rewards, clean test rewards, to see whether tag
 smoothing denoises. Subsets are the data's own tasks. Vectors: hashed n-grams (512), so nothing is downloaded. Writes
@@ -12,8 +14,10 @@ benchmarks/results/zooter.json; docs/results/zooter.md quotes it.
 
 import json
 import os
+import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +26,10 @@ from trimtab.data.matrix import ResponseMatrix, split_matrix
 from trimtab.data.matrix_files import load_matrix
 from trimtab.evaluation.metrics import paired_bootstrap
 from trimtab.evaluation.routing import gap, mean_rank, route, uplift
+from trimtab.evaluation.routing_rank import longest, rank_pool, shortest
 from trimtab.learners.model.ngrams import HashedNgrams
 from trimtab.learners.model.router import fit_router
+from trimtab.types import Reward
 
 SMALL = os.environ.get("SMALL") == "1"
 DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -44,7 +50,15 @@ def load(name: str) -> ResponseMatrix:
     if name == "router9":
         return load_matrix(DATA / "router9" / "router9_train.jsonl.gz")
     if name == "alpacaeval":
-        return full(load_matrix(DATA / "alpacaeval" / "pool_train.jsonl.gz"), 20)
+        w, g4 = (load_matrix(DATA / "alpacaeval" / "pool_train.jsonl.gz", reward=r) for r in ("w", "g4"))
+        names = [m for m in w.models if m in g4.models and m != "gpt4_1106_preview"]  # the reference ties with itself
+        both = full(w.pool(names), 16)
+        place = {p.id: i for i, p in enumerate(g4.prompts)}
+        columns = [g4.models.index(m) for m in both.models]
+        OTHER_JUDGE.update(
+            {p.id: dict(zip(both.models, g4.reward_PM[place[p.id], columns], strict=True)) for p in both.prompts}
+        )
+        return both
     gsm, crux = (load_matrix(DATA / "zeroeval" / f"{n}.jsonl.gz", tag=n) for n in ("gsm", "crux"))
     short = [{m.partition("@")[0]: m for m in side.models} for side in (gsm, crux)]
     common = sorted(set(short[0]) & set(short[1]))
@@ -53,6 +67,38 @@ def load(name: str) -> ResponseMatrix:
         tuple(p for s in sides for p in s.prompts), tuple(common), np.concatenate([s.reward_PM for s in sides]),
         tuple(t for s in sides for t in s.tags), text_PM=tuple(t for s in sides for t in s.text_PM),
     )  # fmt: skip
+
+
+OTHER_JUDGE: dict[str, dict[str, float]] = {}
+ANSWER = re.compile(r'"answer":\s*"?(.*?)"?\s*}?\s*$', re.S)
+
+
+def agreement(groups) -> list[list[Reward]]:
+    """Share of the pool whose final answer is the same; 0 for an answer that has none."""
+    out = []
+    for g in groups:
+        found = [m.group(1).strip() if (m := ANSWER.search(c.text)) else None for c in g.completions]
+        count = Counter(a for a in found if a is not None)
+        out.append([Reward(count[a] / len(found) if a is not None else 0.0) for a in found])
+    return out
+
+
+def other_judge(groups) -> list[list[Reward]]:
+    """The preference of the judge that did not make the rewards."""
+    return [[Reward(OTHER_JUDGE[g.prompt.id][c.model]) for c in g.completions] for g in groups]
+
+
+def ranked(value: np.ndarray, reward: np.ndarray) -> np.ndarray:
+    """Reward of the ranker's first, the mean over those it cannot tell apart."""
+    top = value == np.nanmax(value, axis=1, keepdims=True)
+    return np.where(top, reward, 0).sum(1) / top.sum(1)
+
+
+RANKERS = {
+    "alpacaeval": {"RMR longest": longest, "RMR shortest": shortest, "RMR other judge": other_judge},
+    "zeroeval": {"RMR longest": longest, "RMR shortest": shortest, "RMR agreement": agreement},
+    "router9": {},
+}
 
 
 def subset_scores(systems: dict[str, np.ndarray], tags) -> np.ndarray:
@@ -65,7 +111,9 @@ def values(router, matrix: ResponseMatrix, vectors: np.ndarray) -> np.ndarray:
     return router.reward(vectors)[:, [router.models.index(m) for m in matrix.models]]
 
 
-def experiment(matrix: ResponseMatrix, splits, noise: float = 0.0, settings=None) -> tuple[list[dict], dict]:
+def experiment(
+    matrix: ResponseMatrix, splits, noise: float = 0.0, settings=None, rankers=None
+) -> tuple[list[dict], dict]:
     """Rows of one table over the joined test prompts of all splits, and facts about its best single models."""
     place = {p.id: i for i, p in enumerate(matrix.prompts)}
     X = EMBED.embed_prompts(matrix.prompts)
@@ -73,7 +121,7 @@ def experiment(matrix: ResponseMatrix, splits, noise: float = 0.0, settings=None
     clean, tags, by_rank, by_uplift = [], [], [], []
     for seed, (train, test) in enumerate(splits):
         a, b = ([place[p.id] for p in side.prompts] for side in (train, test))
-        T, n = test.reward_PM, np.arange(len(test))
+        T = test.reward_PM
         clean.append(T)
         tags += test.tags
         scores = subset_scores({m: train.reward_PM[:, i] for i, m in enumerate(train.models)}, train.tags)
@@ -84,9 +132,8 @@ def experiment(matrix: ResponseMatrix, splits, noise: float = 0.0, settings=None
         rows |= {"random": T.mean(1), "best single (mean)": T[:, best], "oracle": T.max(1)}
         rows |= {"BMA by MTR": T[:, test.models.index(by_rank[-1])]}
         rows |= {"BMA by %Uplift": T[:, test.models.index(by_uplift[-1])]}
-        if test.text_PM:
-            length = np.array([[len(t) for t in row] for row in test.text_PM])
-            rows |= {"RMR longest": T[n, length.argmax(1)], "RMR shortest": T[n, length.argmin(1)]}
+        if rankers:
+            rows |= {k: ranked(v, T) for k, v in rank_pool(test, rankers).items()}
         noisy = train
         if noise:
             rng = np.random.default_rng(seed)
@@ -132,7 +179,7 @@ def main() -> None:
         start = time.time()
         matrix = load(name)
         splits = [split_matrix(matrix, 0.2, seed)[:2] for seed in SEEDS]
-        rows, facts = experiment(matrix, splits)
+        rows, facts = experiment(matrix, splits, rankers=RANKERS[name])
         found = {"prompts": len(matrix), "models": len(matrix.models), "in domain": rows, **facts, "noise": {}}
         show(f"{name}: {len(matrix)} prompts, {len(matrix.models)} models, in domain", rows)
         if not SMALL:

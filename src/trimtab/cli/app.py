@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from trimtab import __version__
-from trimtab.cli import credit, demo, embed, eval, fit, models, report, router, run, sample, sandbox, score, train
+from trimtab.cli import credit, demo, embed, eval, fit, models, pool, report, router, run, sample, sandbox, score, train
 
 app = typer.Typer(
     name="trimtab",
@@ -33,4 +33,5 @@ app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(fit.fit, name="fit")
 for verb in (train.train, credit.credit, eval.eval, report.report):
     app.command()(verb)
+app.command()(pool.pool)
 app.add_typer(router.router, name="router")

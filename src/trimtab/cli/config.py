@@ -138,6 +138,13 @@ def load_task(path: str | Path | None, overrides: Mapping[str, Any] | None = Non
     return _build(Task, tree, where, "")
 
 
+def read_sections(cls: Any, path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Any:
+    """Another verb's file as its frozen dataclass `cls`, as strictly; `overrides` that are None are not given."""
+    tree = _read(path) if path is not None else {}
+    tree |= {k: v for k, v in (overrides or {}).items() if v is not None}
+    return _build(cls, tree, str(path or "the command line"), "")
+
+
 def _read(path: str | Path) -> dict[str, Any]:
     try:
         tree = tomllib.loads(Path(path).read_text())

@@ -22,14 +22,15 @@ from trimtab.errors import InputError, unknown
 from trimtab.types import Completion, Group, Prompt, Reward, fingerprint
 
 Array = npt.NDArray[np.float64]
-COLUMNS = ("prompt_id", "prompt", "model", "reward", "tokens", "price", "tags", "text")
+COLUMNS = ("prompt_id", "prompt", "model", "reward", "tokens", "price", "latency", "tags", "text")
 
 
 @dataclass(frozen=True, eq=False)
 class ResponseMatrix:
     """Rewards of M models on P prompts. `tags` are each prompt's labels (tasks, topics), possibly none.
 
-    `reward_PM` in the reward's own unit, `tokens_PM` generated tokens, `price_PM` US dollars a call; NaN = missing.
+    `reward_PM` in the reward's own unit, `tokens_PM` generated tokens, `price_PM` US dollars a call, `latency_PM`
+    seconds a call; NaN = missing.
     `text_PM` holds the completions where known ("" = not known); it is empty when no text was given at all.
     InputError when shapes disagree, a name is given twice or a reward is infinite.
     """
@@ -40,6 +41,7 @@ class ResponseMatrix:
     tags: tuple[tuple[str, ...], ...] = ()
     tokens_PM: Array | None = None
     price_PM: Array | None = None
+    latency_PM: Array | None = None
     text_PM: tuple[tuple[str, ...], ...] = ()
     note: str = ""
 
@@ -47,10 +49,10 @@ class ResponseMatrix:
         shape = (len(self.prompts), len(self.models))
         object.__setattr__(self, "reward_PM", np.asarray(self.reward_PM, float))
         object.__setattr__(self, "tags", self.tags or ((),) * len(self.prompts))
-        for name in ("tokens_PM", "price_PM"):
+        for name in ("tokens_PM", "price_PM", "latency_PM"):
             value = getattr(self, name)
             object.__setattr__(self, name, np.full(shape, np.nan) if value is None else np.asarray(value, float))
-        for name in ("reward_PM", "tokens_PM", "price_PM"):
+        for name in ("reward_PM", "tokens_PM", "price_PM", "latency_PM"):
             if getattr(self, name).shape != shape:
                 raise InputError(f"{name} has shape {getattr(self, name).shape}, the matrix is {shape}")
         if len(self.tags) != shape[0]:
@@ -81,6 +83,7 @@ class ResponseMatrix:
             reward_PM=self.reward_PM[at],
             tokens_PM=_of(self.tokens_PM)[at],
             price_PM=_of(self.price_PM)[at],
+            latency_PM=_of(self.latency_PM)[at],
             text_PM=tuple(self.text_PM[i] for i in at) if self.text_PM else (),
         )
 
@@ -96,6 +99,7 @@ class ResponseMatrix:
             reward_PM=self.reward_PM[:, at],
             tokens_PM=_of(self.tokens_PM)[:, at],
             price_PM=_of(self.price_PM)[:, at],
+            latency_PM=_of(self.latency_PM)[:, at],
             text_PM=tuple(tuple(row[i] for i in at) for row in self.text_PM),
         )
 
@@ -104,10 +108,10 @@ class ResponseMatrix:
         rows = []
         for p, prompt in enumerate(self.prompts):
             for m in np.flatnonzero(~np.isnan(self.reward_PM[p])):
-                cell = (self.reward_PM[p, m], _of(self.tokens_PM)[p, m], _of(self.price_PM)[p, m])
-                reward, tokens, price = (None if math.isnan(v) else float(v) for v in cell)
+                cell = (self.reward_PM, _of(self.tokens_PM), _of(self.price_PM), _of(self.latency_PM))
+                numbers = (None if math.isnan(a[p, m]) else float(a[p, m]) for a in cell)
                 text = self.text_PM[p][m] if self.text_PM else None
-                values = (prompt.id, text_of(prompt), self.models[m], reward, tokens, price, list(self.tags[p]), text)
+                values = (prompt.id, text_of(prompt), self.models[m], *numbers, list(self.tags[p]), text)
                 rows.append(dict(zip(COLUMNS, values, strict=True)))
         return rows
 
@@ -118,7 +122,7 @@ class ResponseMatrix:
 
         file = Path(path)
         if file.suffix == ".parquet":
-            types = [pa.string()] * 3 + [pa.float64()] * 3 + [pa.list_(pa.string()), pa.string()]
+            types = [pa.string()] * 3 + [pa.float64()] * 4 + [pa.list_(pa.string()), pa.string()]
             schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
             pyarrow.parquet.write_table(pa.Table.from_pylist(self.table(), schema=schema), file)
             return
@@ -169,7 +173,7 @@ def from_cells(cells: Iterable[Mapping[str, Any]], *, where: str = "rows") -> Re
     if not prompts:
         raise InputError(f"{where}: no rows; a response matrix needs prompts, models and rewards")
     at = {id: i for i, id in enumerate(prompts)}
-    arrays = {k: np.full((len(prompts), len(models)), np.nan) for k in ("reward", "tokens", "price")}
+    arrays = {k: np.full((len(prompts), len(models)), np.nan) for k in ("reward", "tokens", "price", "latency")}
     text = [[""] * len(models) for _ in prompts]
     for (id, model), same in seen.items():
         for key, array in arrays.items():
@@ -181,7 +185,7 @@ def from_cells(cells: Iterable[Mapping[str, Any]], *, where: str = "rows") -> Re
     note = f"{merged} repeated cells averaged; {same_text} prompts repeat another's text"
     return ResponseMatrix(
         tuple(prompts.values()), tuple(models), arrays["reward"], tuple(tags.values()),
-        arrays["tokens"], arrays["price"], known, note if merged or same_text else "",
+        arrays["tokens"], arrays["price"], arrays["latency"], known, note if merged or same_text else "",
     )  # fmt: skip
 
 

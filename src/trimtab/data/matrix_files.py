@@ -24,7 +24,7 @@ def from_llmrouter(
         {"task": "gsm8k", "query": "...", "scores": {"qwen2.5-7b": 1.0, "codegemma-7b": 0.0}}
 
     `prices` is LLMRouter's candidates file: {model: {"output_price": dollars a million tokens, ...}}; a cell with
-    tokens then has a price (their `token_num` counts the completion).
+    tokens then has a price (their `token_num` counts the completion). Their `response_time` is in seconds.
     """
 
     def cells() -> Iterator[dict[str, Any]]:
@@ -41,6 +41,7 @@ def from_llmrouter(
             dollars = (prices or {}).get(str(model), {}).get("output_price")
             price = None if tokens is None or dollars is None else float(tokens) * float(str(dollars)) / 1e6
             cell = {**base, "model": model, "tokens": tokens, "price": price, "text": row.get("response")}
+            cell["latency"] = row.get("response_time")
             yield {**cell, **({"reward": row["performance"]} if "performance" in row else {})}
 
     return from_cells(cells(), where="llmrouter")
@@ -109,6 +110,8 @@ def from_zeroeval(rows: Iterable[Mapping[str, Any]], tag: str = "") -> ResponseM
     return from_cells(cells(), where="zeroeval")
 
 
+POOL_MATRIX = "matrix.parquet"
+"""What `trimtab pool` writes in its run directory."""
 FORMATS: dict[str, tuple[Callable[..., ResponseMatrix], Callable[[Mapping[str, Any]], bool]]] = {
     "trimtab": (from_cells, lambda r: "reward" in r and "model" in r),
     "llmrouter": (from_llmrouter, lambda r: "query" in r and ("performance" in r or "scores" in r)),
@@ -122,10 +125,12 @@ FORMATS: dict[str, tuple[Callable[..., ResponseMatrix], Callable[[Mapping[str, A
 def load_matrix(path: str | os.PathLike[str], format: str = "", **options: Any) -> ResponseMatrix:
     """A matrix from a file: .jsonl, .json (a list), .parquet or .csv, the first three also gzipped.
 
-    `format` is one of FORMATS; without it the first row's columns decide. `options` go to the reader (`prices`,
+    A run directory of `trimtab pool` stands for the matrix in it. `format` is one of FORMATS; without it the first
+    row's columns decide. `options` go to the reader (`prices`,
     `reward`, `tag`). InputError names the file and what is wrong; pickles are refused (they run code when opened).
     """
-    rows = list(_rows(Path(path)))
+    path = Path(path) / POOL_MATRIX if Path(path).is_dir() else Path(path)
+    rows = list(_rows(path))
     if format and format not in FORMATS:
         raise unknown("matrix format", format, FORMATS)
     if not rows:

@@ -7,7 +7,7 @@ oracle and never read as zero. It fits nothing.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,13 +71,13 @@ def bootstrap(statistic: Callable[[Array], Array], columns_PK: Array, *, draws: 
 
 def routing_table(
     values: Mapping[str, npt.ArrayLike], reward_PM: npt.ArrayLike, *, best: int | npt.NDArray[np.intp],
-    price_M: npt.ArrayLike | None = None, exchange: float = 0.0,
+    price_M: npt.ArrayLike | None = None, exchange: float = 0.0, ranked: Collection[str] = (),
 ) -> list[RoutingRow]:  # fmt: skip
     """A row a router, then the nulls: random, best single, oracle.
 
     `values` maps names to (P, M) expected rewards; `best` is the column of the best single model *of the training
     prompts*, or one column a prompt when several splits are joined. With `price_M` rows have a mean price and choices
-    maximise reward - exchange · price.
+    maximise reward - exchange · price; the values named in `ranked` come from rankers (RMR), which pay every model.
     """
     reward = np.asarray(reward_PM, float)
     P, M = reward.shape
@@ -93,10 +93,12 @@ def routing_table(
 
     rows = []
     for name, value in values.items():
-        spent = utility(value, price, exchange) if exchange else np.asarray(value, float)
+        paid = name in ranked
+        spent = utility(value, price, exchange) if exchange and not paid else np.asarray(value, float)
         chosen = choose(np.where(np.isnan(reward), np.nan, spent))
         routed = reward[np.arange(P), chosen]
-        rows.append(row(name, routed, float(price[chosen].mean()), float((routed == top).mean())))
+        cost = float(price.sum() if paid else price[chosen].mean())
+        rows.append(row(name, routed, cost, float((routed == top).mean())))
     share = float(np.nanmean(np.where(np.isnan(reward), np.nan, reward == top[:, None])))
     rows.append(row("random", np.nanmean(reward, axis=1), float(price.mean()), share))
     rows.append(row("best single", single, float(price[best].mean()), float((single == top).mean())))

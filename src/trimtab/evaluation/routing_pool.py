@@ -1,0 +1,178 @@
+"""PROMPTS and a pool of samplers to a response matrix: every model answers every prompt once paid, in one store.
+
+What a router learns from (Zooter, Lu et al. 2024, section 3.1): all models on all prompts, scored by a reward. Any mix
+of engines and endpoints is a pool, for each is a `Sampler`. Killed and run again it samples and scores only what is
+missing. It learns nothing and chooses nothing.
+"""
+
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+from trimtab.data.matrix import ResponseMatrix, from_cells, text_of
+from trimtab.errors import InputError
+from trimtab.rewards.score import score
+from trimtab.samplers.cached import Cached
+from trimtab.store import Store
+from trimtab.types import Completion, Group, Prompt, RewardFn, Sampler, SamplingParams, fingerprint
+
+SPLIT = "pool"
+"""The store's split that holds a pool's prompts."""
+SECONDS = "seconds"
+"""The table beside a model's rewards that holds the wall-clock seconds of its calls."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a model costs in US dollars: `call` for every call and `million` for a million generated tokens."""
+
+    call: float = 0.0
+    million: float = 0.0
+
+    def of(self, tokens: float) -> float:
+        """Dollars of one completion; NaN when its tokens are unknown and matter."""
+        return self.call + (self.million * tokens / 1e6 if self.million else 0.0)
+
+
+@dataclass(frozen=True)
+class AsText:
+    """A sampler that gives `sampler` raw text instead of messages: how a base model, without a chat template, joins.
+
+    `template` holds {prompt}, for all prompts or by their `source`; `stop` is added to the call's own (a base model
+    goes on with the next example). The completions' model carries the hash of both.
+    """
+
+    sampler: Sampler
+    template: str | Mapping[str, str] = "{prompt}\n"
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for text in [self.template] if isinstance(self.template, str) else self.template.values():
+            if "{prompt}" not in text:
+                raise InputError(f"the template {text!r} has no {{prompt}}; say where the prompt stands in it")
+
+    @property
+    def model(self) -> str:
+        """The sampler's "name@revision", then +, then 8 hex digits of template and stop strings."""
+        return f"{self.sampler.model}+{fingerprint([self.template, self.stop])[:8]}"
+
+    def __call__(self, prompts: Sequence[Prompt], n: int, params: SamplingParams) -> list[Group]:
+        texts = [self._template(p).replace("{prompt}", text_of(p)) for p in prompts]
+        raw = [replace(p, messages=({"role": "text", "content": t},)) for p, t in zip(prompts, texts, strict=True)]
+        params = replace(params, stop=(*params.stop, *self.stop))
+        groups, model = self.sampler(raw, n, params), self.model
+        return [
+            Group(p, tuple(replace(c, model=model) for c in g.completions))
+            for p, g in zip(prompts, groups, strict=True)
+        ]
+
+    def _template(self, prompt: Prompt) -> str:
+        if isinstance(self.template, str):
+            return self.template
+        if prompt.source not in self.template:
+            raise InputError(f"no template for prompts of {prompt.source!r}; there are: {', '.join(self.template)}")
+        return self.template[prompt.source]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Models by name, and what they cost. A model without a price has an unknown one (NaN)."""
+
+    samplers: Mapping[str, Sampler]
+    prices: Mapping[str, Price] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.samplers:
+            raise InputError("a pool needs at least one model")
+        if odd := sorted(set(self.prices) - set(self.samplers)):
+            raise InputError(f"prices for {', '.join(odd)}, which the pool does not have ({', '.join(self.samplers)})")
+        folders = sorted((table_of(n), n) for n in self.samplers)
+        for (a, x), (b, y) in pairwise(folders):
+            if a == b:
+                raise InputError(f"the names {x!r} and {y!r} differ only in marks that no folder has; rename one")
+
+
+def fill_pool(
+    prompts: Sequence[Prompt], pool: Pool, reward: RewardFn | Mapping[str, RewardFn], store: Store, *,
+    n: int = 1, params: SamplingParams | None = None, reward_name: str = "reward", batch: int = 0,
+    tags: Mapping[str, Sequence[str]] | None = None, workers: int | None = None,
+) -> ResponseMatrix:  # fmt: skip
+    """Every model of the pool on every prompt, scored: the matrix, its columns named as in the pool.
+
+    `reward` is one for all prompts, or one for each `source`. n samples of a model are averaged. Tables: completions/
+    <model>, rewards/<model>/<reward_name>, and rewards/<model>/seconds: wall-clock seconds a call, prompts given to the
+    sampler `batch` at a time (1: the latency of a call alone; 0: all at once, the time shared among them). Seconds are
+    NaN for what an earlier, killed run had sampled. `tags` maps prompt ids to labels; without it a prompt's `source` is
+    its tag. InputError: a prompt whose source has no reward. SettingsChanged: the store holds other settings.
+    """
+    by_source = reward if isinstance(reward, Mapping) else None
+    if by_source is not None and (lost := sorted({p.source for p in prompts} - set(by_source))):
+        raise InputError(f"no reward for prompts of {', '.join(map(repr, lost))}; there are: {', '.join(by_source)}")
+    params = params or SamplingParams()
+    store.add_prompts(prompts, SPLIT)
+    cells: list[dict[str, Any]] = []
+    for name, sampler in pool.samplers.items():
+        table, price = table_of(name), pool.prices.get(name)
+        groups = _sampled(sampler, store, table, prompts, n, params, batch)
+        seconds = {r["id"]: r["value"] for r in store.read(f"rewards/{table}/{SECONDS}").to_pylist()}
+        scored = _scored(groups, by_source or {"": reward}, store, table, reward_name, workers)
+        for g, ids in zip(scored, store.sample_ids(table, scored), strict=True):
+            label = [g.prompt.source] if g.prompt.source else []
+            label = label if tags is None else list(tags.get(g.prompt.id, ()))
+            for c, r, i in zip(g.completions, g.rewards, ids, strict=True):
+                tokens = _length(c)
+                cost = math.nan if price is None else price.of(tokens)
+                cells.append({
+                    "prompt_id": g.prompt.id, "prompt": text_of(g.prompt), "model": name, "reward": r.value,
+                    "tokens": tokens, "price": cost, "latency": seconds.get(i), "tags": label, "text": c.text,
+                })  # fmt: skip
+    matrix = from_cells(cells, where=str(store.path))
+    known = {p.id: p for p in prompts}
+    return replace(matrix, prompts=tuple(known[p.id] for p in matrix.prompts))
+
+
+def table_of(name: str) -> str:
+    """The folder name of a model's tables: marks that a path cannot hold become _."""
+    return re.sub(r"[^\w.@+=-]", "_", name)
+
+
+def _sampled(
+    sampler: Sampler, store: Store, table: str, prompts: Sequence[Prompt], n: int, params: SamplingParams, batch: int
+) -> list[Group]:
+    cached = Cached(sampler, store, table)
+    there = set(store.read(f"completions/{table}", ["prompt_id"])["prompt_id"].to_pylist())
+    missing = [p for p in prompts if p.id not in there]
+    if missing:
+        sampler(missing[:1], 1, replace(params, max_tokens=1))  # loads the model: that is no call's latency
+    size = batch or max(1, len(missing))
+    for chunk in (missing[i : i + size] for i in range(0, len(missing), size)):
+        begun = time.perf_counter()
+        groups = cached(chunk, n, params)
+        each = (time.perf_counter() - begun) / (len(chunk) * n)
+        how = {"reward": f"wall-clock seconds a completion, {f'{batch} prompts' if batch else 'all'} at a time"}
+        with store.writer(f"rewards/{table}/{SECONDS}", how) as writer:
+            for g, ids in zip(groups, store.sample_ids(table, groups), strict=True):
+                writer.append([{"id": i, "prompt_id": g.prompt.id, "value": each, "note": ""} for i in ids])
+    return cached(prompts, n, params)
+
+
+def _scored(
+    groups: list[Group], rewards: Mapping[str, Any], store: Store, table: str, name: str, workers: int | None
+) -> list[Group]:
+    """Groups scored by the reward of their source ("" is for all), in their order."""
+    done: dict[str, Group] = {}
+    for source, reward in rewards.items():
+        mine = [g for g in groups if source in ("", g.prompt.source)]
+        label = f"{name}-{table_of(source)}" if source else name
+        scored = score(mine, reward, store=store, name=table, reward_name=label, workers=workers) if mine else []
+        done |= {g.prompt.id: g for g in scored}
+    return [done[g.prompt.id] for g in groups]
+
+
+def _length(c: Completion) -> float:
+    known = c.tokens if c.tokens is not None else c.logprobs
+    return math.nan if known is None else float(len(known))
