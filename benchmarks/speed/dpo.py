@@ -120,8 +120,21 @@ def trl(checkpointing: bool) -> dict:
     }
 
 
+def planned_mb() -> float:
+    """What `trimtab train --plan` would say for the longest pair here, in MB; the interpreter is not in it."""
+    from trimtab.learners.token.plan import plan_memory
+    from trimtab.models.catalog import locate
+    from trimtab.models.load import load_tokenizer
+
+    count = load_tokenizer(MODEL)
+    longest = max(sum(len(count(v)["input_ids"]) for v in r.values()) + 2 for r in rows())
+    return plan_memory(locate(MODEL, "torch"), longest_row=longest).total / 2**20
+
+
 def worker(side: str) -> None:
     result = ours() if side == "ours" else trl(side == "trl_checkpointing")
+    if side == "ours":
+        result |= {"plan_mb": planned_mb()}
     result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(result))
 
@@ -168,6 +181,7 @@ def main() -> None:
         "ratio_with_cache": round(epoch["trl"] / epoch["ours"], 3),
         "tokens_per_s": {s: round(tokens / t, 1) for s, t in step.items()},
         "peak_mb": {s: round(x) for s, x in peak.items()}, "cache_s": {s: round(x, 2) for s, x in cache.items()},
+        "plan_mb": round(found["ours"][0]["plan_mb"]),
         "loss_difference": max(
             abs(a - b) for a, b in zip(found["ours"][0]["losses"], found["trl"][0]["losses"], strict=True)
         ),
