@@ -5,6 +5,7 @@ N - 1 comparisons for the best, and the first round's losers, about N/2 - 1 more
 together, so a preference sees one large batch. It builds no pairs and fits nothing.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,11 +32,21 @@ class Extremes:
     comparisons: int = 0
     unresolved: int = 0
     """Comparisons that gave NaN; the earlier of the two went on."""
+    gap: float | None = None
+    """Difference of the pointwise values, the log-odds where the confidence rounds to 1."""
+
+    @property
+    def log_odds(self) -> float:
+        """Log-odds of the confidence, at most 700."""
+        if self.gap is not None:
+            return self.gap
+        p = self.confidence
+        return math.nan if math.isnan(p) else 700.0 if p >= 1 else -700.0 if p <= 0 else math.log(p / (1 - p))
 
     @property
     def decided(self) -> bool:
         """Whether best and worst differ and the preference says so."""
-        return self.best != self.worst and self.confidence > 0.5
+        return self.best != self.worst and self.log_odds > 0
 
 
 def pointwise(values: Sequence[npt.ArrayLike]) -> list[Extremes]:
@@ -52,7 +63,8 @@ def pointwise(values: Sequence[npt.ArrayLike]) -> list[Extremes]:
             continue
         best, worst = (int(finite[pick(value_N[finite])]) for pick in (np.argmax, np.argmin))
         gap = value_N[best] - value_N[worst]
-        out.append(Extremes(best, worst if gap > 0 else best, float(1 / (1 + np.exp(-min(gap, 700))))))
+        sure = float(1 / (1 + np.exp(-min(gap, 700))))
+        out.append(Extremes(best, worst if gap > 0 else best, sure, gap=float(gap)))
     return out
 
 
