@@ -7,6 +7,7 @@
       rewards/test/chain_sum/....parquet  id (of the completion), prompt_id, value, note
       embeddings/test/....safetensors     ids (n, 32) hex digits as bytes, and one (n, D) array a key
       logprobs/1a2b3c4d5e6f/....parquet   id (of prompt and completion tokens), tokens, logprobs of a reference model
+      features/1a2b3c4d5e6f/....parquet   the same id, features and values: a reference's nonzero mean SAE features
 
 A table is a folder; the first part of its name gives its columns. A shard is written under a temporary name, fsynced
 and renamed, so kill -9 loses at most the shard in flight; rows are keyed by a hash of what made them, never by
@@ -49,6 +50,9 @@ SCHEMAS = {
     ),
     "logprobs": pa.schema(
         [("id", pa.string()), ("tokens", pa.list_(pa.int32())), ("logprobs", pa.list_(pa.float32()))]
+    ),
+    "features": pa.schema(
+        [("id", pa.string()), ("features", pa.list_(pa.int32())), ("values", pa.list_(pa.float32()))]
     ),
 }  # fmt: skip
 MANIFEST = "manifest.json"

@@ -70,8 +70,13 @@ class BranchRows(NamedTuple):
         return self._replace(**{k: v.to(device) for k, v in self._asdict().items() if k != "owners"})
 
     def sums(self, values_X: Tensor) -> Tensor:
-        """Sum of per-token values over each completion, shape (owners,)."""
-        return values_X.new_zeros(self.owners).index_add(0, self.owner_X, values_X)
+        """Sum of per-token values over each completion, shape (owners, ...) for values of shape (X, ...)."""
+        return values_X.new_zeros((self.owners, *values_X.shape[1:])).index_add(0, self.owner_X, values_X)
+
+    @property
+    def own_X(self) -> Tensor:
+        """Where each completion token itself stands (an index into B·T), in the order of `target_X`."""
+        return (self.branch_BT > 0).flatten().nonzero()[:, 0]
 
     @property
     def length_C(self) -> Tensor:

@@ -122,3 +122,11 @@ def test_branch_mask_by_hand():
     assert branch_mask(rows)[1, 0].int().tolist()[2] == [0, 0, 1, 0, 0]  # padding sees itself alone
     windowed = branch_mask(rows, window=2)[0, 0].int().tolist()
     assert windowed[3] == [0, 0, 1, 1, 0] and windowed[4] == [0, 1, 0, 0, 1]
+
+
+def test_own_places_and_rowed_sums_of_branches_by_hand():
+    rows = branch_rows([[1, 2], [3]], [[[5, 6], [7]], [[8]]], 0)  # rows: 1 2 5 6 7 / 3 8 . . .
+    assert rows.own_X.tolist() == [2, 3, 4, 6]
+    assert rows.ids_BT.flatten()[rows.own_X].tolist() == rows.target_X.tolist()
+    values = torch.tensor([[1.0, 10], [2, 20], [3, 30], [4, 40]])
+    assert rows.sums(values).tolist() == [[3, 30], [3, 30], [4, 40]]

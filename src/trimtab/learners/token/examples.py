@@ -20,7 +20,8 @@ class Example:
     """One training example as token ids: `completions` is (chosen, rejected) of a pair, or a single completion.
 
     `desirable` and `mismatched` (another prompt's completion, for KTO's baseline) matter to unpaired losses only;
-    `reference` holds log π_ref summed over each completion, `mismatched_reference` over the mismatched one.
+    `reference` holds log π_ref summed over each completion, `mismatched_reference` over the mismatched one; `features`
+    the reference's sparse SAE features of each completion, where a feature leash asks for them.
     """
 
     prompt: tuple[int, ...]
@@ -29,6 +30,7 @@ class Example:
     mismatched: tuple[int, ...] = ()
     reference: tuple[float, ...] = ()
     mismatched_reference: float = math.nan
+    features: tuple[Any, ...] = ()
 
     @property
     def tokens(self) -> int:

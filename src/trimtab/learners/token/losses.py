@@ -6,8 +6,8 @@ summed over the completion's tokens, the end token included. Every tensor has sh
 trainer owns means and weights. Rewards are detached and for reading only.
 
 Sources: DPO arXiv 2305.18290, IPO 2310.12036, robust DPO 2403.00409, SLiC 2305.10425, SimPO 2405.14734, ORPO
-2403.07691, CPO 2401.08417, KTO 2402.01306, TDPO 2404.11999. A new loss is one function here and one line in
-`PAIR_LOSSES`.
+2403.07691, CPO 2401.08417, KTO 2402.01306, TDPO 2404.11999, FPO 2411.07618. A new loss is one function
+here and one line in `PAIR_LOSSES`.
 """
 
 from collections.abc import Callable, Mapping
@@ -111,6 +111,26 @@ def ln_dpo(
     h_w = (chosen_logprob_B - ref_chosen_logprob_B) / chosen_length_B
     h_l = (rejected_logprob_B - ref_rejected_logprob_B) / rejected_length_B
     return _result(-logsigmoid(beta * (h_w - h_l)), beta * h_w, beta * h_l)
+
+
+def fpo(
+    chosen_logprob_B: Tensor,
+    rejected_logprob_B: Tensor,
+    ref_chosen_logprob_B: Tensor,
+    ref_rejected_logprob_B: Tensor,
+    chosen_length_B: Tensor,
+    rejected_length_B: Tensor,
+    *,
+    beta: float = 0.1,
+) -> PairLoss:
+    """FPO without its leash, which is `ln_dpo`; `train_policy` takes it together with a FeatureLeash only.
+
+    −log σ(β[h_w/|y_w| − h_l/|y_l|] − δ), δ = αβ(D_l − sg D_w) of the leash (arXiv 2411.07618).
+    """
+    return ln_dpo(
+        chosen_logprob_B, rejected_logprob_B, ref_chosen_logprob_B, ref_rejected_logprob_B, chosen_length_B,
+        rejected_length_B, beta=beta,
+    )  # fmt: skip
 
 
 def hinge(
@@ -261,8 +281,8 @@ Loss = Callable[..., PairLoss]
 """What `train_policy` accepts: any function with arguments named as here, or a `functools.partial` of one."""
 
 PAIR_LOSSES: Mapping[str, Loss] = {
-    "dpo": dpo, "cdpo": cdpo, "robust": robust, "ipo": ipo, "ln_dpo": ln_dpo, "hinge": hinge, "simpo": simpo,
-    "orpo": orpo, "cpo": cpo, "tdpo1": tdpo1, "tdpo2": tdpo2,
+    "dpo": dpo, "cdpo": cdpo, "robust": robust, "ipo": ipo, "ln_dpo": ln_dpo, "fpo": fpo, "hinge": hinge,
+    "simpo": simpo, "orpo": orpo, "cpo": cpo, "tdpo1": tdpo1, "tdpo2": tdpo2,
 }  # fmt: skip
 SINGLE_LOSSES: Mapping[str, Loss] = {"sft": sft, "kto": kto}
 """Losses of single completions: SFT takes the chosen alone, KTO desirable and undesirable ones without pairing."""

@@ -27,25 +27,30 @@ class MemoryPlan:
     reference: int
     parameters: int
     trained: int
+    leash: int = 0
+    """The SAE of a feature leash and one micro-batch's features; its reference is cached, so it loads no model."""
 
     @property
     def total(self) -> int:
         """All of it, in bytes."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.head + self.reference
+        return (
+            self.weights + self.gradients + self.optimizer + self.activations + self.head + self.reference + self.leash
+        )
 
     def __str__(self) -> str:
-        rows = ("weights", "gradients", "optimizer", "activations", "head", "reference", "total")
+        rows = ("weights", "gradients", "optimizer", "activations", "head", "reference", "leash", "total")
         lines = [f"{name:<12}{getattr(self, name) / 2**20:>10,.0f} MB" for name in rows]
         return "\n".join([f"{self.trained:,} of {self.parameters:,} parameters are trained", *lines])
 
 
 def plan_memory(
     folder: str | Path, *, longest_row: int, micro_tokens: int = 512, dtype: str = "float32", lora: Lora | None = None,
-    checkpointing: bool = False, live_reference: bool = False,
+    checkpointing: bool = False, live_reference: bool = False, sae_width: int = 0,
 ) -> MemoryPlan:  # fmt: skip
     """The plan for a model folder and a longest row (prompt and every completion, in tokens).
 
-    A forward holds at most max(`micro_tokens`, `longest_row`) tokens, whatever the batch size.
+    A forward holds at most max(`micro_tokens`, `longest_row`) tokens, whatever the batch size. `sae_width` is the
+    number of features of a leash: its encoder and decoder in float32, and a chunk of features.
     """
     folder = Path(folder)
     try:
@@ -70,6 +75,7 @@ def plan_memory(
         reference=parameters * size if live_reference and not lora else 0,
         parameters=parameters,
         trained=trained,
+        leash=4 * (2 * D * sae_width + 2 * 2**22) if sae_width else 0,
     )
 
 

@@ -72,6 +72,8 @@ class StepTerms:
     share_prompt: bool
     reference: Any = None
     """The live reference of KL terms; None = the policy with its adapter off."""
+    leash: Any = None
+    """A FeatureLeash whose penalty lies on the margin (`trimtab.learners.feature.leash`)."""
 
     @property
     def live(self) -> bool:
@@ -105,7 +107,8 @@ class StepTerms:
         rows = lay_out(
             [e.prompt for e in examples], [e.completions for e in examples], share_prompt=self.share_prompt
         ).to(device)
-        hidden_XD, head = hidden_at(model, rows), head_of(model)
+        with self.leash.watch(model) if self.leash else contextlib.nullcontext() as seen:
+            hidden_XD, head = hidden_at(model, rows), head_of(model)
         logprob_BS = rows.sums(linear_logprobs(hidden_XD, head, rows.target_X)).view(len(examples), -1)
         length_BS = rows.length_C.view(len(examples), -1)
         terms = dict(shared)
@@ -120,10 +123,25 @@ class StepTerms:
             kl_BS = rows.sums(self._kl(model, rows, hidden_XD)).view(len(examples), -1)
             terms["chosen_kl_B"], terms["rejected_kl_B"] = kl_BS.unbind(1)
         result = self.loss(**{n: terms[n] for n in self.needs})
+        if self.leash:
+            result = self._leashed(result, terms, self.leash.drift(seen, rows, examples))
         total_B = result.loss_B
         if self.sft_weight:
             total_B = total_B + self.sft_weight * sft(terms["chosen_logprob_B"], terms["chosen_length_B"]).loss_B
         return total_B, result, {k: v.detach() for k, v in terms.items()}
+
+    def _leashed(self, plain: PairLoss, terms: dict[str, Tensor], drift: Any) -> PairLoss:
+        """The loss with its margin u lowered by δ = β·penalty; the rewards stay the loss's own.
+
+        Every margin is linear in the rejected log-prob, with slope −β (a token, where the loss takes lengths): a
+        rejected completion that is likelier by the penalty lowers u by just that.
+        """
+        each = "rejected_length_B" in self.needs and getattr(self.loss, "keywords", {}).get("per_token", True)
+        charge_B = drift.penalty_B * terms["rejected_length_B"] if each else drift.penalty_B
+        terms["chosen_drift_B"], terms["rejected_drift_B"] = drift.chosen_B, drift.rejected_B
+        terms["penalty_B"] = drift.penalty_B
+        charged = {**terms, "rejected_logprob_B": terms["rejected_logprob_B"] + charge_B}
+        return plain._replace(loss_B=self.loss(**{n: charged[n] for n in self.needs}).loss_B)
 
     def _kl(self, model: Any, rows: BranchRows, hidden_XD: Tensor) -> Tensor:
         with torch.no_grad(), contextlib.ExitStack() as stack:
@@ -203,6 +221,10 @@ class PolicyTrainer(Trainer):
                     found[f"logps/{side}"] = terms[f"{side}_logprob_B"]
                     found[f"logratios/{side}"] = terms[f"{side}_logprob_B"] - terms[f"ref_{side}_logprob_B"]
             found["nll/chosen"] = -terms["chosen_logprob_B"] / terms["chosen_length_B"]
+        if "penalty_B" in terms:
+            found["feature/drift_chosen"] = terms["chosen_drift_B"]
+            found["feature/drift_rejected"] = terms["rejected_drift_B"]
+            found["feature/penalty"] = terms["penalty_B"]
         for name, value_B in found.items():
             known = value_B[~value_B.isnan()]
             self._sums[name][0] += known.sum().item()

@@ -20,7 +20,7 @@ from transformers import PrinterCallback, TrainingArguments
 from trimtab.errors import InputError, SettingsChanged
 from trimtab.learners.token.examples import Example, encode_pairs, encode_singles, one_by_one, with_mismatched
 from trimtab.learners.token.forward import check_forward
-from trimtab.learners.token.losses import Loss, kto, sft
+from trimtab.learners.token.losses import Loss, fpo, kto, orpo, sft
 from trimtab.learners.token.reference import with_reference
 from trimtab.learners.token.step import PolicyTrainer, StepTerms, bare_loss, loss_needs, resolve_loss, unwrapped
 from trimtab.models.load import LM, load_lm
@@ -67,6 +67,7 @@ def train_policy(
     share_prompt: bool = True,
     reference: str | None = None,
     reference_store: str | Path | None = None,
+    leash: Any = None,
     held_out: Sequence[Pair] | Sequence[Group] = (),
     save_steps: float = 0.25,
     trainer: Mapping[str, Any] | None = None,
@@ -84,6 +85,8 @@ def train_policy(
                     default 512 on CPU and 8192 elsewhere) or `micro_rows`, and neither changes the result.
     learning_rate   default 1e-6 (5e-5 with LoRA; for SFT ten times these), linear to 0.
     reference       another model than `model` as it starts. `reference_store` shares the cache between runs.
+    leash           a FeatureLeash: its penalty lowers the loss's margin (FPO = "fpo" with a leash). The reference's
+                    features are cached like its log-probs.
     save_steps      a fraction of the run (< 1) or a number of steps. `trainer` are further TrainingArguments.
 
     InputError for bad settings, over-long examples (counted) or no data; ModelError when the architecture cannot share
@@ -92,6 +95,7 @@ def train_policy(
     out = Path(out)
     fn = resolve_loss(loss, loss_settings)
     needs = loss_needs(fn)
+    _check_leash(fn, leash)
     settings = _settings(locals(), fn)
     if (done := _begin(out, settings, data)) is not None:
         return done
@@ -112,6 +116,14 @@ def train_policy(
         if step.live and not (lora and source is lm):  # KL needs the reference's whole distribution at every step
             step = replace(step, reference=(source if reference else load_lm(model, dtype, device)).model)
         del source  # a reference that is only cached must not stay in memory
+    if leash is not None:
+        leash = leash.on(lm.model)
+        source = load_lm(reference, dtype, device) if reference else lm
+        store = Store(reference_store or out / "store")
+        features = partial(leash.with_features, lm=source, store=store, budget=budget, share_prompt=share_prompt)
+        examples, held = features(examples), features(held) if held else held
+        step = replace(step, leash=leash)
+        del source
     policy = _trainable(lm.model, lora, seed, checkpointing)
     rate = learning_rate or (5e-5 if lora else 1e-6) * (10 if bare_loss(fn) is sft else 1)
     arguments = _arguments(out, epochs, rate, batch_size, seed, save_steps, shuffle, device, bool(held), trainer or {})
@@ -191,12 +203,22 @@ def _arguments(
 def _settings(given: Mapping[str, Any], fn: Loss) -> dict[str, Any]:
     """The part of the arguments that decides the result; how it is computed (micro-batches, paths) is left out."""
     free = {"data", "out", "loss", "loss_settings", "micro_tokens", "micro_rows", "share_prompt", "checkpointing",
-            "reference_store", "held_out", "save_steps", "callbacks", "fn", "needs", "device"}  # fmt: skip
+            "reference_store", "held_out", "save_steps", "callbacks", "fn", "needs", "device", "leash"}  # fmt: skip
     kept = {k: v for k, v in given.items() if k not in free}
     defaults = {n: p.default for n, p in inspect.signature(fn).parameters.items() if p.kind is p.KEYWORD_ONLY}
     kept["loss"] = {"name": describe(bare_loss(fn)), **defaults}
     kept["lora"] = repr(given["lora"])
-    return kept
+    return kept if given["leash"] is None else {**kept, "leash": given["leash"].card}
+
+
+def _check_leash(fn: Loss, leash: Any) -> None:
+    """A leash lies on a margin that is linear in the rejected log-prob: InputError for a loss that has none."""
+    if leash is None and bare_loss(fn) is fpo:
+        raise InputError("fpo is a loss with a leash: pass leash=FeatureLeash(sae, layer=...), or use ln_dpo without")
+    if leash is not None and bare_loss(fn) in (orpo, sft, kto):
+        raise InputError(
+            f"{bare_loss(fn).__name__} has no margin for a feature leash to lie on; fpo, simpo, dpo, ipo and tdpo2 do"
+        )
 
 
 def _begin(out: Path, settings: dict[str, Any], data: Sequence[Any], name: str = CARD) -> Path | None:

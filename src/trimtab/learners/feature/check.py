@@ -1,0 +1,183 @@
+"""An SAE and a MODEL to how well they fit each other: reconstruction, sparsity and dead features on one's own texts.
+
+The tokens measured are the completions', which the leash will see. Every layer and the final norm's output are measured
+beside the layer asked, so that a layer off by one or a state behind the norm is found before it is trained on.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trimtab.errors import InputError, ModelError
+from trimtab.learners.feature.sae import SAE
+from trimtab.learners.feature.site import blocks_of, watched
+from trimtab.learners.token.forward import hidden_at, lay_out, length_buckets
+from trimtab.models.chat import encode_completion, encode_prompt
+from trimtab.types import Group, Pair
+
+Rows = Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]
+FINAL_NORM = -1
+"""Stands for "behind the final norm" among layer numbers."""
+
+
+@dataclass(frozen=True)
+class SAECheck:
+    """How an SAE does on a model's hidden states; `problems` forbid its use, `warnings` do not."""
+
+    layer: int
+    fvu: float
+    """Fraction of variance unexplained: Σ|h − ĥ|² / Σ|h − mean h|²; 0 is perfect, 1 no better than the mean."""
+    l0: float
+    """Active features a token."""
+    dead: float
+    """Fraction of the features that no token activates."""
+    tokens: int
+    elsewhere: dict[int, float]
+    """FVU of the same SAE at other layers; -1 is behind the final norm."""
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def require(self) -> "SAECheck":
+        """The check itself. ModelError when the SAE must not be used, with the numbers."""
+        if self.problems:
+            raise ModelError("; ".join(self.problems))
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        near = ", ".join(
+            f"{'final norm' if n == FINAL_NORM else n}: {v:.3f}" for n, v in sorted(self.elsewhere.items())
+        )
+        head = (
+            f"layer {self.layer}: FVU {self.fvu:.3f}, L0 {self.l0:.1f}, dead {self.dead:.1%} "
+            f"over {self.tokens:,} tokens\nFVU elsewhere: {near}"
+        )
+        return "\n".join([head, *(f"problem: {p}" for p in self.problems), *(f"warning: {w}" for w in self.warnings)])
+
+
+def check_sae(
+    sae: SAE, lm: Any, data: Sequence[Any], *, layer: int | None = None, max_fvu: float = 0.5, max_dead: float = 0.9,
+    budget: int = 2048, everywhere: bool = True,
+) -> SAECheck:  # fmt: skip
+    """Measures an SAE on `data` (pairs, groups or texts) at `layer` (the SAE's own by default) and at every other one.
+
+    Problems: another size, another layer or site than its files say, FVU above `max_fvu`, or another place of the model
+    that it reconstructs clearly better (FVU less than 0.9 of it). Warnings: another model's name, more than `max_dead`
+    of the features never active, L0 far (twice or half) from what its card says, fewer tokens than features.
+    """
+    layer = sae.layer if layer is None else layer
+    if layer is None:
+        raise InputError("the SAE's files do not say its layer: pass layer=")
+    size, last = lm.model.config.get_text_config().hidden_size, len(blocks_of(lm.model))
+    if sae.inputs != size or not 0 <= layer <= last:
+        text = f"the SAE reads {sae.inputs} numbers at layer {layer}; {lm.name} has {size} at layers 0 to {last}"
+        return SAECheck(layer, float("nan"), float("nan"), float("nan"), 0, {}, (text,))
+    places = [*range(last + 1), FINAL_NORM] if everywhere else [layer]
+    sae = sae.to(next(lm.model.parameters()).device)
+    sums = {p: _Sums(sae) for p in places}
+    for states in hidden_rows(lm, token_rows(lm.tokenizer, data), places, budget=budget):
+        for place, hidden_XD in states.items():
+            sums[place].add(sae, hidden_XD)
+    here = sums[layer]
+    if not here.tokens:
+        raise InputError("no tokens to check the SAE on: pass pairs, groups or texts of at least two tokens")
+    found = {p: s.fvu for p, s in sums.items() if p != layer}
+    result = SAECheck(layer, here.fvu, here.active / here.tokens, 1 - here.alive_F.mean().item(), here.tokens, found)
+    problems, warnings = _judge(sae, lm, result, max_fvu, max_dead)
+    return SAECheck(**{**asdict(result), "problems": tuple(problems), "warnings": tuple(warnings)})
+
+
+class _Sums:
+    """What the measures of one place are made of, token by token in float64."""
+
+    def __init__(self, sae: SAE):
+        self.error = self.square = self.active = 0.0
+        self.tokens = 0
+        self.total_D = torch.zeros(sae.inputs, dtype=torch.float64)
+        self.alive_F = torch.zeros(sae.width)
+
+    def add(self, sae: SAE, hidden_XD: Tensor) -> None:
+        hidden_XD = hidden_XD.to(sae.w_enc_DF.dtype)
+        features_XF = sae.encode(hidden_XD)
+        rest_XD = hidden_XD - sae.decode(features_XF, hidden_XD)
+        self.error += rest_XD.double().square().sum().item()
+        self.square += hidden_XD.double().square().sum().item()
+        self.total_D += hidden_XD.double().sum(0).cpu()
+        self.active += (features_XF != 0).sum().item()
+        self.alive_F = torch.maximum(self.alive_F, (features_XF != 0).any(0).float().cpu())
+        self.tokens += len(hidden_XD)
+
+    @property
+    def fvu(self) -> float:
+        variance = self.square - self.total_D.square().sum().item() / max(self.tokens, 1)
+        return self.error / variance if variance > 0 else float("nan")
+
+
+def _judge(sae: SAE, lm: Any, r: SAECheck, max_fvu: float, max_dead: float) -> tuple[list[str], list[str]]:
+    problems, warnings = [], []
+    if sae.layer is not None and sae.layer != r.layer:
+        problems.append(
+            f"its files say layer {sae.layer}, not {r.layer} (layers are counted from 1 at the first block)"
+        )
+    if sae.site not in ("", "residual"):
+        problems.append(f"its files say the site {sae.site!r}; a leash reads a block's output (the residual stream)")
+    better = min(r.elsewhere, key=lambda p: r.elsewhere[p], default=None)
+    if better is not None and r.elsewhere[better] < 0.9 * r.fvu:
+        place = "what is behind the final norm" if better == FINAL_NORM else f"layer {better}"
+        problems.append(
+            f"it reconstructs {place} better (FVU {r.elsewhere[better]:.3f}) than layer {r.layer} ({r.fvu:.3f}): "
+            "it was probably trained there"
+        )
+    if not r.fvu <= max_fvu:
+        problems.append(
+            f"it leaves {r.fvu:.0%} of the variance at layer {r.layer} unexplained (more than {max_fvu:.0%}): it does "
+            "not fit this model, layer or text"
+        )
+    trained, ours = sae.model.split("/")[-1].lower(), lm.name.rstrip("/").split("/")[-1].lower()
+    if trained and trained != ours:
+        warnings.append(f"it was trained on {sae.model}, this model is {lm.name}")
+    if r.dead > max_dead:
+        warnings.append(f"{r.dead:.0%} of its features are never active on these {r.tokens:,} tokens")
+    said = sae.card.get("l0")
+    if said and not 0.5 <= r.l0 / said <= 2:
+        warnings.append(f"{r.l0:.1f} features are active a token; its card says {said:.1f}")
+    if r.tokens < sae.width:
+        warnings.append(f"{r.tokens:,} tokens are few for {sae.width:,} features: give more text")
+    return problems, warnings
+
+
+def token_rows(tokenizer: Any, data: Iterable[Any]) -> Rows:
+    """(prompt ids, completions' ids) of pairs, groups or texts. A text's first token stands as its prompt: models put
+    states there that are unlike any other's."""
+    rows = []
+    for item in data:
+        if isinstance(item, (Pair, Group)):
+            completions = (item.chosen, item.rejected) if isinstance(item, Pair) else item.completions
+            answers = [encode_completion(tokenizer, c) for c in completions]
+            rows.append((encode_prompt(tokenizer, item.prompt), answers))
+        elif len(ids := tokenizer(item)["input_ids"]) > 1:
+            rows.append((ids[:1], [ids[1:]]))
+    return rows
+
+
+@torch.no_grad()
+def hidden_rows(lm: Any, rows: Rows, layers: Sequence[int], *, budget: int = 2048) -> Iterator[dict[int, Tensor]]:
+    """Hidden states of the completions' tokens, batch by batch: {layer: (X, D)}; -1 is behind the final norm.
+
+    Tokens come in the order of the batches (longest first). InputError for a row longer than the context.
+    """
+    sizes = [len(p) + sum(map(len, cs)) for p, cs in rows]
+    if (worst := max((len(p) + max(map(len, cs)) for p, cs in rows), default=0)) > lm.context:
+        raise InputError(f"a text of {worst} tokens exceeds the context of {lm.name}, {lm.context}: cut it first")
+    device = next(lm.model.parameters()).device
+    for batch in length_buckets(sizes, budget):
+        laid = lay_out([rows[i][0] for i in batch], [rows[i][1] for i in batch], share_prompt=True).to(device)
+        with watched(lm.model, [n for n in layers if n >= 0], final_norm=FINAL_NORM in layers) as seen:
+            hidden_at(lm.model, laid)
+        yield {n: state.flatten(0, 1)[laid.own_X] for n, state in seen.items()}

@@ -1,0 +1,298 @@
+"""HIDDEN STATES to sparse features and back: sparse autoencoders read from files, without the library that made them.
+
+Reads SAELens folders (`cfg.json` and `sae_weights.safetensors`; ReLU, JumpReLU, TopK) and Gemma Scope's `params.npz`.
+A layer number is Hugging Face's, L = output of block L before the final norm; SAELens's `blocks.24.hook_resid_post` and
+Gemma Scope's `layer_24` are therefore layer 25. It does not know models; `check` compares an SAE with one.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trimtab.errors import InputError, ModelError, unknown
+
+KINDS = ("relu", "jumprelu", "topk", "identity")
+NORMS = ("none", "layer_norm", "constant_norm_rescale")
+CFG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SAE:
+    """A sparse autoencoder: c = act(W_encᵀ(h − b_dec·centered) + b_enc), ĥ = W_decᵀ c + b_dec.
+
+    act is ReLU, JumpReLU (z where z > threshold) or TopK (the k largest, then ReLU); "identity" leaves the hidden state
+    as it is (the control without a dictionary). `norm` is applied to h first and undone on ĥ.
+    """
+
+    w_enc_DF: Tensor
+    b_enc_F: Tensor
+    w_dec_FD: Tensor
+    b_dec_D: Tensor
+    kind: str = "relu"
+    threshold_F: Tensor | None = None
+    k: int = 0
+    centered: bool = True
+    norm: str = "none"
+    model: str = ""
+    """The model it was trained on, "" when its files do not say."""
+    layer: int | None = None
+    site: str = ""
+    """"residual" for a block's output; other sites are named as the files name them."""
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise unknown("kind of SAE", self.kind, KINDS)
+        if self.norm not in NORMS:
+            raise unknown("normalisation of an SAE", self.norm, NORMS)
+
+    @property
+    def width(self) -> int:
+        """Number of features F."""
+        return self.w_enc_DF.shape[1]
+
+    @property
+    def inputs(self) -> int:
+        """Size D of the hidden state it reads."""
+        return self.w_enc_DF.shape[0]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of everything that decides the features."""
+        digest = hashlib.sha256(repr((self.kind, self.k, self.centered, self.norm)).encode())
+        for t in (self.w_enc_DF, self.b_enc_F, self.b_dec_D, self.threshold_F):
+            if t is not None:
+                digest.update(t.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"SAE({self.kind}, {self.inputs} -> {self.width}, layer={self.layer}, {self.fingerprint})"
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "SAE":
+        """The same SAE on another device or in another type."""
+        tensors = ("w_enc_DF", "b_enc_F", "w_dec_FD", "b_dec_D", "threshold_F")
+        return replace(self, **{n: t.to(device, dtype) for n in tensors if (t := getattr(self, n)) is not None})
+
+    def centre(self, hidden_XD: Tensor) -> Tensor:
+        """The hidden state as the encoder takes it: in the SAE's type, normalised, the decoder's bias taken off."""
+        h, _, _ = self._normalised(hidden_XD)
+        return h - self.b_dec_D if self.centered else h
+
+    def encode(self, hidden_XD: Tensor) -> Tensor:
+        """Features of every token, shape (X, F)."""
+        pre_XF = self.centre(hidden_XD) @ self.w_enc_DF + self.b_enc_F
+        return self.gate(pre_XF, self.cutoff(pre_XF), slice(None))
+
+    def cutoff(self, pre_XF: Tensor) -> Tensor | None:
+        """TopK's threshold of each token, shape (X, 1); None for other kinds.
+
+        Half way between the k-th and the next pre-activation: a matrix product over fewer columns rounds otherwise, and
+        must not turn the k-th feature off.
+        """
+        if self.kind != "topk":
+            return None
+        if self.k >= pre_XF.shape[-1]:
+            return torch.full_like(pre_XF[:, :1], -torch.inf)
+        return pre_XF.detach().topk(self.k + 1, -1).values[:, -2:].mean(-1, keepdim=True)
+
+    def gate(self, pre_XI: Tensor, cutoff_X1: Tensor | None, ids: Any) -> Tensor:
+        """Pre-activations of the features `ids` to features; whether a feature is on has no gradient."""
+        if self.kind == "identity":
+            return pre_XI
+        if self.kind == "topk" and cutoff_X1 is not None:
+            return torch.where(pre_XI >= cutoff_X1, pre_XI, 0.0).relu()
+        if self.kind == "jumprelu" and self.threshold_F is not None:
+            return torch.where(pre_XI > self.threshold_F[ids], pre_XI, 0.0).relu()
+        return pre_XI.relu()
+
+    def decode(self, features_XF: Tensor, like_XD: Tensor | None = None) -> Tensor:
+        """Hidden states from features, shape (X, D). With a norm, `like_XD` gives the scale to undo it with."""
+        out_XD = features_XF @ self.w_dec_FD + self.b_dec_D
+        if self.norm == "none":
+            return out_XD
+        if like_XD is None:
+            raise InputError(f"this SAE normalises its input ({self.norm}): pass the hidden states to decode beside")
+        _, scale, shift = self._normalised(like_XD)
+        return out_XD * scale + shift
+
+    def _normalised(self, hidden_XD: Tensor) -> tuple[Tensor, Any, Any]:
+        h = hidden_XD.to(self.w_enc_DF.dtype)
+        if self.norm == "layer_norm":
+            mean = h.mean(-1, keepdim=True)
+            std = (h - mean).std(-1, keepdim=True)
+            return (h - mean) / (std + 1e-5), std, mean
+        if self.norm == "constant_norm_rescale":
+            scale = h.norm(dim=-1, keepdim=True) / self.inputs**0.5
+            return h / scale, scale, 0.0
+        return h, 1.0, 0.0
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes a SAELens folder (`cfg.json`, safetensors) that both `load_sae` and SAELens read; returns it.
+
+        InputError for the "identity" kind, which is no SAE.
+        """
+        from safetensors.torch import save_file
+
+        if self.kind == "identity":
+            raise InputError("the identity has no files: make it with identity_sae(size)")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {"W_enc": self.w_enc_DF, "b_enc": self.b_enc_F, "W_dec": self.w_dec_FD, "b_dec": self.b_dec_D}
+        if self.threshold_F is not None:
+            weights["threshold"] = self.threshold_F
+        save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, folder / WEIGHTS)
+        hook = "" if self.layer is None else f"blocks.{self.layer - 1}.hook_resid_post"
+        cfg = {
+            "architecture": {"relu": "standard"}.get(self.kind, self.kind), "d_in": self.inputs, "d_sae": self.width,
+            "dtype": str(self.w_enc_DF.dtype).removeprefix("torch."), "device": "cpu",
+            "apply_b_dec_to_input": self.centered, "normalize_activations": self.norm, "reshape_activations": "none",
+            **({"k": self.k, "rescale_acts_by_decoder_norm": False} if self.kind == "topk" else {}),
+            "metadata": {"model_name": self.model, "hook_name": hook, "trimtab": dict(self.card)},
+        }  # fmt: skip
+        (folder / CFG).write_text(json.dumps(cfg, indent=2, default=str))
+        return folder
+
+
+def load_sae(path: str | Path, *, layer: int | None = None, device: str = "cpu") -> SAE:
+    """Reads an SAE by file: a SAELens folder, or Gemma Scope's `params.npz` (or the folder that holds it).
+
+    `layer` fills in a layer that the files do not say; another than they say is a ModelError. ModelError for files
+    that are missing, broken or of a kind that is not read (gated, transcoders, attention heads).
+    """
+    path = Path(path)
+    file = path / "params.npz" if (path / "params.npz").is_file() else path
+    if file.suffix == ".npz" and file.is_file():
+        sae = _from_npz(file)
+    elif (path / CFG).is_file():
+        sae = _from_saelens(path)
+    else:
+        raise ModelError(f"{path} holds no SAE: neither {CFG} beside {WEIGHTS} (SAELens) nor params.npz (Gemma Scope)")
+    if layer is not None and sae.layer is not None and layer != sae.layer:
+        raise ModelError(
+            f"{path}: its files say layer {sae.layer} (output of block {sae.layer}, counted from 1), not {layer}; "
+            "SAELens and Gemma Scope count blocks from 0, so their number is one lower"
+        )
+    return replace(sae.to(device), layer=sae.layer if layer is None else layer)
+
+
+def load_sae_release(release: str, sae_id: str, *, device: str = "cpu") -> SAE:
+    """One of SAELens's named releases, through that library (`pip install sae-lens`), as our own SAE."""
+    import tempfile
+
+    try:
+        from sae_lens import SAE as Theirs  # pyright: ignore[reportMissingImports]
+    except ImportError as e:
+        raise ModelError(
+            f"named releases need the library that knows them: pip install sae-lens ({e}); or download the files and "
+            "use load_sae"
+        ) from e
+    with tempfile.TemporaryDirectory() as folder:
+        Theirs.from_pretrained(release, sae_id, device="cpu").save_model(folder)
+        return load_sae(folder, device=device)
+
+
+def random_sae(like: SAE, seed: int = 0) -> SAE:
+    """A random dictionary of the same shape, kind and number of active features: the control for "is it the features?".
+
+    Encoder columns are random directions as long as the original's; the decoder is their transpose. Only for TopK is
+    the number of active features the same by construction; InputError for other kinds.
+    """
+    if like.kind != "topk":
+        raise InputError(
+            f"a random dictionary with the same number of active features needs a TopK SAE, not {like.kind}"
+        )
+    rng = torch.Generator().manual_seed(seed)
+    direction_DF = torch.randn(like.inputs, like.width, generator=rng).to(like.w_enc_DF)
+    direction_DF = direction_DF / direction_DF.norm(dim=0)
+    return replace(
+        like, w_enc_DF=direction_DF * like.w_enc_DF.norm(dim=0), b_enc_F=torch.zeros_like(like.b_enc_F),
+        w_dec_FD=direction_DF.T * like.w_dec_FD.norm(dim=1, keepdim=True), card={"random": seed},
+    )  # fmt: skip
+
+
+def identity_sae(size: int, layer: int | None = None) -> SAE:
+    """No dictionary at all: the "features" are the hidden state's own coordinates (a plain hidden-state leash)."""
+    eye, zero = torch.eye(size), torch.zeros(size)
+    return SAE(eye, zero, eye, zero, kind="identity", centered=False, layer=layer, site="residual")
+
+
+def layer_of(hook: str) -> tuple[int | None, str]:
+    """Hugging Face's layer number and the site of a hook's name ("blocks.24.hook_resid_post" -> 25, "residual")."""
+    if m := re.search(r"(?:blocks|layers|h)\.(\d+)(?:\.(.*))?$", hook):
+        block, site = int(m[1]), m[2] or "hook_resid_post"
+        if site == "hook_resid_post":
+            return block + 1, "residual"
+        return (block, "residual") if site == "hook_resid_pre" else (None, hook)
+    return None, hook
+
+
+def _from_saelens(folder: Path) -> SAE:
+    from safetensors.torch import load_file
+
+    try:
+        cfg = json.loads((folder / CFG).read_text())
+        weights = load_file(folder / WEIGHTS)
+        tensors = [weights.pop(n).float() for n in ("W_enc", "b_enc", "W_dec", "b_dec")]
+    except KeyError as e:
+        raise ModelError(f"{folder / WEIGHTS} has no tensor {e}: it is not a plain SAE") from e
+    except Exception as e:
+        raise ModelError(f"{folder}: cannot read {CFG} and {WEIGHTS} ({type(e).__name__}: {e})") from e
+    w_enc, b_enc, w_dec, b_dec = tensors
+    kind, k = _kind(cfg, folder)
+    threshold = weights.pop("threshold", None)
+    if kind == "jumprelu" and threshold is None:
+        raise ModelError(f"{folder / WEIGHTS} has no tensor 'threshold', which a JumpReLU SAE needs")
+    if cfg.get("rescale_acts_by_decoder_norm"):  # folded: the k largest of z·|W_dec| are then the k largest of z
+        norm_F = w_dec.norm(dim=-1)
+        w_enc, b_enc, w_dec = w_enc * norm_F, b_enc * norm_F, w_dec / norm_F[:, None]
+    norm = cfg.get("normalize_activations", "none")
+    meta = cfg.get("metadata") or cfg
+    layer, site = layer_of(str(meta.get("hook_name") or ""))
+    return SAE(
+        w_enc, b_enc, w_dec, b_dec, kind, None if threshold is None else threshold.float(), k,
+        bool(cfg.get("apply_b_dec_to_input", True)),
+        "none" if norm in ("expected_average_only_in", "covariance_whitening", None, False) else norm,
+        str(meta.get("model_name") or ""), layer, site, dict(meta.get("trimtab") or {}) | {"folder": folder.name},
+    )  # fmt: skip
+
+
+def _kind(cfg: Mapping[str, Any], folder: Path) -> tuple[str, int]:
+    name = cfg.get("architecture", "standard")
+    if cfg.get("finetuning_scaling_factor") or cfg.get("reshape_activations", "none") != "none":
+        raise ModelError(f"{folder}: SAEs with a finetuning scale or reshaped inputs (hook_z) are not read")
+    known = {"standard": "relu", "jumprelu": "jumprelu", "topk": "topk"}
+    if name not in known:
+        raise ModelError(f"{folder}: architecture {name!r} is not read; these are: {', '.join(known)}")
+    activation = cfg.get("activation_fn_str") or cfg.get("activation_fn") or "relu"  # SAELens before version 6
+    if name == "standard" and activation == "topk":
+        return "topk", int((cfg.get("activation_fn_kwargs") or {})["k"])
+    return known[name], int(cfg.get("k", 0))
+
+
+def _from_npz(file: Path) -> SAE:
+    try:
+        with np.load(file) as data:
+            weights = {k: torch.tensor(data[k], dtype=torch.float32) for k in data.files}
+        w_enc, b_enc, w_dec, b_dec = (weights[n] for n in ("W_enc", "b_enc", "W_dec", "b_dec"))
+    except KeyError as e:
+        raise ModelError(f"{file} has no array {e}: it is not a Gemma Scope SAE") from e
+    except Exception as e:
+        raise ModelError(f"{file}: cannot read it ({type(e).__name__}: {e})") from e
+    scale = weights.get("scaling_factor")
+    if scale is not None and not torch.allclose(scale, torch.ones_like(scale)):
+        raise ModelError(f"{file}: SAEs with a finetuning scale are not read")
+    threshold = weights.get("threshold")
+    found = re.search(r"layer_(\d+)", str(file.parent))
+    return SAE(
+        w_enc, b_enc, w_dec, b_dec, "relu" if threshold is None else "jumprelu", threshold, centered=False,
+        layer=int(found[1]) + 1 if found else None, site="residual", card={"file": file.name},
+    )  # fmt: skip
