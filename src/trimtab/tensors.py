@@ -167,6 +167,22 @@ def linear_forward_kl(
     )
 
 
+@torch.no_grad()
+def linear_entropy(hidden_XD: Tensor, head: Head, *, top: int = 0, chunk: int | None = None) -> Tensor:
+    """Entropy of softmax(head(h)) in nats at each position, float32, shape (X,); no gradient, no (X, V) logits.
+
+    `top` > 0 takes that many of the likeliest tokens, renormalised.
+    """
+    out = []
+    for at in _slices(len(hidden_XD), chunk, len(head.weight_VD)):
+        logits_cV = _logits(hidden_XD[at].to(head.weight_VD.dtype), head)
+        logprob_cV = torch.log_softmax(
+            logits_cV.topk(min(top, logits_cV.shape[1]), -1).values if top else logits_cV, -1
+        )
+        out.append(-(logprob_cV.exp() * logprob_cV).sum(-1))
+    return torch.cat(out) if out else hidden_XD.new_zeros(0)
+
+
 def _compute_dtype(x: Tensor) -> torch.dtype:
     """What a matrix product on `x` would run in: autocast's type where it is on, else that of `x`."""
     kind = x.device.type
