@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[3]
 RUNS = Path(os.environ.get("RUNS", ROOT / "runs" / ("rstarq_small" if SMALL else "rstarq")))
 OUT = Path(__file__).parents[2] / "results" / "rstarq.json"
 MODEL = os.environ.get("MODEL", "smollm2-135m")
-N_SFT, N_PAIRS, N_TEST, N_PLANTED, N_BEAMS = (16, 8, 6, 8, 2) if SMALL else (600, 300, 100, 320, 40)
+N_SFT, N_PAIRS, N_TEST, N_PLANTED, N_BEAMS = (16, 8, 6, 8, 2) if SMALL else (480, 240, 80, 320, 32)
 BETAS = (0.1,) if SMALL else (0.1, 0.5)
 BEAMS = (1, 2) if SMALL else (1, 2, 3, 5, 8, 16)
 SAMPLES = SamplingParams(temperature=1.0, top_p=1.0, max_tokens=64, seed=0)
@@ -71,9 +71,9 @@ def sft() -> str:
             model=MODEL,
             out=RUNS / "sft",
             loss="sft",
-            learning_rate=5e-5,
-            batch_size=16,
-            epochs=2,
+            learning_rate=1e-4,
+            batch_size=8,
+            epochs=1,
             dtype="float32",
             save_steps=0.2,
         )
@@ -130,7 +130,7 @@ def sequence_logprobs(model: str, groups: Sequence[Group]) -> np.ndarray:
 def tradeoff() -> list[dict]:
     items, rows, kept = part(2000, N_TEST), [], {}
     for name, model in policies().items():
-        drawn = sampled(f"test_{name.replace(' ', '_')}", model, items, 4, SAMPLES)
+        drawn = sampled(f"test_{name.replace(' ', '_')}", model, items, 2, SAMPLES)
         greedy = sampled(f"greedy_{name.replace(' ', '_')}", model, items, 1,
                          SamplingParams(temperature=0.0, max_tokens=64))  # fmt: skip
         kl = (sequence_logprobs(model, drawn) - sequence_logprobs(sft(), drawn)).mean(1)
@@ -212,7 +212,7 @@ def beams() -> list[dict]:
     for name in ("sft", MAIN):
         lm = load_lm(names[name], "float32")
         for width in BEAMS:
-            for penalty in (0.0, 1.0) if width in (1, 5, 16) else (0.0,):
+            for penalty in (0.0, 1.0) if width in (5, 16) else (0.0,):
                 file = RUNS / "beams" / f"{name}_{width}_{penalty:g}.json"
                 if not file.is_file():
                     begin = time.perf_counter()
