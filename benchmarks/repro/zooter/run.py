@@ -118,7 +118,7 @@ def experiment(
     place = {p.id: i for i, p in enumerate(matrix.prompts)}
     X = EMBED.embed_prompts(matrix.prompts)
     routed: dict[str, list] = {}
-    clean, tags, by_rank, by_uplift = [], [], [], []
+    clean, tags, by_rank, by_uplift, guards = [], [], [], [], []
     for seed, (train, test) in enumerate(splits):
         a, b = ([place[p.id] for p in side.prompts] for side in (train, test))
         T = test.reward_PM
@@ -140,7 +140,9 @@ def experiment(
             reward = train.reward_PM + noise * rng.normal(size=train.reward_PM.shape)
             noisy = ResponseMatrix(train.prompts, train.models, reward, train.tags)
         for name, method, options in settings or SETTINGS:
-            router = fit_router(noisy, EMBED, vectors=X[a], method=method, guard=False, seed=seed, **options)
+            asked = {"guard": False, **options}
+            router = fit_router(noisy, EMBED, vectors=X[a], method=method, seed=seed, **asked)
+            guards += [router.card["guard"]] if asked["guard"] else []
             rows[name] = route(values(router, test, X[b]), T)
         for name, r in rows.items():
             routed.setdefault(name, []).append(r)
@@ -154,11 +156,13 @@ def experiment(
         gain, place_ = paired_bootstrap(r, single, draws=2000), gap(r, np.concatenate(clean), draws=500)
         out.append({"system": name, "reward": float(r.mean()), "gain": list(gain[:3]), "gap": list(place_[:3]),
                     "MTR": float(rank[i]), "uplift": float(share[i])})  # fmt: skip
-    return out, {"BMA by MTR": by_rank, "BMA by %Uplift": by_uplift, "subsets": scores.shape[0]}
+    return out, {"BMA by MTR": by_rank, "BMA by %Uplift": by_uplift, "subsets": scores.shape[0],
+                 "guards": guards}  # fmt: skip
 
 
 SETTINGS = [(f"zooter beta {b:g}", "zooter", {"beta": b}) for b in BETAS]
 SETTINGS += [("zooter hard label", "zooter", {"beta": 1.0, "loss": "hard"}), ("tags (ours)", "tags", {})]
+SETTINGS += [("tags (ours), guarded", "tags", {"guard": True})]
 if not SMALL:
     SETTINGS += [("zooter v1 beta 0.3", "zooter", {"beta": 0.3, "form": "v1"}), ("bce", "bce", {})]
     SETTINGS += [("zooter KL(Z||s) beta 0.3", "zooter", {"beta": 0.3, "loss": "kl_reverse"})]

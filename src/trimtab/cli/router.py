@@ -16,7 +16,9 @@ router = typer.Typer(help="Fit, judge and ask a router among models.", no_args_i
 Matrix = Annotated[str, typer.Argument(help="LLMRouter, RouterBench, AlpacaEval, ZeroEval or long-form table.")]
 Format = Annotated[str, typer.Option("--format", help="Name of the table's format; found from its columns if absent.")]
 Folder = Annotated[str, typer.Option("--router", help="Folder of a fitted router.")]
-Method = Annotated[str, typer.Option("--method", help="tags, zooter, bce, knn, clusters, mf, routerdc, best_single.")]
+Method = Annotated[
+    str, typer.Option("--method", help="tags, zooter, bce, knn, clusters, mf, routerdc, best_single, cheapest, random.")
+]
 Encode = Annotated[str, typer.Option("--encoder", help="ngrams (fast), minilm, or both (long texts: head and tail).")]
 Pool = Annotated[list[str] | None, typer.Option("--model", help="Only these models of the table. Repeatable.")]
 Price = Annotated[list[str] | None, typer.Option("--price", help="model=dollars a call. Repeatable.")]
@@ -84,6 +86,7 @@ def evaluate(
     price: Price = None,
     exchange: Exchange = 0.0,
     seeds: Annotated[int, typer.Option(help="Without --router: random 80/20 splits, fit on one side.")] = 5,
+    html: Annotated[str, typer.Option(help="Write the report here: frontier, tags, confusion; one offline file.")] = "",
     json: Json = False,
 ) -> None:
     """The router's reward beside random, best single and oracle, with intervals; per tag; against the oracle."""
@@ -91,7 +94,9 @@ def evaluate(
 
     from trimtab.data.matrix import split_matrix
     from trimtab.data.matrix_files import load_matrix
+    from trimtab.data.matrix_rows import join_matrices
     from trimtab.evaluation.routing import as_dicts, confusion, per_tag, route, routing_table
+    from trimtab.evaluation.routing_report import write_routing_report
     from trimtab.learners.model.router import check_pool, fit_router, load_router
 
     table = load_matrix(matrix, format)
@@ -104,30 +109,36 @@ def evaluate(
     else:
         splits = [split_matrix(table, 0.2, seed) for seed in range(seeds)]
     moved = sum(m for *_, m in splits)
-    values, rewards, tags, singles = [], [], [], []
+    values, singles = [], []
     for seed, (train, test, _) in enumerate(splits):
         fitted = chosen or fit_router(train, encoder(encoder_name), method=method, guard=False, seed=seed)
         rows = fitted(test.prompts)
         values.append([[row[m] for m in table.models] for row in rows])
-        rewards.append(test.reward_PM)
-        tags += test.tags
         singles += [chosen.card["best_single"] if chosen else _best(train)] * len(test)
-    value, reward = np.concatenate(values), np.concatenate(rewards)
+    tested = join_matrices([test for _, test, _ in splits])
+    value, reward, tags = np.concatenate(values), tested.reward_PM, tested.tags
     best = np.array([table.models.index(m) for m in singles])
     named = ", ".join(sorted(set(singles)))
-    prices = [_prices(price).get(m, float("nan")) for m in table.models]
+    prices = _known_prices(table, price)
     rows = routing_table({"router": value}, reward, best=best, price_M=prices, exchange=exchange)
     by_tag = per_tag(route(value, reward), reward, tags, best)
     facts = {
         "rows": as_dicts(rows), "best_single": named, "tags": [{**r, "gain": list(r["gain"][:3])} for r in by_tag],
         "confusion": confusion(value, reward).tolist(), "models": list(table.models), "moved_duplicates": moved,
+        **_money(value, reward, prices),
     }  # fmt: skip
+    if html:
+        name = f"router ({folder})" if folder else f"{method}, {encoder_name}"
+        said = {"table": matrix, "splits": "none" if folder else seeds, "duplicates moved to train": moved}
+        facts["html"] = str(write_routing_report(html, {name: value}, tested, best=best, price_M=prices, meta=said))
     lines = [f"{'':14} reward                  gain over best single      gap"]
     lines += [f"{r.name:14} {r.reward}   {r.gain}   {r.gap.mean:6.1f}" for r in rows]
     lines += [f"best single: {named}; duplicates moved to train: {moved}"]
     lines += [
         f"  {r['tag']:24} n {r['n']:5}  {r['reward']:.3f}  gain {r['gain']}  oracle {r['oracle']:.3f}" for r in by_tag
     ]
+    lines += [f"{k}: {facts[k]:.4g}" for k in ("aiq", "arena_score", "apgr") if k in facts]
+    lines += [f"wrote {html}"] if html else []
     emit(facts, "\n".join(lines), json)
 
 
@@ -159,6 +170,42 @@ def route(
     lines = [model, *(f"  {r:+.4f}  {m}" for m, r in sorted(row.items(), key=lambda x: -x[1]))]
     lines += ["nearest tags: " + ", ".join(f"{t} ({s:.2f})" for t, s in near)] if near else []
     emit(facts, "\n".join([*lines, f"guard: {facts['guard']}"]), json)
+
+
+def _known_prices(matrix: Any, given: list[str] | None) -> list[float]:
+    """Dollars a call of each model: as given, or else the mean of its cells in the table; NaN where neither is."""
+    import numpy as np
+
+    flags = _prices(given)
+    if odd := sorted(set(flags) - set(matrix.models)):
+        from trimtab.errors import unknown
+
+        raise unknown("model in --price", odd[0], matrix.models)
+    cells = np.asarray(matrix.price_PM)
+    known = ~np.isnan(cells)
+    mean = np.where(known.any(0), np.where(known, cells, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
+    return [flags.get(m, float(mean[i])) for i, m in enumerate(matrix.models)]
+
+
+def _money(value: Any, reward: Any, prices: list[float]) -> dict[str, Any]:
+    """AIQ, RouterArena's score and, for two models, APGR and CPT; nothing where a price is unknown."""
+    import numpy as np
+
+    from trimtab.evaluation.routing import aiq, arena_score, frontier, route, two_models
+    from trimtab.evaluation.routing_report import exchange_rates
+
+    if np.isnan(prices).any() or not np.max(prices) > 0:
+        return {}
+    points = frontier(value, reward, prices, exchange_rates(value, prices))
+    out: dict[str, Any] = {"aiq": aiq([p["price"] for p in points], [p["reward"] for p in points])}
+    if np.nanmin(reward) >= 0 and np.nanmax(reward) <= 1:  # an accuracy
+        cost = np.asarray(prices)[np.where(np.isnan(reward), -np.inf, value).argmax(1)].mean()
+        out["arena_score"] = arena_score(float(route(value, reward).mean()), 1000 * float(cost))
+    if len(prices) == 2 and not np.isnan(reward).any():
+        weak, strong = np.argsort(prices, kind="stable")
+        found = two_models(value[:, strong] - value[:, weak], reward[:, weak], reward[:, strong])
+        out |= {"apgr": found.apgr, "cpt": {str(k): v for k, v in found.cpt.items()}}
+    return out
 
 
 def _best(matrix: Any) -> str:

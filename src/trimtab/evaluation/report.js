@@ -2,6 +2,7 @@
 // The page's own script. Data comes from the JSON element; every piece of it enters the page as text, never as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
+const BASE = data.baseline || "greedy"; // what every row is set against
 const PER_PAGE = 25, PER_GROUP = 12;
 
 function el(tag, attributes, ...children) {
@@ -31,8 +32,9 @@ function interval(x, show) {
 
 function drawTable() {
   const versus = data.table.rows.some((r) => r.versus_greedy);
-  const head = ["way of choosing", "expected reward", ...(versus ? ["minus greedy", "against greedy"] : []), "tokens a prompt", "unscored prompts"];
-  const right = (name) => (name.startsWith("tokens") || name.startsWith("unscored") ? "number" : null);
+  const extra = data.extra ? data.extra.map((e) => e.head) : ["tokens a prompt", "unscored prompts"];
+  const head = [data.subject || "way of choosing", "expected reward", ...(versus ? ["minus " + BASE, "against " + BASE] : []), ...extra];
+  const right = (name) => (extra.includes(name) ? "number" : null);
   const body = data.table.rows.map((r, i) => {
     const verdict = data.verdicts[i];
     const chip = verdict ? el("span", { class: "chip " + VERDICT[verdict] }, verdict) : "";
@@ -41,8 +43,8 @@ function drawTable() {
       el("th", { scope: "row" }, r.name),
       el("td", {}, interval(r.reward, number)),
       ...(versus ? [el("td", {}, interval(r.versus_greedy, signed)), el("td", {}, chip)] : []),
-      el("td", { class: "number" }, r.tokens === null ? "unknown" : Math.round(r.tokens).toLocaleString("en")),
-      el("td", { class: "number" }, unscored));
+      ...(data.extra ? data.extra.map((e) => e.values[i]) : [r.tokens === null ? "unknown" : Math.round(r.tokens).toLocaleString("en"), unscored])
+        .map((text) => el("td", { class: "number" }, text)));
   });
   $("table").append(
     el("thead", {}, el("tr", {}, ...head.map((h) => el("th", { scope: "col", class: right(h) }, h)))),
@@ -53,9 +55,9 @@ function drawTable() {
 function drawSummary() {
   $("title").textContent = data.title;
   const rows = data.table.rows.map((r, i) => ({ ...r, verdict: data.verdicts[i] }));
-  const lines = [["Better than greedy: ", "better"], ["No difference to greedy shown: ", "no difference shown"], ["Worse than greedy: ", "worse"]];
+  const lines = [[`Better than ${BASE}: `, "better"], [`No difference to ${BASE} shown: `, "no difference shown"], [`Worse than ${BASE}: `, "worse"]];
   for (const [text, verdict] of lines) {
-    const names = rows.filter((r) => r.verdict === verdict && r.name !== "oracle").map((r) => r.name);
+    const names = rows.filter((r) => r.verdict === verdict && r.name !== "oracle" && !r.name.startsWith("always ")).map((r) => r.name);
     if (names.length) $("summary").append(el("span", {}, text, el("b", {}, names.join(", ")), ". "));
   }
   const n = data.table.rows.length ? data.table.rows[0].n : 0;
@@ -100,7 +102,7 @@ function drawFigures() {
     const plot = el("div", { class: "plot", role: "img", "aria-label": `${figure.title}. ${figure.note}` });
     const parts = [el("h3", {}, figure.title), plot, el("p", { class: "note" }, figure.note)];
     if (figure.kind === "headline") { $("headline").append(...parts); plot.style.minHeight = figure.layout.height + "px"; }
-    else $("figures").append(el("div", { class: "card" }, ...parts));
+    else $("figures").append(el("div", { class: "card", style: figure.kind === "wide" ? "grid-column: 1 / -1" : null }, ...parts));
     return [plot, figure];
   });
   const draw = () => plots.forEach(([plot, figure]) => Plotly.react(plot, painted(figure.data), layoutOf(figure), options));

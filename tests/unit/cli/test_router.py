@@ -1,11 +1,13 @@
 """The router's verbs end to end on a planted table."""
 
 import json
+import math
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from trimtab.cli.router import router
+from trimtab.cli.router import _money, router
 from trimtab.errors import InputError, ModelError
 from trimtab.testing import write_jsonl
 
@@ -47,6 +49,26 @@ def test_fit_eval_route(table, tmp_path):
     rows = {r["name"]: r for r in run("eval", table, "--seeds", "1")["rows"]}
     assert rows["router"]["reward"][0] == 1 and rows["random"]["reward"][0] == 0.5
     assert {r["tag"] for r in run("eval", table, "--router", folder)["tags"]} == {"sums", "code"}
+
+
+def test_report_prices_and_money_metrics(table, tmp_path):
+    page = tmp_path / "r.html"
+    facts = run("eval", table, "--seeds", "2", "--price", "adder=0.02", "--price", "coder=0.01", "--html", str(page))
+    assert facts["html"] == str(page) and "best single" in page.read_text()
+    assert {"aiq", "arena_score", "apgr", "cpt"} <= set(facts)
+    with pytest.raises(InputError, match="did you mean 'adder'"):
+        run("eval", table, "--seeds", "1", "--price", "ader=1")
+
+
+def test_money_metrics_by_hand():
+    reward = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    found = _money(reward, reward, [0.002, 0.001])
+    # hull from (0.001, 1/3) to (0.005/3, 1), over the largest price
+    assert found["aiq"] == pytest.approx((0.002 / 3) * (2 / 3) / (0.005 / 3))
+    cheap = math.log2(200 / (5 / 3)) / math.log2(200 / 0.0044)
+    assert found["arena_score"] == pytest.approx(1.1 * cheap / (0.1 + cheap))
+    assert found["apgr"] == pytest.approx((0.5 + 1.5 + 1.5) / 3)  # 0, 1, 2 and 1 times the gap recovered
+    assert _money(reward, reward, [0.002, float("nan")]) == {}
 
 
 def test_errors_say_what_is_wrong(table, tmp_path):

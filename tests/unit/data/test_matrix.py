@@ -49,7 +49,7 @@ def test_bad_cells_name_the_row_and_the_field(bad, says):
 
 @pytest.mark.parametrize("name", ["m.parquet", "m.jsonl", "m.jsonl.gz"])
 def test_long_form_survives_a_round_trip(tmp_path, name):
-    rows = [cell("a?", "x", 1.0, tokens=5, price=0.1, tags=["t", "u"], text="yes"), cell("b?", "y", 0.25)]
+    rows = [cell("a?", "x", 1.0, tokens=5, price=0.1, latency=2.5, tags=["t", "u"], text="yes"), cell("b?", "y", 0.25)]
     before = from_cells(rows)
     before.save(tmp_path / name)
     after = load_matrix(tmp_path / name)
@@ -57,6 +57,7 @@ def test_long_form_survives_a_round_trip(tmp_path, name):
     assert [text_of(p) for p in after.prompts] == ["a?", "b?"]
     np.testing.assert_array_equal(after.reward_PM, [[1, np.nan], [np.nan, 0.25]])
     np.testing.assert_array_equal(after.tokens_PM, before.tokens_PM)
+    np.testing.assert_array_equal(after.latency_PM, [[2.5, np.nan], [np.nan, np.nan]])
     assert after.tags == (("t", "u"), ()) and after.text_PM[0][0] == "yes"
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError
+from trimtab.types import Prompt, Sampler, SamplingParams, fingerprint
 
 Array = npt.NDArray[np.float64]
 Tags = Sequence[Sequence[str]]
@@ -106,30 +107,49 @@ def nearest(X_PD: Array, centre_KD: Array) -> npt.NDArray[np.intp]:
     return _distance(X_PD, centre_KD).argmin(1)
 
 
-def llm_tags(texts: Sequence[str], ask: Callable[[Sequence[str]], Sequence[str]], cache: Path) -> list[list[str]]:
-    """InsTag-style tags from an LLM: `ask` answers prompts, `cache` (JSON lines) keeps every answer, so each text is
-    paid once. Answers are split at commas; an answer without a tag gives none."""
-    known: dict[str, list[str]] = {}
-    if cache.is_file():
-        known = {row["text"]: row["tags"] for row in map(json.loads, cache.read_text().splitlines())}
+def llm_tags(
+    texts: Sequence[str], ask: Callable[[Sequence[str]], Sequence[str]], cache: Path, *, batch: int = 64
+) -> list[list[str]]:
+    """InsTag-style tags from an LLM: `ask` answers prompts (`asking` makes one of a sampler).
+
+    `cache` (JSON lines) keeps every answer as soon as its batch is there, so each text is paid once and a killed run
+    goes on. Answers are split at commas; an answer without a tag gives none. InputError names a broken cache line.
+    """
+    known = _cached(cache)
     todo = list(dict.fromkeys(t for t in texts if t not in known))
-    answers = ask([TAG_PROMPT.format(text=t) for t in todo]) if todo else []
-    with cache.open("a") as out:
-        for text, answer in zip(todo, answers, strict=True):
-            line = answer.strip().splitlines()[0] if answer.strip() else ""
-            known[text] = [t for t in (re.sub(r"[^\w +#-]", "", w).strip().lower() for w in line.split(",")) if t]
-            out.write(json.dumps({"text": text, "tags": known[text]}, ensure_ascii=False) + "\n")
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(todo), batch):
+        chunk = todo[start : start + batch]
+        answers = ask([TAG_PROMPT.format(text=t) for t in chunk])
+        with cache.open("a") as out:
+            for text, answer in zip(chunk, answers, strict=True):
+                line = answer.strip().splitlines()[0] if answer.strip() else ""
+                words = (re.sub(r"[^\w +#-]", "", w).strip().lower() for w in line.split(","))
+                known[text] = list(dict.fromkeys(w for w in words if w))
+                out.write(json.dumps({"text": text, "tags": known[text]}, ensure_ascii=False) + "\n")
     return [known[t] for t in texts]
 
 
-def balanced(tags: Tags, per_tag: int = 10, seed: int = 0) -> npt.NDArray[np.intp]:
-    """DivInstruct's sampling: positions of up to `per_tag` random prompts of each tag, each prompt once, sorted."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(tags))
-    taken: set[int] = set()
-    for tag in sorted({t for row in tags for t in row}):
-        taken.update([int(i) for i in order if tag in tags[i]][:per_tag])
-    return np.array(sorted(taken), int)
+def asking(sampler: Sampler, max_tokens: int = 24) -> Callable[[Sequence[str]], list[str]]:
+    """`ask` for `llm_tags` from a sampler: each text is one user message, answered greedily."""
+
+    def ask(texts: Sequence[str]) -> list[str]:
+        prompts = [Prompt(fingerprint(t), ({"role": "user", "content": t},)) for t in texts]
+        groups = sampler(prompts, 1, SamplingParams(temperature=0.0, top_p=1.0, max_tokens=max_tokens))
+        return [g.completions[0].text for g in groups]
+
+    return ask
+
+
+def _cached(cache: Path) -> dict[str, list[str]]:
+    known: dict[str, list[str]] = {}
+    for n, line in enumerate(cache.read_text().splitlines() if cache.is_file() else (), 1):
+        try:
+            row = json.loads(line)
+            known[row["text"]] = row["tags"]
+        except (ValueError, KeyError, TypeError) as e:
+            raise InputError(f"{cache}:{n}: not an answer of the tagger ({e}); remove this line") from e
+    return known
 
 
 def _distance(X_PD: Array, centre_KD: Array) -> Array:

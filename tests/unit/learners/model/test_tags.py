@@ -5,7 +5,8 @@ import pytest
 
 from trimtab.errors import InputError
 from trimtab.learners.model.losses import silver
-from trimtab.learners.model.tags import balanced, cluster_tags, keyword_tags, llm_tags, smooth, tag_means
+from trimtab.learners.model.tags import asking, cluster_tags, keyword_tags, llm_tags, smooth, tag_means
+from trimtab.testing import FakeSampler
 
 S = np.array([[0.8, 0.2], [0.4, 0.6], [0.1, 0.9]])
 TAGS = [["a"], ["a", "b"], ["b"]]
@@ -67,8 +68,24 @@ def test_taggers(tmp_path):
     assert len(asked) == 2  # q once, r once
 
 
-def test_balanced_sampling_per_tag():
-    tags = [["a"]] * 30 + [["b"]] * 3 + [["a", "c"]]
-    taken = balanced(tags, 10, seed=1)
-    assert len(set(taken)) == len(taken)
-    assert {31, 32, 30, 33} <= set(taken) and 13 <= len(taken) <= 14
+def test_an_llm_tagger_keeps_every_batch_and_a_killed_run_goes_on(tmp_path):
+    calls = []
+
+    def ask(prompts):
+        calls.append(len(prompts))
+        if len(calls) == 2:
+            raise RuntimeError("killed")
+        return ["a, b, a"] * len(prompts)
+
+    cache = tmp_path / "deep" / "tags.jsonl"
+    with pytest.raises(RuntimeError):
+        llm_tags(["p", "q", "r"], ask, cache, batch=2)
+    assert llm_tags(["p", "q", "r"], ask, cache, batch=2) == [["a", "b"]] * 3 and calls == [2, 1, 1]
+    cache.write_text("{broken\n")
+    with pytest.raises(InputError, match=r"tags\.jsonl:1"):
+        llm_tags(["p"], ask, cache)
+
+
+def test_a_sampler_can_be_asked():
+    sampler = FakeSampler(lambda p, rng: f"{len(p.messages[0]['content'])}, maths")
+    assert asking(sampler)(["four", "five!"]) == ["4, maths", "5, maths"]
