@@ -222,11 +222,14 @@ def _check_leash(fn: Loss, leash: Any) -> None:
 
 
 def _begin(out: Path, settings: dict[str, Any], data: Sequence[Any], name: str = CARD) -> Path | None:
-    """Writes the card of a new run; `out` itself when this very run is finished; SettingsChanged for another run."""
+    """Writes the card of a new run; `out` itself when this very run is finished; SettingsChanged for another run.
+
+    A run that was refused before its first checkpoint (bad data) has nothing to lose: other settings take its place.
+    """
     wanted = json.loads(json.dumps({**settings, "data": fingerprint(list(data))}, default=str))
     card = out / name
-    if card.exists():
-        old = json.loads(card.read_text())
+    old = json.loads(card.read_text()) if card.exists() else {}
+    if old.get("finished") or any((out / "checkpoints").glob("checkpoint-*")):
         if old["settings"] != wanted:
             changed = [k for k in {**old["settings"], **wanted} if old["settings"].get(k) != wanted.get(k)]
             lines = "\n".join(f"  {k}: {old['settings'].get(k)!r} then, {wanted.get(k)!r} now" for k in changed)

@@ -158,6 +158,12 @@ def test_finished_runs_return_and_other_settings_are_refused(train):
         train("run", PAIRS[:5])
 
 
+def test_a_refused_run_leaves_its_folder_free(train):
+    with pytest.raises(InputError, match="no pairs"):
+        train("run", [])
+    assert train("run").is_dir()
+
+
 def test_overlong_is_refused_or_dropped_and_counted(train):
     with pytest.raises(InputError, match=r"1[0-2] of 12 examples are longer than 16 tokens"):
         train("a", max_tokens=16)
