@@ -12,14 +12,20 @@ from trimtab.errors import InputError, unknown
 from trimtab.rewards.adapters import Lifted, Trl, Verifier, adapt, lift
 from trimtab.rewards.combine import Clip, StandardiseInGroup, Weighted
 from trimtab.rewards.extract import EXTRACTORS, extractor
+from trimtab.rewards.judge import Judge, RatingJudge, SkillJudge
 from trimtab.rewards.match import ExactMatch, MultipleChoice, Regex
 from trimtab.rewards.math_answer import MathAnswer, math_answer
+from trimtab.rewards.pairwise import FromReward, WinRate
 from trimtab.rewards.reasoning_gym import ReasoningGym, task_name
 from trimtab.rewards.score import score, unscored
 from trimtab.rewards.unit_tests import UnitTests
 from trimtab.types import RewardFn
 
-_LATER = {"RewardModel": "reward_model"}  # these need torch: `import trimtab.rewards` must not
+_LATER = {
+    "ChoiceJudge": "choices",
+    "PromptReward": "choices",
+    "RewardModel": "reward_model",
+}  # these need torch: `import trimtab.rewards` must not
 
 
 def __getattr__(name: str) -> Any:
@@ -44,6 +50,7 @@ REWARDS: dict[str, Callable[..., RewardFn]] = {
     "math_answer": MathAnswer,
     "reasoning_gym": ReasoningGym,
     "unit_tests": UnitTests,
+    "prompt_reward": _later("PromptReward"),
     "reward_model": _later("RewardModel"),
 }
 USER_LIMIT_S = 30.0
@@ -94,19 +101,26 @@ def _make(spec: str, make: Callable[..., Any], options: dict[str, Any]) -> Any:
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "EXTRACTORS",
     "REWARDS",
+    "ChoiceJudge",
     "Clip",
     "ExactMatch",
+    "FromReward",
+    "Judge",
     "Lifted",
     "MathAnswer",
     "MultipleChoice",
+    "PromptReward",
+    "RatingJudge",
     "ReasoningGym",
     "Regex",
     "RewardModel",
+    "SkillJudge",
     "StandardiseInGroup",
     "Trl",
     "UnitTests",
     "Verifier",
     "Weighted",
+    "WinRate",
     "extractor",
     "lift",
     "math_answer",
