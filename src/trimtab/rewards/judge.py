@@ -121,6 +121,18 @@ class Judge:
         return _question(group.prompt, "judge", text)
 
 
+def summarise(comparisons: Sequence[Sequence[Comparison]]) -> JudgeSummary:
+    """Cost, unread verdicts, position bias and consistency of what `Judge.compare` gave."""
+    flat = [c for row in comparisons for c in row]
+    both = [(c.shown_first, c.shown_second) for c in flat if math.isfinite(c.preference)]
+    first = np.array([(a + 1 - b) / 2 for a, b in both])  # preference for whichever was shown first
+    return JudgeSummary(
+        len(flat), len(flat) - len(both), sum(c.calls for c in flat), sum(c.tokens for c in flat),
+        float(first.mean() - 0.5) if len(first) else math.nan,
+        float(np.mean([a == b for a, b in both])) if both else math.nan,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class RatingJudge:
     """A rating of each completion alone from `low` to `high` (MT-Bench: 1 to 10); a `RewardFn`. Unread is NaN."""
