@@ -221,7 +221,7 @@ def split_matrix(
         raise InputError(f"test must be a share between 0 and 1, got {test!r}")
     order = np.random.default_rng(seed).permutation(len(matrix))
     cut = round(test * len(matrix))
-    texts = [_normal(text_of(p)) for p in matrix.prompts]
+    texts = [normal_text(text_of(p)) for p in matrix.prompts]
     known = {texts[i] for i in order[cut:]}
     moved = [i for i in order[:cut] if texts[i] in known]
     held = [i for i in order[:cut] if texts[i] not in known]
@@ -236,8 +236,8 @@ def overlap(train: ResponseMatrix, test: ResponseMatrix, n: int = 6) -> tuple[in
     The paper drops training queries that share a 6-gram of words with the evaluation set; the mask says which, so
     `train.rows(~mask)` is the clean set. Prompts shorter than n words are compared whole.
     """
-    seen = {_normal(text_of(p)) for p in train.prompts}
-    same = sum(_normal(text_of(p)) in seen for p in test.prompts)
+    seen = {normal_text(text_of(p)) for p in train.prompts}
+    same = sum(normal_text(text_of(p)) in seen for p in test.prompts)
     held = {g for p in test.prompts for g in _ngrams(text_of(p), n)}
     return same, np.array([not held.isdisjoint(_ngrams(text_of(p), n)) for p in train.prompts], bool)
 
@@ -247,7 +247,8 @@ def text_of(prompt: Prompt) -> str:
     return "\n".join(m["content"] for m in prompt.messages if m.get("role") in ("user", "text"))
 
 
-def _normal(text: str) -> str:
+def normal_text(text: str) -> str:
+    """A text without case and runs of space: two prompts with the same one are the same prompt."""
     return " ".join(text.lower().split())
 
 

@@ -77,11 +77,50 @@ def exchange_for(reward_PM: npt.ArrayLike, price_PM: npt.ArrayLike, budget: floa
     return high
 
 
+def exchange_for_quality(reward_PM: npt.ArrayLike, price_PM: npt.ArrayLike, least: float, rounds: int = 60) -> float:
+    """The largest exchange rate at which the mean expected reward is still `least`: the cheapest routing of a quality.
+
+    On validation values; the expected reward falls with the rate, so bisection finds it. InputError when even routing
+    without regard to prices does not reach it.
+    """
+    reward, price = np.asarray(reward_PM, float), np.broadcast_to(price_PM, np.shape(reward_PM)).astype(float)
+
+    def quality(rate: float) -> float:
+        at = choose(utility(reward, price, rate))
+        return float(reward[np.arange(len(reward)), at].mean())
+
+    if quality(0.0) < least:
+        raise InputError(f"routing reaches an expected reward of {quality(0.0):g} at any price; {least:g} was asked")
+    low, high = 0.0, 1.0
+    while quality(high) >= least:
+        low, high = high, 4 * high
+        if high > 1e18:
+            return low  # even the cheapest models reach it
+    for _ in range(rounds):
+        middle = (low + high) / 2
+        low, high = (middle, high) if quality(middle) >= least else (low, middle)
+    return low
+
+
+def threshold_for(gain_P: npt.ArrayLike, share: float) -> float:
+    """RouteLLM's calibrated threshold: the expected gain from which on a call goes to the strong model, so that `share`
+    of the validation prompts does (at most: equal gains stay together). InputError unless 0 <= share <= 1."""
+    gain = np.sort(np.asarray(gain_P, float))[::-1]
+    if not 0 <= share <= 1 or not len(gain) or np.isnan(gain).any():
+        raise InputError(f"a threshold needs a share between 0 and 1 (got {share}) and validation gains without NaN")
+    calls = int(np.floor(share * len(gain) + 1e-9))
+    if calls == len(gain):
+        return float(gain[-1])
+    strict = gain[gain > gain[calls]]  # those equal to the first one left out are left out, too
+    return float(strict[-1]) if len(strict) else float(np.nextafter(gain[0], np.inf))
+
+
 @dataclass(frozen=True)
 class Routed:
     """A decoder: each prompt goes to the model of the pool with the highest utility, which answers it once.
 
-    `prices` are dollars a call; `exchange` rewards a dollar. ModelError when router and pool name different models.
+    `prices` are dollars a call; `exchange` rewards a dollar; `shares` cap models' shares of the prompts of a call (1
+    where none is given). ModelError when router and pool name different models.
     """
 
     router: Router
@@ -89,6 +128,7 @@ class Routed:
     params: SamplingParams = field(default_factory=SamplingParams)
     prices: Mapping[str, float] = field(default_factory=dict)
     exchange: float = 0.0
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
         rewards = self.router(prompts)
@@ -101,7 +141,10 @@ class Routed:
             return []
         value = np.array([[row[m] for m in names] for row in rewards])
         price = np.array([self.prices.get(m, np.nan if self.exchange else 0.0) for m in names])
-        chosen = choose(utility(value, price, self.exchange))
+        if odd := sorted(set(self.shares) - set(names)):
+            raise ModelError(f"a share is given to {', '.join(odd)}, which the pool does not have: {', '.join(names)}")
+        caps = [self.shares.get(m, 1.0) for m in names] if self.shares else None
+        chosen = choose(utility(value, price, self.exchange), caps)
         groups: dict[int, Group] = {}
         for m in sorted(set(chosen.tolist())):
             at = np.flatnonzero(chosen == m)

@@ -2,12 +2,14 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from trimtab.cli.router import _money, router
+from trimtab.cli.router import router
+from trimtab.cli.router_parts import money
 from trimtab.errors import InputError, ModelError
 from trimtab.testing import write_jsonl
 
@@ -48,7 +50,8 @@ def test_fit_eval_route(table, tmp_path):
     assert run("route", "add the numbers 99 and 3", "--router", folder, *cheap)["model"] == "coder"
     rows = {r["name"]: r for r in run("eval", table, "--seeds", "1")["rows"]}
     assert rows["router"]["reward"][0] == 1 and rows["random"]["reward"][0] == 0.5
-    assert {r["tag"] for r in run("eval", table, "--router", folder)["tags"]} == {"sums", "code"}
+    facts = run("eval", table, "--router", folder, "--keep-seen")
+    assert {r["tag"] for r in facts["tags"]} == {"sums", "code"}
 
 
 def test_report_prices_and_money_metrics(table, tmp_path):
@@ -60,15 +63,47 @@ def test_report_prices_and_money_metrics(table, tmp_path):
         run("eval", table, "--seeds", "1", "--price", "ader=1")
 
 
+def test_prompts_the_router_was_fitted_on_are_left_out_and_counted(table, tmp_path):
+    folder = str(tmp_path / "r")
+    run("fit", table, "--out", folder)
+    with pytest.raises(InputError, match="fitted on every prompt"):
+        run("eval", table, "--router", folder)
+    rows = [json.loads(line) for line in Path(table).read_text().splitlines()]
+    new = [{**r, "query": r["query"] + " please"} for r in rows[:6]]
+    both = write_jsonl(tmp_path / "both.jsonl", rows[:9] + new)
+    facts = run("eval", str(both), "--router", folder)
+    assert facts["left_out_seen"] == 9 and sum(t["n"] for t in facts["tags"]) == 6
+
+
+def test_taggers_balance_and_decontamination(table, tmp_path):
+    words = tmp_path / "words.json"
+    words.write_text(json.dumps({"maths": ["add"], "programs": ["python"]}))
+    out = ("--out", str(tmp_path / "r"))
+    facts = run("fit", table, *out, "--tagger", f"keywords:{words}", "--balance", "12")
+    assert facts["prompts"] == 24
+    why = run("route", "add the numbers 7 and 4", "--router", str(tmp_path / "r"))["why"]
+    assert set(why) == {"maths", "programs"}
+    assert run("fit", table, *out, "--tagger", "clusters:2", "--no-guard")["head"] == "experts"
+    test = write_jsonl(tmp_path / "t.jsonl", [{"query": "please add the numbers 5 and 4 now", "scores": {"adder": 1}}])
+    assert run("fit", table, *out, "--away-from", str(test))["dropped_overlap"] == 1
+    assert run("fit", table, *out, "--method", "always", "--set", "model=coder")["constant"] == "coder"
+    with pytest.raises(InputError, match="clusters:16"):
+        run("fit", table, *out, "--tagger", "clusters:many")
+    with pytest.raises(InputError, match="unknown tagger 'lm'"):
+        run("fit", table, *out, "--tagger", "lm:x")
+    with pytest.raises(InputError, match="name=value"):
+        run("fit", table, *out, "--set", "beta")
+
+
 def test_money_metrics_by_hand():
     reward = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    found = _money(reward, reward, [0.002, 0.001])
+    found = money(reward, reward, [0.002, 0.001])
     # hull from (0.001, 1/3) to (0.005/3, 1), over the largest price
     assert found["aiq"] == pytest.approx((0.002 / 3) * (2 / 3) / (0.005 / 3))
     cheap = math.log2(200 / (5 / 3)) / math.log2(200 / 0.0044)
     assert found["arena_score"] == pytest.approx(1.1 * cheap / (0.1 + cheap))
     assert found["apgr"] == pytest.approx((0.5 + 1.5 + 1.5) / 3)  # 0, 1, 2 and 1 times the gap recovered
-    assert _money(reward, reward, [0.002, float("nan")]) == {}
+    assert money(reward, reward, [0.002, float("nan")]) == {}
 
 
 def test_errors_say_what_is_wrong(table, tmp_path):

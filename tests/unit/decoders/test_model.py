@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from trimtab.decoders.model import Ranked, Routed, choose, exchange_for, utility
+from trimtab.decoders.model import (
+    Ranked,
+    Routed,
+    choose,
+    exchange_for,
+    exchange_for_quality,
+    threshold_for,
+    utility,
+)
 from trimtab.errors import InputError, ModelError
 from trimtab.testing import FakeSampler, prompt
 from trimtab.types import Reward
@@ -41,6 +49,32 @@ def test_exchange_meets_a_budget():
     assert 1.3 < spent <= 1.5 and exchange_for(value, price, 9.0) == 0
     with pytest.raises(InputError, match="raise the budget"):
         exchange_for(value, price, 0.5)
+
+
+def test_quality_at_the_lowest_cost():
+    value, price = np.array([[0.9, 0.8], [0.9, 0.2]]), np.array([10.0, 1.0])
+    rate = exchange_for_quality(value, price, 0.85)  # the first prompt may go to the cheap model: mean 0.85
+    assert choose(utility(value, price, rate)).tolist() == [1, 0]
+    assert choose(utility(value, price, exchange_for_quality(value, price, 0.9))).tolist() == [0, 0]
+    assert choose(utility(value, price, exchange_for_quality(value, price, 0.1))).tolist() == [1, 1]
+    with pytest.raises(InputError, match=r"reaches an expected reward of 0\.9"):
+        exchange_for_quality(value, price, 0.95)
+
+
+def test_threshold_keeps_the_share_of_strong_calls():
+    gain = np.array([0.5, 0.1, 0.3, 0.3, -0.2])
+    for share, calls in ((0.0, 0), (0.2, 1), (0.4, 1), (0.6, 3), (0.8, 4), (1.0, 5)):
+        assert (gain >= threshold_for(gain, share)).sum() == calls, share
+    with pytest.raises(InputError, match="share between 0 and 1"):
+        threshold_for(gain, 1.5)
+
+
+def test_routed_keeps_the_caps_of_a_batch():
+    prompts = [prompt(t) for t in ("a1", "a2", "a3", "a4")]
+    answers = Routed(router, POOL, shares={"a": 0.5})(prompts)
+    assert [a.completion.model for a in answers].count("a") == 2
+    with pytest.raises(ModelError, match="share is given to c"):
+        Routed(router, POOL, shares={"c": 0.5})(prompts)
 
 
 def test_routed_sends_each_prompt_to_one_model_and_prices_it():

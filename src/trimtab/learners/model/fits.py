@@ -21,11 +21,25 @@ Vectors = npt.NDArray[np.float32]
 Weights = dict[str, npt.NDArray[Any]]
 Fitted = tuple[str, Weights]
 Tags = Sequence[Sequence[str]]
+_TIE = 1e-9
 
 
 def fit_constant(reward_PM: Array, *_: Any, **__: Any) -> Fitted:
     """Every model's mean reward, whatever the prompt: its argmax is the best single model."""
     return "constant", {"mean": np.nanmean(reward_PM, axis=0)}
+
+
+def only(reward_PM: Array, model: int) -> Fitted:
+    """The constant that always prefers one model: mean rewards, no other model's above that one's."""
+    mean = fit_constant(reward_PM)[1]["mean"]
+    below = np.minimum(mean, mean[model] - _TIE)
+    return "constant", {"mean": np.where(np.arange(len(mean)) == model, mean, below)}
+
+
+def fit_random(X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, **_: Any) -> Fitted:
+    """The null: every model has the pool's mean reward and the prompt's vector decides the tie, the same each time."""
+    level = np.full(reward_PM.shape[1], np.nanmean(reward_PM))
+    return "random", {"level": level, "seed": np.array(seed)}
 
 
 def fit_knn(X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, k: int = 100) -> Fitted:
@@ -167,6 +181,12 @@ def _head_constant(w: Weights, X: Vectors) -> Array:
     return np.broadcast_to(w["mean"], (len(X), len(w["mean"]))).copy()
 
 
+def _head_random(w: Weights, X: Vectors) -> Array:
+    rows = np.round(X, 3) + 0.0  # batching moves the last bits; -0.0 is 0.0
+    draw = [np.random.default_rng([int(w["seed"]), *row.tobytes()]).random(len(w["level"])) for row in rows]
+    return w["level"] + _TIE * np.array(draw).reshape(len(X), -1)
+
+
 def _head_linear(w: Weights, X: Vectors) -> Array:
     return (scaled(w, X) @ w["W"]).astype(float) + w["b"]
 
@@ -197,6 +217,7 @@ def _head_clusters(w: Weights, X: Vectors) -> Array:
 
 HEADS: dict[str, Callable[[Weights, Vectors], Array]] = {
     "constant": _head_constant,
+    "random": _head_random,
     "linear": _head_linear,
     "sigmoid": _head_sigmoid,
     "softmax": _head_softmax,
@@ -214,6 +235,7 @@ METHODS: dict[str, Callable[..., Fitted]] = {
     "mf": fit_mf,
     "routerdc": fit_routerdc,
     "best_single": fit_constant,
+    "random": fit_random,
 }
 """(X_PD, reward_PM, tags, *, blocks, seed, **options) -> (head, weights)."""
 

@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.data.matrix import ResponseMatrix, from_groups
+from trimtab.data.matrix import ResponseMatrix, from_groups, normal_text, text_of
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.learners.model.experts import tag_probability
 from trimtab.learners.model.features import scaled
-from trimtab.learners.model.fits import HEADS, METHODS, Weights, fit_constant
+from trimtab.learners.model.fits import HEADS, METHODS, Weights, fit_constant, only
 from trimtab.learners.model.ngrams import PromptEmbedder
 from trimtab.types import Group, Prompt, fingerprint
 
 Array = npt.NDArray[np.float64]
 CARD, WEIGHTS = "router.json", "router.safetensors"
+SINGLE = ("cheapest", "always")
+"""Methods beside METHODS: the constants that take a model by its price, or by name (option `model`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,10 @@ class RewardRouter:
         x = (scaled(self.weights, x) if "x_mean" in self.weights else x)[0] - self.weights["tag_origin"]
         near = centre @ x / np.maximum(np.linalg.norm(centre, axis=1) * np.linalg.norm(x), 1e-9)
         return [(self.card["tags"][i], float(near[i])) for i in np.argsort(-near)[:top]]
+
+    def seen(self, prompts: Sequence[Prompt]) -> npt.NDArray[np.bool_]:
+        """Which prompts have the text of one that this router was fitted on; judging it on those would flatter it."""
+        return np.isin(_text_hashes(prompts), self.weights.get("seen", np.zeros(0, np.uint64)))
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes router.safetensors and router.json to `folder`; the embedder is named by its card, not stored."""
@@ -132,15 +138,16 @@ def fit_router(
 
     `vectors` (P, D) are `embed`'s, if they were made before. Same seed, same router.
 
-    `method` is one of METHODS, `options` are its own. With `guard` it is first fitted on 1 - validation of the prompts;
-    unless the lower bound of its gain over the best single model (95 %, paired bootstrap over the held-out prompts) is
-    above zero, the constant is returned and `card["guard"]` says so. The models' order never matters.
+    `method` is one of METHODS or SINGLE, `options` are its own. With `guard` it is first fitted on 1 - validation of
+    the prompts; unless the lower bound of its gain over the best single model (95 %, paired bootstrap over the held-out
+    prompts whose text is not among the others) is above zero, the constant is returned and `card["guard"]` says so.
+    The models' order never matters.
     InputError: unknown method, no vectors, NaN vectors, a model without rewards, fewer than two prompts.
     """
     if not isinstance(matrix, ResponseMatrix):
         matrix = from_groups(matrix)
-    if method not in METHODS:
-        raise unknown("router method", method, METHODS)
+    if method not in METHODS and method not in SINGLE:
+        raise unknown("router method", method, (*METHODS, *SINGLE))
     order = sorted(range(len(matrix.models)), key=lambda m: matrix.models[m])
     models = tuple(matrix.models[m] for m in order)
     reward = matrix.reward_PM[:, order]
@@ -149,8 +156,13 @@ def fit_router(
     card: dict[str, Any] = {
         "method": method, "options": options, "seed": seed, "encoder": _card(embed), "data": _data_card(matrix, keep)
     }  # fmt: skip
-    constant = RewardRouter(models, "constant", fit_constant(reward)[1], None, card)
+    text = _text_hashes(matrix.prompts)
+    single = {"seen": np.unique(text)}
+    constant = RewardRouter(models, "constant", fit_constant(reward)[1] | single, None, card)
     card["best_single"] = constant.constant
+    if method in SINGLE:
+        weights = only(reward, _which(method, models, matrix, options))[1] | single
+        return RewardRouter(models, "constant", weights, None, {**card, "guard": "asked for the constant"})
     constant = replace(constant, card=card)
     trivial = _trivial(reward, models)
     if trivial or method == "best_single":
@@ -162,25 +174,32 @@ def fit_router(
     card |= {"width": X.shape[1], "blocks": list(blocks)}
     fit = METHODS[method]
     shared = {"blocks": blocks, "seed": seed, **options}
-    if guard:
-        verdict = _gain(fit, X, reward, tags, validation, shared)
+    if guard and method != "random":
+        verdict = _gain(fit, X, reward, tags, text[keep], validation, shared)
         card |= {"gain": verdict}
         if not verdict["lower"] > 0:
             best = constant.constant
-            said = f"the gain over {best} on held-out prompts is not above zero ({_show(verdict)}): use this one model"
+            said = f"too few prompts to hold some out, so no gain over {best} was shown: use this one model"
+            if not np.isnan(verdict["mean"]):
+                said = (
+                    f"the gain over {best} on held-out prompts is not above zero ({_show(verdict)}): use this one model"
+                )
             return replace(constant, card={**card, "guard": said})
         card["guard"] = f"passed: gain over the best single model on held-out prompts {_show(verdict)}"
     head, weights = fit(X, reward, tags, **shared)
     weights, names = _with_tags(weights, X, tags)
-    return RewardRouter(models, head, weights, embed, {**card, "tags": names})
+    return RewardRouter(models, head, weights | single, embed, {**card, "tags": names})
 
 
-def _gain(fit: Any, X: Any, reward: Array, tags: Any, share: float, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Held-out gain of one fit over the best single model of its own training prompts."""
+def _gain(
+    fit: Any, X: Any, reward: Array, tags: Any, text: npt.NDArray[np.uint64], share: float, shared: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Held-out gain of one fit over the best single model of its own training prompts, none of them twice."""
     rng = np.random.default_rng(shared["seed"])
     order = rng.permutation(len(X))
     held, train = np.split(order, [max(1, round(share * len(X)))])
-    if len(train) < 2 or np.isnan(reward[train]).all(0).any():
+    held = held[~np.isin(text[held], text[train])]
+    if len(train) < 2 or not len(held) or np.isnan(reward[train]).all(0).any():
         return {"mean": float("nan"), "lower": float("nan"), "upper": float("nan"), "n": len(held)}
     head, weights = fit(X[train], reward[train], [tags[i] for i in train], **shared)
     best = int(np.argmax(fit_constant(reward[train])[1]["mean"]))
@@ -190,6 +209,22 @@ def _gain(fit: Any, X: Any, reward: Array, tags: Any, share: float, shared: Mapp
     means = np.array([gain[rng.integers(0, len(gain), len(gain))].mean() for _ in range(2000)])
     lower, upper = np.quantile(means, [0.025, 0.975])
     return {"mean": float(gain.mean()), "lower": float(lower), "upper": float(upper), "n": len(gain)}
+
+
+def _which(method: str, models: Sequence[str], matrix: ResponseMatrix, options: Mapping[str, Any]) -> int:
+    """The model that a constant router always takes, by its place among `models`."""
+    if method == "always":
+        if options.get("model") not in models:
+            raise unknown("model", str(options.get("model", "")), models)
+        return models.index(options["model"])
+    price = {m: np.asarray(matrix.pool([m]).price_PM) for m in models}
+    if lost := [m for m, p in price.items() if np.isnan(p).all()]:
+        raise InputError(f"the cheapest model is unknown: {', '.join(lost)} has no price in the matrix")
+    return int(np.argmin([np.nanmean(p) for p in price.values()]))
+
+
+def _text_hashes(prompts: Sequence[Prompt]) -> npt.NDArray[np.uint64]:
+    return np.array([int(fingerprint(normal_text(text_of(p)))[:16], 16) for p in prompts], np.uint64)
 
 
 def _refuse(matrix: ResponseMatrix, reward: Array, keep: npt.NDArray[Any]) -> None:

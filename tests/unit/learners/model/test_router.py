@@ -27,18 +27,18 @@ def planted(P=120, seed=0, noise=0.05):
     """Three kinds of prompts, model k is right on kind k: the oracle is a function of the text."""
     rng = np.random.default_rng(seed)
     kind = rng.integers(0, 3, P)
-    texts = [f"{WORDS[k][0]} {WORDS[k][1]} number" for k in kind]
+    texts = [f"{' '.join(2 * WORDS[k])} number {seed}{i}" for i, k in enumerate(kind)]
     reward = np.eye(3)[kind] * 0.8 + noise * rng.normal(size=(P, 3))
     return matrix(reward, [(WORDS[k][0],) for k in kind], texts), kind
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "best_single"])
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("best_single", "random")])
 def test_planted_oracle_is_recovered_on_new_prompts(method):
     train, _ = planted(seed=0)
     test, kind = planted(seed=1)
-    router = fit_router(train, HashedNgrams(128), method=method)
+    router = fit_router(train, HashedNgrams(512), method=method)
     assert router.head != "constant", router.card["guard"]
-    assert router.card["guard"].startswith("passed") and router.card["gain"]["lower"] > 0.3
+    assert router.card["guard"].startswith("passed") and router.card["gain"]["lower"] > 0.25
     rewards = router(test.prompts)
     assert [max(r, key=r.__getitem__) for r in rewards] == [f"m{k}" for k in kind]
 
@@ -97,6 +97,42 @@ def test_missing_cells_and_untagged_prompts_are_fine():
         router = fit_router(holes, HashedNgrams(64), method=method, guard=False, **options)
         assert np.isfinite([list(r.values()) for r in router(m.prompts)]).all()
         assert router.card["data"]["left_out"] == 1
+
+
+def test_constants_take_one_model_whatever_the_prompt():
+    m, _ = planted(60)
+    price = np.broadcast_to([3.0, 1.0, 2.0], m.reward_PM.shape)
+    priced = ResponseMatrix(m.prompts, m.models, m.reward_PM, m.tags, price_PM=price)
+    assert fit_router(priced, method="cheapest").constant == "m1"
+    last = fit_router(m, method="always", model="m2")
+    assert last.constant == "m2" and all(max(r, key=r.__getitem__) == "m2" for r in last(m.prompts[:4]))
+    with pytest.raises(InputError, match="m0, m1, m2 has no price"):
+        fit_router(m, method="cheapest")
+    with pytest.raises(InputError, match="unknown model 'm9'"):
+        fit_router(m, method="always", model="m9")
+
+
+def test_random_is_fair_repeatable_and_by_the_prompt():
+    m = matrix(np.random.default_rng(0).random((300, 3)))
+    router = fit_router(m, HashedNgrams(64), method="random")
+    choice = [max(r, key=r.__getitem__) for r in router(m.prompts)]
+    assert all(70 < choice.count(x) < 130 for x in m.models)
+    assert choice[::-1] == [max(r, key=r.__getitem__) for r in router(m.prompts[::-1])]
+    assert router(m.prompts[:1])[0]["m0"] == pytest.approx(m.reward_PM.mean())
+
+
+def test_router_knows_what_it_was_fitted_on_and_the_guard_never_judges_on_it(tmp_path):
+    m, _ = planted(40)
+    router = load_router(fit_router(m, HashedNgrams(32), guard=False).save(tmp_path), HashedNgrams(32))
+    assert router.seen(
+        [m.prompts[3], prompt(m.prompts[5].messages[0]["content"].upper() + " "), prompt("new")]
+    ).tolist() == [True, True, False]
+    # every text stands twice with noise for rewards: memorising would pass a guard that lets texts cross the split
+    rng = np.random.default_rng(0)
+    texts = [f"{a} {b}" for a in "abcdefgh" for b in "ijklmnop"]
+    reward = np.repeat(rng.random((64, 2)), 2, axis=0)
+    twice = matrix(reward, texts=[t for t in texts for _ in range(2)])
+    assert fit_router(twice, HashedNgrams(64), method="knn", k=1).head == "constant"
 
 
 def test_scored_groups_serve_as_well_as_a_matrix():

@@ -1,0 +1,148 @@
+"""What the router verbs share: encoders, taggers, prices and settings from flags. Heavy imports in function bodies."""
+
+from pathlib import Path
+from typing import Any
+
+
+def encoder(name: str) -> Any:
+    """The encoder called `name`. InputError for an unknown one."""
+    from trimtab.errors import unknown
+    from trimtab.learners.model.ngrams import Both, HashedNgrams
+
+    if name not in ("ngrams", "minilm", "both"):
+        raise unknown("encoder", name, ("ngrams", "minilm", "both"))
+    if name == "ngrams":
+        return HashedNgrams()
+    from trimtab.embeddings import Encoder
+
+    sentence = Encoder(overflow="head+tail")
+    return sentence if name == "minilm" else Both(sentence, HashedNgrams())
+
+
+def unseen(table: Any, fitted: Any, name: str) -> tuple[Any, int]:
+    """The table without the prompts that the router was fitted on, and how many those are. InputError if all are."""
+    from trimtab.errors import InputError
+
+    seen = fitted.seen(table.prompts)
+    if seen.all():
+        raise InputError(f"{name}: the router was fitted on every prompt of it; give other prompts, or --keep-seen")
+    return table.rows(~seen), int(seen.sum())
+
+
+def tagged(table: Any, tagger: str, embed: Any, seed: int, out: Path) -> Any:
+    """The table with the tags of a tagger instead of its own."""
+    import json
+    from dataclasses import replace
+
+    from trimtab.data.matrix import text_of
+    from trimtab.errors import InputError, unknown
+    from trimtab.learners.model.tags import asking, cluster_tags, keyword_tags, llm_tags
+
+    kind, _, argument = tagger.partition(":")
+    texts = [text_of(p) for p in table.prompts]
+    if kind == "clusters":
+        if not argument.isdigit() or int(argument) < 1:
+            raise InputError(f"--tagger {tagger!r}: write clusters:16, with the number of clusters")
+        tags, _ = cluster_tags(embed.embed_prompts(table.prompts), int(argument), seed)
+    elif kind == "keywords":
+        try:
+            words = json.loads(Path(argument).read_text())
+        except (OSError, ValueError) as e:
+            raise InputError(f'--tagger {tagger!r}: {e}; the file is JSON such as {{"code": ["python"]}}') from e
+        tags = keyword_tags(texts, words)
+    elif kind == "llm":
+        from trimtab.samplers import OpenVINO
+
+        tags = llm_tags(texts, asking(OpenVINO(argument)), out / "tags.jsonl")
+    else:
+        raise unknown("tagger", kind, ("clusters", "keywords", "llm"))
+    return replace(table, tags=tuple(map(tuple, tags)))
+
+
+def method_settings(given: list[str] | None) -> dict[str, Any]:
+    """name=value pairs; a value that reads as a number or true/false is one."""
+    import json
+
+    from trimtab.errors import InputError
+
+    out: dict[str, Any] = {}
+    for item in given or ():
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"--set {item!r} must be name=value, such as beta=0.1")
+        try:
+            out[name.strip()] = json.loads(value)
+        except ValueError:
+            out[name.strip()] = value
+    return out
+
+
+def known_prices(matrix: Any, given: list[str] | None) -> list[float]:
+    """Dollars a call of each model: as given, or else the mean of its cells in the table; NaN where neither is."""
+    import numpy as np
+
+    flags = given_prices(given)
+    if odd := sorted(set(flags) - set(matrix.models)):
+        from trimtab.errors import unknown
+
+        raise unknown("model in --price", odd[0], matrix.models)
+    cells = np.asarray(matrix.price_PM)
+    known = ~np.isnan(cells)
+    mean = np.where(known.any(0), np.where(known, cells, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
+    return [flags.get(m, float(mean[i])) for i, m in enumerate(matrix.models)]
+
+
+def money(value: Any, reward: Any, prices: list[float]) -> dict[str, Any]:
+    """AIQ, RouterArena's score and, for two models, APGR and CPT; nothing where a price is unknown."""
+    import numpy as np
+
+    from trimtab.evaluation.routing import aiq, arena_score, frontier, route, two_models
+    from trimtab.evaluation.routing_report import exchange_rates
+
+    if np.isnan(prices).any() or not np.max(prices) > 0:
+        return {}
+    points = frontier(value, reward, prices, exchange_rates(value, prices))
+    out: dict[str, Any] = {"aiq": aiq([p["price"] for p in points], [p["reward"] for p in points])}
+    if np.nanmin(reward) >= 0 and np.nanmax(reward) <= 1:  # an accuracy
+        cost = np.asarray(prices)[np.where(np.isnan(reward), -np.inf, value).argmax(1)].mean()
+        out["arena_score"] = arena_score(float(route(value, reward).mean()), 1000 * float(cost))
+    if len(prices) == 2 and not np.isnan(reward).any():
+        weak, strong = np.argsort(prices, kind="stable")
+        found = two_models(value[:, strong] - value[:, weak], reward[:, weak], reward[:, strong])
+        out |= {"apgr": found.apgr, "cpt": {str(k): v for k, v in found.cpt.items()}}
+    return out
+
+
+def best_single(matrix: Any) -> str:
+    """The model with the highest mean reward in the table."""
+    import numpy as np
+
+    return matrix.models[int(np.nanmean(matrix.reward_PM, axis=0).argmax())]
+
+
+def encoder_of(folder: str, fallback: str) -> str:
+    """The --encoder that a saved router's card asks for."""
+    import json
+
+    from trimtab.errors import ModelError
+
+    try:
+        card = json.loads((Path(folder) / "router.json").read_text())
+    except (OSError, ValueError) as e:
+        raise ModelError(f"{folder} holds no router ({e}); fit one with `trimtab router fit`") from e
+    kinds = {"hashed n-grams": "ngrams", "encoder": "minilm", "both": "both"}
+    return kinds.get((card.get("encoder") or {}).get("kind", ""), fallback)
+
+
+def given_prices(given: list[str] | None) -> dict[str, float]:
+    """Dollars a call by model, from --price flags."""
+    from trimtab.errors import InputError
+
+    out = {}
+    for item in given or ():
+        name, _, value = item.rpartition("=")
+        try:
+            out[name] = float(value)
+        except ValueError:
+            raise InputError(f"--price {item!r} must be model=dollars, such as gpt=0.002") from None
+    return out
