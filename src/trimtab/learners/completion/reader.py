@@ -1,0 +1,157 @@
+"""Scored GROUPS to a Reader: a nearly linear way of choosing among k completions that starts from the log-prob null.
+
+Q-Probe (arXiv 2402.14688) reads one state and is often worse than the highest mean log-prob, which it never prints. A
+reader adds up what is cheap: cues of the group (`reader_cues`) and a linear probe on states, both relative to the
+group, with weights from a listwise loss; then it may add up the chances of the completions that say the same. Which
+cues, which states, how much of them: chosen by cross-validation over prompts among forms of which the mean log-prob
+alone is one. It does not sample or embed, and its values compare completions of one group only.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab import __version__
+from trimtab.errors import InputError, ModelError
+from trimtab.learners.completion.probe import check_card
+from trimtab.learners.completion.reader_cues import LOGPROB_CUES, Same, cue_rows, have_logprobs, same_class, same_text
+from trimtab.learners.completion.reader_search import Form, Rows, Search, pooled
+from trimtab.learners.completion.reader_solve import Floats
+from trimtab.types import Embedder, Group, Reward, canonical_json, describe, fingerprint
+
+CUE_SETS: tuple[tuple[str, ...], ...] = (
+    ("mean_logprob",),
+    ("mean_logprob", "sum_logprob", "length"),
+    ("mean_logprob", "likeness"),
+    ("mean_logprob", "sum_logprob", "min_logprob", "length", "agreement", "likeness"),
+)
+"""Simplest first. Without log-probs the log-prob cues are left out of each."""
+L2S = (10.0, 3.0, 1.0, 0.3)
+"""Ridge strengths on states standardised within the prompt: strong, for hundreds of prompts and a thousand columns."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Value of a completion relative to its group; a RewardFn. Higher is better; one group's values are log-odds.
+
+    `cue_C` weighs the cues `form.cues`, `state_D` the embedding (empty: no states are read, and no embedder is needed).
+    """
+
+    form: Form
+    cue_C: Floats
+    state_D: npt.NDArray[np.float32]
+    card: Mapping[str, Any]
+    embed: Embedder | None = None
+    same: Same = same_text
+
+    def __repr__(self) -> str:
+        """Short, and the same for the same reader: it is the manifest's entry."""
+        weights = hashlib.sha256(self.cue_C.tobytes() + self.state_D.tobytes()).hexdigest()[:32]
+        return f"Reader({self.form!r}, weights={weights!r}, same={describe(self.same)!r})"
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[Reward]]:
+        """One reward a completion. ModelError when states are read and the embedder is missing or not the card's."""
+        states: list[Any] = [None] * len(groups)
+        if len(self.state_D):
+            if self.embed is None:
+                raise ModelError("this reader reads states and has no embedder: Reader.load(folder, embed)")
+            check_card(self.card["embedder"], self.embed.card)
+            states = self.embed(groups)
+        return [
+            [_reward(v) for v in self.values(g, x)] if g.completions else []
+            for g, x in zip(groups, states, strict=True)
+        ]
+
+    def values(self, group: Group, state_ND: npt.NDArray[Any] | None = None) -> Floats:
+        """The values of one group's completions, shape (N,), from its embedding (unused by a reader without states)."""
+        value_N = cue_rows([group], self.form.cues, self.same) @ self.cue_C
+        if len(self.state_D):
+            state_ND = np.asarray(state_ND, dtype=np.float64)
+            if state_ND.shape != (len(group.completions), len(self.state_D)):
+                raise InputError(
+                    f"prompt {group.prompt.id!r}: states of shape {state_ND.shape}, this reader takes "
+                    f"{(len(group.completions), len(self.state_D))}"
+                )
+            value_N = value_N + (state_ND - state_ND.mean(0)) @ self.state_D.astype(np.float64)
+        return pooled(value_N, same_class(group, self.same)) if self.form.pool else value_N
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes reader.safetensors and card.json into `folder` (made if needed); returns it."""
+        from safetensors.numpy import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"cues": self.cue_C, "states": self.state_D}, folder / "reader.safetensors")
+        (folder / "card.json").write_text(json.dumps(dict(self.card), indent=2, ensure_ascii=False) + "\n")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, embed: Embedder | None = None, same: Same = same_text) -> "Reader":
+        """The reader of `folder`, with the same rewards as when it was saved. InputError when files are missing or
+        broken; ModelError, with the difference, when `embed` or `same` are not those it was fitted with."""
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        try:
+            card = json.loads((folder / "card.json").read_text())
+            tensors = load_file(folder / "reader.safetensors")
+            form = Form(**{**card["form"], "cues": tuple(card["form"]["cues"])})
+            cue_C, state_D = tensors["cues"], tensors["states"]
+        except Exception as e:
+            raise InputError(f"{folder} holds no readable reader (reader.safetensors, card.json): {e}") from e
+        if describe(same) != card["same"]:
+            raise ModelError(f"{folder}: fitted with same={card['same']}, given {describe(same)}; give that function")
+        if embed is not None and card["embedder"] is not None:
+            check_card(card["embedder"], embed.card)
+        return cls(form, cue_C, state_D, card, embed, same)
+
+
+def fit_reader(
+    groups: Sequence[Group], embeds: Embedder | Mapping[str, Embedder] | None = None, *,
+    cues: Sequence[Sequence[str]] = CUE_SETS, same: Same = same_text, l2s: Sequence[float] = L2S,
+    pool: Sequence[bool] = (False, True), folds: int = 5, seed: int = 0,
+) -> Reader:  # fmt: skip
+    """Fit a reader to scored groups; its form is the one of highest held-out reward over folds of prompts.
+
+    embeds: name -> embedder, or one, or None for cues alone; each is tried by itself (an embedder of several layers
+    concatenates them). cues: the sets tried, () for states alone; `pool`: whether to try adding up completions of which
+    `same` says the same. Of equals the first, simplest form wins. The same data and seed give the same weights, in any
+    order of the groups. card["selection"] has every form's held-out reward; the best of many is optimistic, judge on
+    other prompts. Unscored completions count in the cues and are not learnt from. InputError: fewer than two prompts
+    whose rewards differ, a prompt in two groups, unknown cues, embeddings that do not fit.
+    """
+    if not isinstance(embeds, Mapping):
+        embeds = {} if embeds is None else {"states": embeds}
+    rows = Rows.of(groups, folds, seed)
+    sets = [tuple(names) for names in cues]
+    if not have_logprobs(rows.groups):
+        sets = [tuple(c for c in names if c not in LOGPROB_CUES) for names in sets]
+    sets = list(dict.fromkeys(sets))
+    if not any(sets) and not embeds:
+        raise InputError("nothing to read: no embedder, and no cue that needs no log-probs; see learners CUES")
+    states = {name: np.concatenate([np.asarray(x) for x in e(rows.groups)]) for name, e in embeds.items()}
+    search = Search.of(rows, list(dict.fromkeys(c for s in sets for c in s)), same, states, l2s)
+    tried = list(search.forms(sets, pool))
+    best, reward = max(tried, key=lambda t: t[1])  # the first of equals
+    cue_C, state_D = search.weights(best)
+    embed = embeds[best.states] if best.states is not None else None
+    card = {
+        "kind": "reader", "form": asdict(best), "same": describe(same), "folds": folds, "seed": seed,
+        "embedder": None if embed is None else json.loads(canonical_json(dict(embed.card))),
+        "prompts": len(rows.groups), "learnable_prompts": int((rows.fold_P >= 0).sum()),
+        "completions": len(rows.reward_R), "unscored": int(np.isnan(rows.reward_R).sum()),
+        "data_hash": fingerprint([[g.prompt.id, [c.text for c in g.completions], [*g.reward_N]] for g in rows.groups]),
+        "metrics": {"held_out_reward": reward, "held_out_null": tried[0][1]},
+        "selection": [{**asdict(form), "reward": value} for form, value in tried], "trimtab": __version__,
+    }  # fmt: skip
+    return Reader(best, cue_C, state_D, card, embed, same)
+
+
+def _reward(value: float) -> Reward:
+    return Reward(float(value)) if np.isfinite(value) else Reward(float("nan"), "the reader's value is not finite")

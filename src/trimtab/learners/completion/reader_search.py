@@ -1,0 +1,201 @@
+"""Scored GROUPS, cues and states to the held-out reward of every form of a reader, and to the weights of one form.
+
+The search behind `reader.fit_reader`: folds of prompts, states scored by the ridge of the other folds, listwise weights
+of the other folds on top (so neither ever sees the prompt it is judged on), and the reward of what each form chooses.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.errors import InputError
+from trimtab.learners.completion.reader_cues import Same, cue_rows, same_class
+from trimtab.learners.completion.reader_solve import Floats, Ints, Ridge, centre, listwise
+from trimtab.types import Group
+
+DRAWS = 6
+"""Random halves of every group that the criterion chooses among beside the whole: less noise from one lucky choice."""
+TIE = 1e-6
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to read: which cues, which states (None: none) at which l2, and whether equal answers are added up."""
+
+    cues: tuple[str, ...]
+    states: str | None = None
+    l2: float = 0.0
+    pool: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The groups in order of their prompts' ids, their rewards, and the fold of each row (-1: nothing to learn)."""
+
+    groups: list[Group]
+    group_R: Ints
+    reward_R: Floats
+    fold_R: Ints
+    fold_P: Ints
+    draws: list[npt.NDArray[np.bool_]]
+
+    @classmethod
+    def of(cls, groups: Sequence[Group], folds: int, seed: int) -> "Rows":
+        """InputError: a prompt twice, fewer than two folds, fewer than two prompts whose rewards differ."""
+        groups = sorted(groups, key=lambda g: g.prompt.id)
+        if len({g.prompt.id for g in groups}) < len(groups):
+            raise InputError("a prompt comes in two groups; join their completions into one")
+        if folds < 2:
+            raise InputError(f"cross-validation needs at least 2 folds, not {folds}")
+        rewards = [g.reward_N for g in groups]
+        told = np.array([bool(np.isfinite(r).any() and np.nanmax(r) > np.nanmin(r)) for r in rewards], dtype=bool)
+        if told.sum() < 2:
+            raise InputError(
+                f"{told.sum()} of {len(groups)} prompts have completions of different reward: nothing can be learnt; "
+                "score the groups, sample more completions or take other prompts"
+            )
+        rng = np.random.default_rng(seed)
+        fold_P = np.full(len(groups), -1)
+        fold_P[told] = rng.permutation(told.sum()) % min(folds, told.sum())
+        sizes = [len(g.completions) for g in groups]
+        group_R = np.repeat(np.arange(len(groups)), sizes)
+        reward_R = np.concatenate(rewards)
+        scored_R = np.isfinite(reward_R)
+        half_R = np.repeat([(n + 1) // 2 for n in sizes], sizes)
+        ranks = [np.concatenate([rng.permutation(n) for n in sizes]) for _ in range(DRAWS)]
+        draws = [scored_R, *(scored_R & (rank_R < half_R) for rank_R in ranks)]
+        return cls(groups, group_R, reward_R, np.where(scored_R, fold_P[group_R], -1), fold_P, draws)
+
+    def chosen(self, value_R: Floats) -> float:
+        """Mean over learnable prompts of the reward of the highest value (ties averaged): the mean of that among all
+        completions and that among random halves."""
+        means = []
+        for scored in self.draws:
+            rows = scored & (self.fold_R >= 0)
+            group, value, reward = self.group_R[rows], value_R[rows], self.reward_R[rows]
+            starts = np.flatnonzero(np.r_[True, np.diff(group) > 0])
+            sizes = np.diff(np.r_[starts, len(group)])
+            top = value >= np.repeat(np.maximum.reduceat(value, starts), sizes) - 1e-12
+            taken = np.add.reduceat(np.where(top, reward, 0.0), starts) / np.add.reduceat(top.astype(float), starts)
+            means.append(float(taken.mean()))
+        return (means[0] + float(np.mean(means[1:]))) / 2
+
+    def cross_fitted(self, z_RC: Floats) -> Floats:
+        """Each row's value by listwise weights of the other folds, (R,); 0 where a row has no fold."""
+        value_R = np.zeros(len(self.fold_R))
+        for fold in range(int(self.fold_P.max()) + 1):
+            rest, rows = (self.fold_R >= 0) & (self.fold_R != fold), self.fold_P[self.group_R] == fold
+            value_R[rows] = z_RC[rows] @ listwise(z_RC[rest], self.reward_R[rest], self.group_R[rest])
+        return value_R
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One embedding: its within-prompt spread by column, the sums of its folds, and every row's held-out scores."""
+
+    scale_D: npt.NDArray[np.float32]
+    ridge: Ridge
+    score_SR: Floats
+    """A row for each l2, divided by its spread `spread_S`."""
+    spread_S: Floats
+
+    @classmethod
+    def of(cls, rows: Rows, x_RD: npt.NDArray[Any], l2s: Sequence[float]) -> "View":
+        """InputError for embeddings of the wrong shape or not finite."""
+        if x_RD.ndim != 2 or len(x_RD) != len(rows.group_R) or not np.isfinite(x_RD).all():
+            raise InputError(f"embeddings of shape {x_RD.shape} for {len(rows.group_R)} completions, or not finite")
+        x_RD = centre(x_RD.astype(np.float32), rows.group_R).astype(np.float32)
+        scale_D = x_RD.std(0)
+        x_RD *= np.where(scale_D > 0, 1 / np.where(scale_D > 0, scale_D, 1), 0)
+        learnt = rows.fold_R >= 0
+        y_R = np.zeros(len(x_RD))
+        y_R[learnt] = centre(rows.reward_R[learnt], rows.group_R[learnt])
+        ridge = Ridge.of(x_RD, y_R, rows.fold_R)
+        score_SR, fold_R = np.zeros((len(l2s), len(x_RD))), rows.fold_P[rows.group_R]
+        for fold in range(len(ridge.rows_F)):
+            own = fold_R == fold
+            score_SR[:, own] = ridge.weights(l2s, fold).astype(np.float32) @ x_RD[own].T
+        spread_S = np.maximum(score_SR[:, learnt].std(1), 1e-12)
+        return cls(scale_D, ridge, score_SR / spread_S[:, None], spread_S)
+
+    def weights(self, l2s: Sequence[float], place: int) -> Floats:
+        """Weights on raw columns, of all folds, whose scores are in the units of `score_SR[place]`."""
+        weight_D = self.ridge.weights(l2s[place : place + 1])[0]
+        inverse_D = np.where(self.scale_D > 0, 1 / np.where(self.scale_D > 0, self.scale_D, 1), 0)
+        return weight_D * inverse_D / self.spread_S[place]
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Everything that forms are made of: rows, cue columns, views and classes."""
+
+    rows: Rows
+    column_R: Mapping[str, Floats]
+    """Each cue centred within its group and divided by its spread over all rows."""
+    spread: Mapping[str, float]
+    views: Mapping[str, View]
+    l2s: tuple[float, ...]
+    class_R: Ints
+
+    @classmethod
+    def of(
+        cls, rows: Rows, cues: Sequence[str], same: Same, states: Mapping[str, npt.NDArray[Any]], l2s: Sequence[float]
+    ) -> "Search":
+        """Reads the cues and solves the ridge of every state and fold."""
+        raw_RC = cue_rows(rows.groups, cues, same)
+        spread = {c: float(raw_RC[:, i].std()) or 1.0 for i, c in enumerate(cues)}
+        column_R = {c: raw_RC[:, i] / spread[c] for i, c in enumerate(cues)}
+        views = {name: View.of(rows, x_RD, l2s) for name, x_RD in states.items()}
+        parts, base = [], 0
+        for g in rows.groups:
+            parts.append(same_class(g, same) + base)
+            base += len(g.completions)
+        return cls(rows, column_R, spread, views, tuple(l2s), np.concatenate(parts))
+
+    def forms(self, cues: Sequence[tuple[str, ...]], pool: Sequence[bool]) -> Iterator[tuple[Form, float]]:
+        """Every form and its held-out reward, simplest first."""
+        for name, place in [(None, 0), *((n, i) for n in self.views for i in range(len(self.l2s)))]:
+            for names in cues:
+                form = Form(tuple(names), name, self.l2s[place] if name is not None else 0.0)
+                if not names and name is None:
+                    continue
+                value_R = self.rows.cross_fitted(self.columns(form))
+                for p in pool:
+                    wanted = Form(form.cues, form.states, form.l2, p)
+                    yield wanted, self.rows.chosen(self.pooled(value_R) if p else value_R)
+
+    def columns(self, form: Form) -> Floats:
+        """(R, C) standardised cues of a form, its states' held-out score the last column."""
+        z = [self.column_R[c] for c in form.cues]
+        if form.states is not None:
+            z.append(self.views[form.states].score_SR[self.l2s.index(form.l2)])
+        return np.stack(z, axis=1)
+
+    def pooled(self, value_R: Floats) -> Floats:
+        """`pooled` of every group at once."""
+        starts = np.flatnonzero(np.r_[True, np.diff(self.rows.group_R) > 0])
+        shifted = value_R - np.maximum.reduceat(value_R, starts)[self.rows.group_R - self.rows.group_R[0]]
+        return np.log(np.bincount(self.class_R, np.exp(shifted))[self.class_R]) + TIE * shifted
+
+    def weights(self, form: Form) -> tuple[Floats, npt.NDArray[np.float32]]:
+        """A form's weights on raw cues (C,) and on raw states (D,), () without states, from all folds."""
+        learnt, z_RC = self.rows.fold_R >= 0, self.columns(form)
+        w = listwise(z_RC[learnt], self.rows.reward_R[learnt], self.rows.group_R[learnt])
+        cue_C = w[: len(form.cues)] / np.array([self.spread[c] for c in form.cues]).reshape(-1)
+        if form.states is None:
+            return cue_C, np.zeros(0, np.float32)
+        state_D = w[-1] * self.views[form.states].weights(self.l2s, self.l2s.index(form.l2))
+        return cue_C, state_D.astype(np.float32)
+
+
+def pooled(value_N: Floats, class_N: Ints) -> Floats:
+    """log sum of exp(value) over the completions of the same class, ties within it broken by the value itself.
+
+    With values that are log-odds of being the right one, this is the log-odds that the class is right: majority vote
+    when all values are equal, each vote weighted by the reader otherwise.
+    """
+    shifted = value_N - value_N.max(initial=-np.inf) if len(value_N) else value_N
+    return np.log(np.bincount(class_N, np.exp(shifted)))[class_N] + TIE * shifted

@@ -1,0 +1,100 @@
+"""Within-prompt ROWS to weights in closed form or a few Newton steps: the two small solvers of a reader.
+
+States: ridge regression of the reward on the state, both centred within their prompt, so that nothing is spent on how
+hard a prompt is; one eigendecomposition a fold serves every strength. Cues: a listwise logit (ListNet, Cao et al. 2007)
+on few numbers, convex, by Newton's method. Pure numpy, float64; it knows no groups, files or models.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+def centre(x_RD: npt.NDArray[np.floating], group_R: Ints) -> npt.NDArray[np.floating]:
+    """Rows minus the mean of their group; `group_R` ascends."""
+    starts = np.flatnonzero(np.r_[True, np.diff(group_R) > 0])
+    sizes = np.diff(np.r_[starts, len(group_R)])
+    means = np.add.reduceat(x_RD, starts, axis=0) / sizes.reshape(-1, *[1] * (x_RD.ndim - 1))
+    return x_RD - np.repeat(means, sizes, axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Ridge:
+    """Sums over the rows of each fold, from which the ridge solution without any fold costs one eigendecomposition."""
+
+    gram_FDD: npt.NDArray[np.float32]
+    cross_FD: Floats
+    rows_F: Floats
+
+    @classmethod
+    def of(cls, x_RD: npt.NDArray[np.float32], y_R: Floats, fold_R: Ints) -> "Ridge":
+        """x and y are centred within their prompts; a row of fold -1 counts for no fold."""
+        folds = range(int(fold_R.max(initial=0)) + 1)
+        parts = [(x_RD[fold_R == f], y_R[fold_R == f]) for f in folds]
+        return cls(
+            np.stack([x.T @ x for x, _ in parts]), np.stack([(x.T @ y).astype(np.float64) for x, y in parts]),
+            np.array([len(y) for _, y in parts], dtype=np.float64),
+        )  # fmt: skip
+
+    def weights(self, l2s: Sequence[float], leave_out: int | None = None) -> Floats:
+        """(len(l2s), D): argmin mean (y - x.w)^2 + l2 |w|^2 over all folds but `leave_out`."""
+        keep = np.array([f != leave_out for f in range(len(self.rows_F))])
+        rows = max(self.rows_F[keep].sum(), 1.0)
+        value, vector = np.linalg.eigh(self.gram_FDD[keep].sum(0) / np.float32(rows))
+        target = vector.T @ (self.cross_FD[keep].sum(0) / rows)
+        return np.stack([vector @ (target / (np.maximum(value, 0) + l2)) for l2 in l2s])
+
+
+def listwise(z_RC: Floats, reward_R: Floats, group_R: Ints, l2: float = 1e-2, steps: int = 25) -> Floats:
+    """Weights (C,) that minimise the mean over prompts of -sum_i t_i log softmax(z w)_i, plus l2/2 |w|^2.
+
+    t is the reward within the prompt, from 0 (its lowest) to 1, divided by its sum. Prompts whose rewards are all equal
+    say nothing and are left out; with no other, or no columns, the weights are 0. `group_R` ascends.
+    """
+    if not len(reward_R) or not z_RC.shape[1]:
+        return np.zeros(z_RC.shape[1])
+    starts = np.flatnonzero(np.r_[True, np.diff(group_R) > 0])
+    sizes = np.diff(np.r_[starts, len(group_R)])
+    low, high = np.minimum.reduceat(reward_R, starts), np.maximum.reduceat(reward_R, starts)
+    keep_R = np.repeat(high > low, sizes)
+    z, sizes = z_RC[keep_R], sizes[high > low]
+    if not len(sizes):
+        return np.zeros(z_RC.shape[1])
+    starts = np.r_[0, np.cumsum(sizes)[:-1]]
+    t = (reward_R - np.repeat(low, np.diff(np.r_[np.flatnonzero(np.r_[True, np.diff(group_R) > 0]), len(group_R)])))[
+        keep_R
+    ]
+    t /= np.repeat(np.add.reduceat(t, starts), sizes)
+    w, prompts, C = np.zeros(z.shape[1]), len(sizes), z.shape[1]
+
+    def objective(w: Floats) -> tuple[float, Floats]:
+        v = z @ w
+        v -= np.repeat(np.maximum.reduceat(v, starts), sizes)
+        e = np.exp(v)
+        total = np.add.reduceat(e, starts)
+        loss = float((np.log(total).sum() - t @ v) / prompts + l2 / 2 * w @ w)
+        return loss, e / np.repeat(total, sizes)
+
+    loss, p = objective(w)
+    for _ in range(steps):
+        gradient = z.T @ (p - t) / prompts + l2 * w
+        means = np.add.reduceat(z * p[:, None], starts, axis=0)
+        hessian = (z.T @ (z * p[:, None]) - means.T @ means) / prompts + l2 * np.eye(C)
+        step = np.linalg.solve(hessian, gradient)
+        scale = 1.0
+        while scale > 1e-6:  # Newton's step, shortened until it goes down
+            new_loss, new_p = objective(w - scale * step)
+            if new_loss <= loss:
+                break
+            scale /= 2
+        else:
+            break
+        w, gain, loss, p = w - scale * step, loss - new_loss, new_loss, new_p
+        if gain < 1e-10:
+            break
+    return w

@@ -1,0 +1,194 @@
+"""A reader starts from the log-prob null, learns what adds to it, and ties with it when nothing does."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trimtab.errors import InputError, ModelError
+from trimtab.learners import Reader, fit_reader
+from trimtab.learners.completion.reader_cues import agreement, cue_rows, length, likeness, same_class, same_text
+from trimtab.learners.completion.reader_search import Rows, pooled
+from trimtab.learners.completion.reader_solve import Ridge, centre, listwise
+from trimtab.testing import check_scorer
+from trimtab.types import Completion, Group, Prompt, Reward
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Reads the numbers that a completion's text is."""
+
+    name: str = "numbers"
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return {"kind": self.name}
+
+    def __call__(self, groups):
+        return [np.array([c.text.split() for c in g.completions], dtype=np.float32) for g in groups]
+
+
+def make(prompts: int, state: float, logprob: float, seed: int, n: int = 8) -> list[Group]:
+    """Groups whose chance of reward rises with a state and a log-prob, under large differences between prompts."""
+    rng, groups = np.random.default_rng(seed), []
+    for p in range(prompts):
+        x_ND, lp_N, level = rng.normal(size=(n, 6)), rng.normal(size=n), 3 * rng.normal(size=6)
+        chance_N = 1 / (1 + np.exp(1 - state * x_ND[:, 0] - logprob * lp_N))
+        completions = tuple(
+            Completion(" ".join(map(str, x)), "m@0", i, i, logprobs=(lp - 4.0, lp - 5.0))
+            for i, (x, lp) in enumerate(zip(x_ND + level, lp_N.tolist(), strict=True))
+        )
+        rewards = tuple(Reward(float(rng.random() < c)) for c in chance_N)
+        groups.append(Group(Prompt(f"{seed}-{p:03}", ({"role": "user", "content": "?"},)), completions, rewards))
+    return groups
+
+
+def chosen(values, groups: list[Group]) -> np.ndarray:
+    return np.array([g.reward_N[int(np.argmax(v))] for g, v in zip(groups, values, strict=True)])
+
+
+def by_logprob(groups: list[Group]) -> np.ndarray:
+    return chosen([[np.mean(c.logprobs) for c in g.completions] for g in groups], groups)
+
+
+def by(reader: Reader, groups: list[Group]) -> np.ndarray:
+    return chosen([[r.value for r in row] for row in reader(groups)], groups)
+
+
+def test_it_adds_states_to_logprobs_where_both_tell_something():
+    test = make(300, 2.0, 1.0, 2)
+    reader = fit_reader(make(80, 2.0, 1.0, 1), Numbers())
+    check_scorer(reader, test[:5])
+    assert reader.form.states == "states"
+    assert (by(reader, test) - by_logprob(test)).mean() > 0.1
+
+
+def test_it_ties_with_the_null_where_only_the_null_tells_something():
+    test = make(300, 0.0, 2.0, 4)
+    reader = fit_reader(make(80, 0.0, 2.0, 3), Numbers())
+    assert abs((by(reader, test) - by_logprob(test)).mean()) < 0.05
+
+
+def test_the_same_groups_in_any_order_give_the_same_reader_and_it_survives_disk(tmp_path):
+    train, test = make(40, 2.0, 1.0, 5), make(6, 2.0, 1.0, 6)
+    reader = fit_reader(train, {"a": Numbers()}, l2s=(1.0,))
+    again = fit_reader(train[::-1], {"a": Numbers()}, l2s=(1.0,))
+    assert again.form == reader.form
+    np.testing.assert_array_equal(again.state_D, reader.state_D)
+    loaded = Reader.load(reader.save(tmp_path / "r"), Numbers())
+    assert repr(loaded) == repr(reader)
+    assert loaded(test) == reader(test)
+    with pytest.raises(ModelError, match="other embeddings"):
+        Reader.load(tmp_path / "r", Numbers("others"))
+    with pytest.raises(ModelError, match="same="):
+        Reader.load(tmp_path / "r", Numbers(), same=repr)
+    with pytest.raises(ModelError, match="no embedder"):
+        Reader.load(tmp_path / "r")(test)
+    (tmp_path / "r" / "card.json").write_text("{")
+    with pytest.raises(InputError, match="no readable reader"):
+        Reader.load(tmp_path / "r")
+
+
+def test_values_are_relative_to_the_group():
+    groups = make(40, 2.0, 1.0, 7)
+    reader = fit_reader(groups, Numbers(), cues=[("mean_logprob",)], pool=(False,))
+    g = groups[0]
+    moved = replace(g, completions=tuple(
+        replace(c, text=" ".join(str(float(x) + 5) for x in c.text.split())) for c in g.completions
+    ))  # fmt: skip
+    values, shifted = ([r.value for r in reader([x])[0]] for x in (g, moved))
+    np.testing.assert_allclose(values, shifted, atol=1e-4)
+    assert sum(values) == pytest.approx(0, abs=1e-4)
+
+
+def test_equal_answers_add_their_chances():
+    """Three votes of 0 against one of 1: log(3) > 1, and log(3) < 1.2."""
+    classes = np.array([0, 0, 0, 1])
+    assert pooled(np.array([0.0, 0, 0, 1.0]), classes).argmax() == 0
+    assert pooled(np.array([0.0, 0, 0, 1.2]), classes).argmax() == 3
+    np.testing.assert_allclose(np.exp(np.diff(pooled(np.array([1.0, 2.0]), np.array([0, 1])))), math.e, rtol=1e-5)
+
+
+def test_cues_by_hand():
+    texts = ["x = 1", "x  =  1", "y = 2", ""]
+    g = Group(Prompt("p", ()), tuple(Completion(t, "m", 0, i) for i, t in enumerate(texts)))
+    np.testing.assert_array_equal(same_class(g, same_text), [0, 0, 1, 2])
+    np.testing.assert_allclose(agreement(g, same_text), np.log([2, 2, 1, 1]))
+    np.testing.assert_allclose(length(g, same_text), np.log1p([5, 7, 5, 0]))
+    # "x = 1" and "y = 2" share one of six n-grams each: F1 = 1/6
+    np.testing.assert_allclose(likeness(g, same_text), [(1 + 1 / 6) / 3, (1 + 1 / 6) / 3, (2 / 6) / 3, 0])
+    with pytest.raises(InputError, match="no finite log-probs"):
+        cue_rows([g], ("mean_logprob",), same_text)
+    with pytest.raises(InputError, match="unknown cue"):
+        cue_rows([g], ("meanlogprob",), same_text)
+
+
+def test_ridge_is_the_normal_equations():
+    rng = np.random.default_rng(0)
+    x, y, fold = rng.normal(size=(60, 5)).astype(np.float32), rng.normal(size=60), np.arange(60) % 3
+    keep = fold != 1
+    want = np.linalg.solve(x[keep].T @ x[keep] / 40 + 0.5 * np.eye(5), x[keep].T @ y[keep] / 40)
+    np.testing.assert_allclose(Ridge.of(x, y, fold).weights([0.5], 1)[0], want, rtol=1e-4)
+
+
+def test_listwise_is_at_the_minimum_of_its_loss():
+    rng = np.random.default_rng(1)
+    group = np.repeat(np.arange(30), 5)
+    z, r = rng.normal(size=(150, 3)), (rng.random(150) < 0.4).astype(float)
+    w = listwise(z, r, group)
+
+    def loss(w):
+        v = (z @ w).reshape(30, 5)
+        rows = r.reshape(30, 5)
+        mixed = rows.max(1) > rows.min(1)
+        t = rows[mixed] / rows[mixed].sum(1, keepdims=True)
+        logp = v[mixed] - np.log(np.exp(v[mixed]).sum(1, keepdims=True))
+        return -(t * logp).sum(1).mean() + 0.005 * w @ w
+
+    for i in range(3):
+        step = np.eye(3)[i] * 1e-4
+        assert abs(loss(w + step) - loss(w - step)) / 2e-4 < 1e-5
+    np.testing.assert_array_equal(listwise(z, np.ones(150), group), 0)
+
+
+def test_criterion_is_the_reward_of_the_highest_value():
+    groups = make(30, 1.0, 0.0, 9)
+    rows = Rows.of(groups, 5, 0)
+    told = [g for g in sorted(groups, key=lambda g: g.prompt.id) if np.ptp(g.reward_N) > 0]
+    assert rows.chosen(rows.reward_R) > np.mean([g.reward_N.mean() for g in told])
+    full = replace(rows, draws=[rows.draws[0], rows.draws[0]])
+    assert full.chosen(rows.reward_R) == 1.0  # an oracle, on prompts that can be learnt from
+    assert full.chosen(np.zeros(len(rows.reward_R))) == pytest.approx(np.mean([g.reward_N.mean() for g in told]))
+    np.testing.assert_allclose(centre(rows.reward_R, rows.group_R).reshape(30, 8).sum(1), 0, atol=1e-12)
+
+
+def test_unscored_completions_are_not_learnt_from():
+    groups = make(40, 2.0, 1.0, 11)
+    spoiled = [replace(g, rewards=(Reward(math.nan, "died"), *g.rewards[1:])) for g in groups]
+    reader = fit_reader(spoiled, Numbers(), l2s=(1.0,))
+    assert reader.card["unscored"] == 40
+    assert np.isfinite([r.value for row in reader(spoiled) for r in row]).all()
+
+
+def test_without_logprobs_the_other_cues_are_left():
+    groups = make(40, 2.0, 0.0, 12)
+    bare = [replace(g, completions=tuple(replace(c, logprobs=None) for c in g.completions)) for g in groups]
+    reader = fit_reader(bare, Numbers(), l2s=(1.0,))
+    assert reader.form.states == "states" and not any("logprob" in c for c in reader.form.cues)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([], "0 of 0 prompts"),
+        ([replace(g, rewards=()) for g in make(3, 1, 1, 1)], "nothing can be learnt"),
+        (make(3, 1, 1, 1) + make(3, 1, 1, 1), "two groups"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused(groups, message):
+    with pytest.raises(InputError, match=message):
+        fit_reader(groups, Numbers())
+    with pytest.raises(InputError, match="nothing to read"):
+        fit_reader(make(9, 1, 1, 1), cues=[()])
