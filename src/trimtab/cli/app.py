@@ -5,7 +5,23 @@ from typing import Annotated
 import typer
 
 from trimtab import __version__
-from trimtab.cli import credit, demo, embed, eval, fit, models, pool, report, router, run, sample, sandbox, score, train
+from trimtab.cli import (
+    credit,
+    demo,
+    embed,
+    eval,
+    features,
+    fit,
+    models,
+    pool,
+    report,
+    router,
+    run,
+    sample,
+    sandbox,
+    score,
+    train,
+)
 
 app = typer.Typer(
     name="trimtab",
@@ -31,6 +47,7 @@ for verb in (sample.sample, score.score, embed.embed):
     app.command()(verb)
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(fit.fit, name="fit")
+app.add_typer(features.features, name="features")
 for verb in (train.train, credit.credit, eval.eval, report.report):
     app.command()(verb)
 app.command()(pool.pool)

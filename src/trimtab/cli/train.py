@@ -1,4 +1,4 @@
-"""`trimtab train`: preference pairs (or a store's rewarded samples) to a policy."""
+"""`trimtab train`: preference pairs (or a store's rewarded samples) to a policy, on a feature leash if one is given."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +35,14 @@ def train(
         bool, typer.Option("--checkpointing", help="Recompute activations to save memory.")
     ] = False,
     reference: Annotated[str | None, typer.Option("--reference", help="Another reference than --model.")] = None,
+    sae: Annotated[str, typer.Option("--sae", help="Feature leash: SAELens folder or params.npz (--loss fpo).")] = "",
+    layer: Annotated[int | None, typer.Option("--layer", help="Leash: layer of the SAE, if its files lack it.")] = None,
+    alpha: Annotated[float, typer.Option("--alpha", help="Leash: strength of the penalty.")] = 0.5,
+    top_k: Annotated[int, typer.Option("--top-k", help="Leash: the strongest features of either side.")] = 50,
+    stop_gradient: Annotated[bool, typer.Option(help="Leash: no gradient through the chosen's drift.")] = True,
+    hold: Annotated[list[int] | None, typer.Option("--hold", help="Leash: only these features. Repeatable.")] = None,
+    free: Annotated[list[int] | None, typer.Option("--free", help="Leash: never these features. Repeatable.")] = None,
+    unchecked: Annotated[bool, typer.Option("--unchecked", help="Leash: use an SAE that fails its check.")] = False,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     chat: Annotated[bool, typer.Option("--chat", help="Prompts that are text become user messages.")] = False,
     reward: Annotated[str, typer.Option("--reward", help="Run directory: the reward that makes the pairs.")] = "",
@@ -51,17 +59,26 @@ def train(
     rows = _load(data, loss, chat, reward, split, make)
     rows, lines, facts = _lint(rows, model, max_tokens, keep_all)
     lora = Lora(rank=lora_rank, alpha=2 * lora_rank) if lora_rank else None
-    memory = _plan(rows, model, micro_tokens, dtype, device, lora, checkpointing, loss)
+    leash = None
+    if sae:
+        from trimtab.learners.feature.leash import FeatureLeash
+
+        leash = FeatureLeash(sae, layer, alpha, top_k, stop_gradient, tuple(hold or ()), tuple(free or ()))
+    width = leash.dictionary.width if leash else 0
+    memory = _plan(rows, model, micro_tokens, dtype, device, lora, checkpointing, loss, width)
     for line in (*lines, str(memory)):
         typer.echo(line, err=json)
     facts |= {"plan_bytes": memory.total, "trained_parameters": memory.trained}
     if plan:
         emit(facts, "planned only, nothing was loaded", json)
         return
+    if leash:
+        _check(leash, model, rows, dtype, device, unchecked, json)
     folder = train_policy(
         rows, model=model, out=out, loss=loss, loss_settings=settings, sft_weight=sft_weight, lora=lora, epochs=epochs,
         learning_rate=learning_rate, batch_size=batch_size, micro_tokens=micro_tokens, max_tokens=max_tokens,
         overlong=overlong, dtype=dtype, device=device, checkpointing=checkpointing, reference=reference, seed=seed,
+        leash=leash,
     )  # fmt: skip
     last = _card(folder)["last"]
     shown = ", ".join(
@@ -117,7 +134,7 @@ def _lint(
 
 def _plan(
     rows: list[Any], model: str, micro: int | None, dtype: str | None, device: str | None, lora: Any,
-    checkpointing: bool, loss: str,
+    checkpointing: bool, loss: str, sae_width: int,
 ) -> Any:  # fmt: skip
     from trimtab.learners.token.plan import plan_memory
     from trimtab.models.chat import encode_completion, encode_prompt
@@ -135,8 +152,21 @@ def _plan(
     return plan_memory(
         _folder(model), longest_row=longest, micro_tokens=micro or (512 if (device or "cpu") == "cpu" else 8192),
         dtype=dtype or str(default_dtype(device or "cpu")).removeprefix("torch."), lora=lora,
-        checkpointing=checkpointing, live_reference=loss.startswith("tdpo"),
+        checkpointing=checkpointing, live_reference=loss.startswith("tdpo"), sae_width=sae_width,
     )  # fmt: skip
+
+
+def _check(
+    leash: Any, model: str, rows: list[Any], dtype: str | None, device: str | None, unchecked: bool, as_json: bool
+) -> None:
+    """Measures the leash's SAE on the first pairs; refuses one that does not fit unless `unchecked`."""
+    from trimtab.learners.feature.check import check_sae
+    from trimtab.models.load import load_lm
+
+    found = check_sae(leash.dictionary, load_lm(model, dtype, device or "cpu"), rows[:50])
+    typer.echo(f"SAE: {found}", err=as_json)
+    if not unchecked:
+        found.require()
 
 
 def _folder(model: str) -> Path:

@@ -79,7 +79,7 @@ def test_a_trained_sae_passes_its_own_check(lm, tmp_path):
     sae = train_sae(TEXTS, lm, **settings)
     card = json.loads((tmp_path / "sae" / "sae.json").read_text())
     assert card["check"]["problems"] == []
-    assert card["check"]["fvu"] < 0.6 < min(card["check"]["elsewhere"].values())
+    assert card["check"]["fvu"] < 0.5 < min(card["check"]["elsewhere"].values())
     assert card["check"]["l0"] == pytest.approx(12, abs=1)
     assert (sae.layer, sae.kind, sae.k, sae.card["fvu"]) == (2, "topk", 12, card["check"]["fvu"])
     assert train_sae(TEXTS, lm, **settings).fingerprint == sae.fingerprint

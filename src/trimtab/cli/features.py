@@ -1,0 +1,147 @@
+"""`trimtab features`: SAEs checked, trained, and used to say what a training changed.
+
+trimtab features check SAE --model smollm2-135m --data pairs.jsonl
+trimtab features train texts.jsonl --model smollm2-135m --layer 24 --out runs/sae
+trimtab features diff smollm2-135m runs/fpo --sae runs/sae --data pairs.jsonl --out features.html
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trimtab.cli.options import Json, emit
+
+features = typer.Typer(
+    help="Sparse autoencoders: check, train, and see what changed.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Data = Annotated[str, typer.Option("--data", help="Pairs, rows with `text`, a .txt of lines, or a run directory.")]
+Layer = Annotated[int | None, typer.Option("--layer", help="L = output of block L, before the final norm.")]
+Model = Annotated[str, typer.Option("--model", help="Model name or folder (see `trimtab models`).")]
+Limit = Annotated[int, typer.Option("--limit", help="The first so many rows.")]
+Split = Annotated[str, typer.Option("--split", help="Run directory: which completions.")]
+Chat = Annotated[bool, typer.Option("--chat", help="Prompts that are text become user messages.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, ...")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, ...")]
+
+
+@features.command()
+def check(
+    sae: Annotated[str, typer.Argument(help="SAELens folder or Gemma Scope's params.npz.")],
+    model: Model,
+    data: Data,
+    layer: Layer = None,
+    max_fvu: Annotated[float, typer.Option("--max-fvu", help="More variance unexplained than this is refused.")] = 0.5,
+    limit: Limit = 200,
+    split: Split = "train",
+    chat: Chat = False,
+    dtype: Dtype = None,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Measure an SAE on your texts at its layer and at every other; exit 1 when it must not be used."""
+    from trimtab.learners.feature.check import check_sae
+    from trimtab.learners.feature.sae import load_sae
+    from trimtab.models.load import load_lm
+
+    rows = load_texts(data, split, chat)[:limit]
+    found = check_sae(load_sae(sae), load_lm(model, dtype, device), rows, layer=layer, max_fvu=max_fvu)
+    emit(found.plain(), str(found), json)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@features.command()
+def train(
+    data: Annotated[str, typer.Argument(help="Pairs, rows with `text`, a .txt of lines, or a run directory.")],
+    model: Model,
+    layer: Annotated[int, typer.Option("--layer", help="L = output of block L, before the final norm.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder of the SAE (SAELens's layout).")],
+    width: Annotated[int | None, typer.Option("--width", help="Features; 4 times the hidden size by default.")] = None,
+    k: Annotated[int, typer.Option("--k", help="Active features a token (TopK).")] = 32,
+    samples: Annotated[int | None, typer.Option("--samples", help="States trained on, repeats included.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="States an optimiser step.")] = 1024,
+    learning_rate: Annotated[float, typer.Option("--lr")] = 5e-4,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    split: Split = "train",
+    chat: Chat = False,
+    dtype: Dtype = None,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Train a TopK SAE on a layer's hidden states (needs sae-lens), and check it on texts held out."""
+    from trimtab.learners.feature.train import train_sae
+    from trimtab.models.load import load_lm
+
+    train_sae(
+        load_texts(data, split, chat), load_lm(model, dtype, device), layer=layer, out=out, width=width, k=k,
+        samples=samples, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
+    )  # fmt: skip
+    import json as json_
+
+    from trimtab.learners.feature.check import SAECheck
+
+    card = json_.loads((Path(out) / "sae.json").read_text())
+    found = SAECheck(**card["check"])
+    emit({"out": out, **card}, f"trained {out} on {card['states']:,} states; held-out texts:\n{found}", json)
+
+
+@features.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="Model name, folder, or what `trimtab train` wrote.")],
+    b: Annotated[str, typer.Argument(help="The same, compared with A.")],
+    sae: Annotated[str, typer.Option("--sae", help="SAELens folder or Gemma Scope's params.npz.")],
+    data: Data,
+    out: Annotated[str, typer.Option("--out", "-o", help="Write this HTML page, too.")] = "",
+    layer: Layer = None,
+    top: Annotated[int, typer.Option("--top", help="So many features.")] = 20,
+    limit: Limit = 200,
+    split: Split = "train",
+    chat: Chat = False,
+    dtype: Dtype = None,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Show the SAE features whose mean activation moved most from A to B on the same texts."""
+    from trimtab.evaluation.features import feature_changes, features_html
+    from trimtab.learners.feature.sae import load_sae
+
+    rows = load_texts(data, split, chat)[:limit]
+    first, second = (_model(name, dtype, device) for name in (a, b))
+    found = feature_changes(first, second, load_sae(sae, layer=layer), rows, top=top, names=(a, b))
+    if out:
+        Path(out).write_text(features_html(found), encoding="utf-8")
+    emit({**found.plain(), **({"out": out} if out else {})}, f"{found}\n{f'wrote {out}' if out else ''}".strip(), json)
+
+
+def load_texts(data: str, split: str, chat: bool) -> list[Any]:
+    """Pairs, groups or texts, by what `data` is. InputError for rows with neither `chosen` nor `text`."""
+    from trimtab.data.preference import load_pairs, read_rows
+    from trimtab.errors import InputError
+
+    if (Path(data) / "manifest.json").is_file():
+        from trimtab.store import Store
+
+        return list(Store(data).groups(split))
+    if data.endswith(".txt"):
+        try:
+            return [line for line in Path(data).read_text(encoding="utf-8").splitlines() if line.strip()]
+        except OSError as e:
+            raise InputError(f"cannot read {data}: {e.strerror or e}") from e
+    _, first = next(iter(read_rows(data)))
+    if "chosen" in first:
+        return list(load_pairs(data, chat=chat))
+    if "text" in first:
+        return [str(row["text"]) for _, row in read_rows(data)]
+    raise InputError(f"{data}: rows need `chosen` and `rejected`, or `text`; they have {', '.join(map(str, first))}")
+
+
+def _model(name: str, dtype: str | None, device: str) -> Any:
+    from trimtab.models.load import load_lm
+
+    if (Path(name) / "policy.json").is_file():
+        from trimtab.learners.token.policy import load_policy
+
+        return load_policy(name, dtype=dtype, device=device).policy.lm
+    return load_lm(name, dtype, device)
