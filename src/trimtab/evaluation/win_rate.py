@@ -1,0 +1,101 @@
+"""A judge's preferences to a win rate, plain and length-controlled, with bootstrap intervals over prompts. Pure numpy.
+
+Length control is AlpacaEval 2's idea (Dubois et al. 2024, arXiv 2404.04475): logit P(win) = theta + phi·tanh(dL / sd),
+fitted by maximum likelihood, and the win rate read at equal lengths, sigmoid(theta). Its per-instruction difficulty is
+an argument, for it needs many models' annotations to fit. It asks no judge.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.errors import InputError
+from trimtab.evaluation.metrics import Interval, paired_bootstrap
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class WinRates:
+    """Win rates of the first over the second; ties count one half, unread verdicts are left out and counted."""
+
+    win_rate: Interval
+    length_controlled: Interval
+    length_effect: Interval
+    """phi: how much one unit of tanh(length difference / its standard deviation) adds to the log-odds of winning."""
+    mean_length_difference: float
+    unread: int
+
+
+def win_rates(
+    preference_P: npt.ArrayLike, length_P: npt.ArrayLike, other_length_P: npt.ArrayLike, *,
+    weight_P: npt.ArrayLike | None = None, difficulty_P: npt.ArrayLike | None = None, draws: int = 2000, seed: int = 0,
+    level: float = 0.95,
+) -> WinRates:  # fmt: skip
+    """Win rate and length-controlled win rate of completions over a baseline's, one entry a prompt.
+
+    preference_P: P(ours is preferred) in [0, 1], NaN = unread. weight_P: how often an entry counts (Arena-Hard's 3).
+    difficulty_P: an offset to the log-odds a prompt (AlpacaEval 2's gamma), 0 by default, whose mean is read off.
+    InputError when shapes disagree or nothing is known.
+    """
+    p, own, other = (np.asarray(x, float) for x in (preference_P, length_P, other_length_P))
+    weight = np.ones_like(p) if weight_P is None else np.asarray(weight_P, float)
+    offset = np.zeros_like(p) if difficulty_P is None else np.asarray(difficulty_P, float)
+    if not p.shape == own.shape == other.shape == weight.shape == offset.shape:
+        raise InputError("preferences, lengths, weights and difficulties must be one number a prompt")
+    known = np.isfinite(p)
+    if not known.any():
+        raise InputError("not one verdict could be read: there is no win rate")
+    p, weight, offset, delta = p[known], weight[known], offset[known], (own - other)[known]
+    sd = float(delta.std())
+    x = np.tanh(delta / sd) if sd > 0 else np.zeros_like(delta)
+    even = bool((weight == 1).all())
+    plain = (
+        paired_bootstrap(p, draws=draws, seed=seed, level=level) if even else _weighted(p, weight, draws, seed, level)
+    )
+    count_DP = np.concatenate([np.ones((1, len(p))), _counts(len(p), draws, seed)]) * weight
+    theta_D, phi_D = _logistic(p, x, offset, count_DP)
+    rate_D = 1 / (1 + np.exp(-(theta_D + offset.mean())))
+    return WinRates(
+        plain, _interval(rate_D, len(p), level), _interval(phi_D, len(p), level), float(delta.mean()),
+        int((~known).sum()),
+    )  # fmt: skip
+
+
+def _counts(n: int, draws: int, seed: int) -> Floats:
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws).astype(float)
+
+
+def _weighted(p: Floats, weight: Floats, draws: int, seed: int, level: float) -> Interval:
+    count_DP = np.concatenate([np.ones((1, len(p))), _counts(len(p), draws, seed)]) * weight
+    with np.errstate(invalid="ignore"):
+        return _interval(count_DP @ p / count_DP.sum(1), len(p), level)
+
+
+def _interval(value_D: Floats, n: int, level: float) -> Interval:
+    """The first entry with the percentiles of the rest."""
+    tail = (1 - level) / 2
+    rest = value_D[1:][np.isfinite(value_D[1:])]
+    if n < 2 or not len(rest):
+        return Interval(float(value_D[0]), math.nan, math.nan, n)
+    lower, upper = np.quantile(rest, [tail, 1 - tail])
+    return Interval(float(value_D[0]), float(lower), float(upper), n)
+
+
+def _logistic(p: Floats, x: Floats, offset: Floats, count_DP: Floats, ridge: float = 1e-2) -> tuple[Floats, Floats]:
+    """(theta, phi) of every row of counts by Newton's method; a slight ridge keeps all-win samples finite."""
+    design_PK = np.stack([np.ones_like(x), x], axis=1)
+    beta_DK = np.zeros((len(count_DP), 2))
+    for _ in range(30):
+        z_DP = beta_DK @ design_PK.T + offset
+        mu_DP = 1 / (1 + np.exp(-np.clip(z_DP, -30, 30)))
+        grad_DK = (count_DP * (p - mu_DP)) @ design_PK - ridge * beta_DK
+        curve_DP = count_DP * mu_DP * (1 - mu_DP)
+        hessian = np.einsum("dp,pk,pl->dkl", curve_DP, design_PK, design_PK) + ridge * np.eye(2)
+        step = np.linalg.solve(hessian, grad_DK[..., None])[..., 0]
+        beta_DK += np.clip(step, -3, 3)
+        if np.abs(step).max() < 1e-9:
+            break
+    return beta_DK[:, 0], beta_DK[:, 1]
