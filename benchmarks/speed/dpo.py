@@ -1,8 +1,9 @@
 """DPO on SmolLM2-135M, float32, prompts of about 200 tokens and answers of about 100: ours against TRL's DPOTrainer.
 
 TRL 1.16 at its best: reference log-probs precomputed, its fused head, activation checkpointing off (`trl`); and as it
-comes, with checkpointing on (`trl_checkpointing`, one round, left out when SMALL=1). Every side is a process of its own that runs
-the same pairs in the same order with the same optimiser; they alternate, and a step is timed from its begin to its end.
+comes, with checkpointing on (`trl_checkpointing`, one round, left out when SMALL=1). Every side is a process of its own
+that runs the same pairs in the same order with the same optimiser; they alternate, and a step is timed from its begin
+to its end.
 Tokens are counted as prompt + chosen + prompt + rejected, padding not included. Memory is the peak resident set.
 `ratio` = our tokens/s over TRL's, `ratio_cpu_time` the same in processor time (fairer when others use the machine),
 `ratio_with_cache` with both sides' reference pass in the time of one epoch, `memory_ratio` = our peak over TRL's.
