@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from trimtab.embeddings import Encoder, Endpoint, HiddenStates, Stored
+from trimtab.embeddings import Encoder, Endpoint, HiddenStates, StaticVectors, Stored
 from trimtab.store import Store
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Embedder, Group
@@ -39,7 +39,15 @@ def lm_folder(tmp_path_factory):
 
 
 @pytest.fixture(
-    params=["last", "mean", "unshared", "endpoint", "stored", pytest.param("encoder", marks=pytest.mark.model)]
+    params=[
+        "last",
+        "mean",
+        "unshared",
+        "endpoint",
+        "stored",
+        "static",
+        pytest.param("encoder", marks=pytest.mark.model),
+    ]
 )
 def embedder(request, lm_folder, tmp_path):
     states = HiddenStates(lm_folder, layers=(1, 3), dtype="float32")
@@ -53,6 +61,7 @@ def embedder(request, lm_folder, tmp_path):
         "mean": replace(states, pooling="mean"),
         "unshared": replace(states, shared=False),
         "endpoint": Hashed("http://localhost/v1", "hashed", batch=2),
+        "static": StaticVectors(lm_folder),
         "encoder": Encoder(),
     }[request.param]
 

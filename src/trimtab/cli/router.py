@@ -40,7 +40,9 @@ Settings = Annotated[
 Tagger = Annotated[
     str, typer.Option("--tagger", help="Tags for the prompts: clusters:16, keywords:FILE.json or llm:MODEL.")
 ]
-Encode = Annotated[str, typer.Option("--encoder", help="ngrams (fast), minilm, or both (long texts: head and tail).")]
+Encode = Annotated[
+    str, typer.Option("--encoder", help="ngrams, static, minilm, both, or a sentence encoder's folder (head and tail).")
+]
 Pool = Annotated[list[str] | None, typer.Option("--model", help="Only these models of the table. Repeatable.")]
 Price = Annotated[list[str] | None, typer.Option("--price", help="model=dollars a call. Repeatable.")]
 Exchange = Annotated[float, typer.Option("--exchange", help="Reward that one dollar is worth; 0 ignores prices.")]

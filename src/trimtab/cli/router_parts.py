@@ -5,18 +5,20 @@ from typing import Any
 
 
 def encoder(name: str) -> Any:
-    """The encoder called `name`. InputError for an unknown one."""
+    """The encoder called `name`: one of four, or the folder of a sentence encoder. InputError for an unknown one."""
     from trimtab.errors import unknown
     from trimtab.learners.model.ngrams import Both, HashedNgrams
 
-    if name not in ("ngrams", "minilm", "both"):
-        raise unknown("encoder", name, ("ngrams", "minilm", "both"))
     if name == "ngrams":
         return HashedNgrams()
-    from trimtab.embeddings import Encoder
+    from trimtab.embeddings import Encoder, StaticVectors
 
-    sentence = Encoder(overflow="head+tail")
-    return sentence if name == "minilm" else Both(sentence, HashedNgrams())
+    if name == "static":
+        return StaticVectors()
+    if name not in ("minilm", "both") and not Path(name).is_dir():
+        raise unknown("encoder", name, ("ngrams", "static", "minilm", "both", "a folder"))
+    sentence = Encoder(name, overflow="head+tail") if Path(name).is_dir() else Encoder(overflow="head+tail")
+    return Both(sentence, HashedNgrams()) if name == "both" else sentence
 
 
 def unseen(table: Any, fitted: Any, name: str) -> tuple[Any, int]:
@@ -130,8 +132,11 @@ def encoder_of(folder: str, fallback: str) -> str:
         card = json.loads((Path(folder) / "router.json").read_text())
     except (OSError, ValueError) as e:
         raise ModelError(f"{folder} holds no router ({e}); fit one with `trimtab router fit`") from e
-    kinds = {"hashed n-grams": "ngrams", "encoder": "minilm", "both": "both"}
-    return kinds.get((card.get("encoder") or {}).get("kind", ""), fallback)
+    read = card.get("encoder") or {}
+    if read.get("kind") == "encoder" and Path(read["model"]).is_dir():
+        return read["model"]
+    kinds = {"hashed n-grams": "ngrams", "encoder": "minilm", "both": "both", "static": "static"}
+    return kinds.get(read.get("kind", ""), fallback)
 
 
 def given_prices(given: list[str] | None) -> dict[str, float]:

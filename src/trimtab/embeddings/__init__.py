@@ -7,6 +7,7 @@ _NAMES = {
     "Encoder": "encoder",
     "Endpoint": "endpoint",
     "HiddenStates": "hidden_states",
+    "StaticVectors": "static",
     "Stored": "stored",
     "completion_logprobs": "logprobs",
     "from_card": "stored",

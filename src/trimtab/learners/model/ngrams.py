@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.data.matrix import text_of
-from trimtab.types import Prompt
+from trimtab.types import Completion, Embedder, Group, Prompt
 
 Array = npt.NDArray[np.float32]
 
@@ -114,6 +114,28 @@ class Both:
     def embed_prompts(self, prompts: Sequence[Prompt]) -> npt.NDArray[np.floating]:
         """(P, D1 + D2) vectors."""
         return np.concatenate([self.first.embed_prompts(prompts), self.second.embed_prompts(prompts)], axis=1)
+
+
+@dataclass(frozen=True)
+class OfPrompts:
+    """Any Embedder of completions as a reader of prompts: each prompt with an empty answer, (P, D).
+
+    `OfPrompts(HiddenStates("smollm2-135m", layers=(20,)))` reads a small model's state after the prompt, its chat
+    template and the end token.
+    """
+
+    embed: Embedder
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The embedder's card, marked."""
+        return {"kind": "of prompts", "embedder": self.embed.card}
+
+    def embed_prompts(self, prompts: Sequence[Prompt]) -> npt.NDArray[np.floating]:
+        """(P, D) vectors."""
+        empty = (Completion("", "none@0", 0, 0),)
+        rows = self.embed([Group(p, empty) for p in prompts])
+        return np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
 
 
 def word_hashes(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from trimtab.learners.model.ngrams import Both, HashedNgrams, char_hashes, word_hashes
-from trimtab.testing import prompt
+from trimtab.embeddings import HiddenStates
+from trimtab.learners.model.ngrams import Both, HashedNgrams, OfPrompts, char_hashes, word_hashes
+from trimtab.testing import prompt, tiny_lm
+from trimtab.types import Completion, Group
 
 
 def data(text):
@@ -32,3 +34,14 @@ def test_vectors_do_not_depend_on_the_batch_and_see_the_end():
 def test_both_puts_two_encoders_side_by_side():
     pair = Both(HashedNgrams(16), HashedNgrams(32))
     assert pair.embed_prompts([prompt("x y")]).shape == (1, sum(pair.blocks)) and pair.card["second"]["dim"] == 32
+
+
+def test_any_embedder_reads_prompts_with_an_empty_answer(tmp_path):
+    states = HiddenStates(str(tiny_lm(tmp_path)), layers=(2,), dtype="float32")
+    reader = OfPrompts(states)
+    prompts = [prompt("one"), prompt("another prompt")]
+    found = reader.embed_prompts(prompts)
+    (want,) = states([Group(prompts[1], (Completion("", "m@0", 0, 0),))])
+    np.testing.assert_allclose(found[1], want[0], atol=1e-5)
+    assert found.shape == (2, 32) and reader.card == {"kind": "of prompts", "embedder": states.card}
+    assert reader.embed_prompts([]).shape == (0, 0)

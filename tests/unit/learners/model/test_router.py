@@ -36,12 +36,12 @@ def planted(P=120, seed=0, noise=0.05):
 def test_planted_oracle_is_recovered_on_new_prompts(method):
     train, _ = planted(seed=0)
     test, kind = planted(seed=1)
-    router = fit_router(train, HashedNgrams(512), method=method)
+    router = fit_router(train, HashedNgrams(128), method=method)
     assert router.head != "constant", router.card["guard"]
     assert router.card["guard"].startswith("passed") and router.card["gain"]["lower"] > 0.25
     rewards = router(test.prompts)
     right = [max(r, key=r.__getitem__) == f"m{k}" for r, k in zip(rewards, kind, strict=True)]
-    assert np.mean(right) > 0.98
+    assert np.mean(right) > 0.95
 
 
 @pytest.mark.parametrize("method", ["tags", "zooter", "bce", "knn", "mf"])
