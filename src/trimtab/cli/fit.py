@@ -1,5 +1,7 @@
 """`trimtab fit`: stored rewards and vectors to a learned object."""
 
+from typing import Annotated
+
 import typer
 
 from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, emit
@@ -22,4 +24,26 @@ def probe(
 
     flags = {"out": out, "probe.losses": loss or None, "reward.name": reward}
     facts = stages.fit(load_task(config, flags, sets or ()))
+    emit(facts, stages.facts_text("fitted", facts), json)
+
+
+@fit.command()
+def reader(
+    config: Config = None,
+    states: Annotated[bool, typer.Option(help="Also read the stored vectors; without, cues alone.")] = True,
+    reward: Reward = None,
+    out: Out = None,
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Fit a reader: log-prob, length, agreement and states within the group, its form chosen over training prompts."""
+    from trimtab.cli import reader, stages
+    from trimtab.cli.config import load_task
+    from trimtab.rewards import extractor
+
+    task = load_task(config, {"out": out, "reward.name": reward}, sets or ())
+    groups, store = stages.scored_groups(task, "train")
+    facts = reader.fit(
+        store, groups, extractor(task.eval.extract), states=states, folds=task.probe.folds, seed=task.probe.seed
+    )
     emit(facts, stages.facts_text("fitted", facts), json)

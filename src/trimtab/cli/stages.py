@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab import data, embeddings, evaluation, learners, rewards, samplers
+from trimtab.cli import reader
 from trimtab.cli.config import REMEMBERED, Task
 from trimtab.errors import InputError, unknown
 from trimtab.store import Store, publish
@@ -204,6 +205,7 @@ def _evaluated(task: Task) -> Evaluated:
     groups, greedy = store.groups("test", name), store.groups("greedy", name)
     probes = {loss: _probe(task, store, loss) for loss in task.probe.losses}
     values = {f"probe {loss}": [[r.value for r in row] for row in p(groups)] for loss, p in probes.items()}
+    values |= reader.values(store, "test", groups, _extract(task))
     best = max(probes, key=lambda loss: _held_out(probes[loss].card))  # on training prompts, never on test
     table = evaluation.compare(
         groups, values, greedy_groups=greedy, beta=task.eval.beta, soft=[f"probe {best}"], extract=_extract(task),
@@ -253,6 +255,12 @@ def _split(task: Task) -> tuple[list[Prompt], list[Prompt]]:
             "and one to test on: give more prompts or change data.test"
         )
     return train, test
+
+
+def scored_groups(task: Task, name: str) -> tuple[list[Group], Store]:
+    """The completions of a set with the task's rewards, and the store that they come from."""
+    store, (reward, _) = open_store(task), _reward(task)
+    return store.groups(name, reward), store
 
 
 def _sampled(store: Store) -> set[str]:

@@ -1,0 +1,66 @@
+"""`trimtab fit reader` on a store without a model: what it saves is what it gives back on other groups."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from trimtab import embeddings, rewards, samplers
+from trimtab.cli import reader
+from trimtab.errors import InputError
+from trimtab.learners import Reader
+from trimtab.rewards import extractor
+from trimtab.store import Store
+from trimtab.testing import FakeSampler, prompt
+from trimtab.types import SamplingParams
+
+
+@dataclass(frozen=True)
+class Letters:
+    @property
+    def card(self):
+        return {"kind": "letters"}
+
+    def __call__(self, groups):
+        return [np.array([[c.text.count(x) for x in "abc"] for c in g.completions], np.float32) for g in groups]
+
+
+def more_a_than_b(prompt, completion):
+    return float(completion.text.count("a") > completion.text.count("b"))
+
+
+@pytest.fixture
+def store(tmp_path):
+    sampler = FakeSampler(lambda p, rng: " ".join(rng.choice(list("abc"), size=6)))
+    store = Store(tmp_path / "run")
+    for name, n in (("train", 30), ("test", 40)):
+        prompts = [prompt(f"{name} {i}") for i in range(n)]
+        store.add_prompts(prompts, name, {})
+        groups = samplers.Cached(sampler, store, name)(prompts, 6, SamplingParams())
+        rewards.score(groups, rewards.lift(more_a_than_b), store=store, name=name, reward_name="r")
+        embeddings.Stored(Letters(), store, name)(groups)
+    return store
+
+
+def test_fit_save_and_values(store):
+    same = extractor("whole")
+    facts = reader.fit(store, store.groups("train", "r"), same, states=True, folds=3, seed=0)
+    assert facts["states"] == "vector" and facts["held_out_reward"] > facts["held_out_null"]
+    groups = store.groups("test", "r")
+    ((name, values),) = reader.values(store, "test", groups, same).items()
+    chosen = [g.reward_N[np.argmax(v)] for g, v in zip(groups, values, strict=True)]
+    assert name == "reader"
+    assert np.mean(chosen) > np.mean([g.reward_N.mean() for g in groups]) + 0.3
+    assert isinstance(Reader.load(store.path / reader.FOLDER, same=same), Reader)
+
+
+def test_cues_alone_need_no_vectors_and_no_reader_is_no_row(store):
+    assert reader.values(store, "test", store.groups("test", "r"), extractor("whole")) == {}
+    facts = reader.fit(store, store.groups("train", "r"), extractor("whole"), states=False, folds=3, seed=0)
+    assert facts["states"] == "none"
+
+
+def test_vectors_that_are_not_there_are_asked_for(tmp_path):
+    with pytest.raises(InputError, match=re.escape("run `trimtab embed` first")):
+        reader.fit(Store(tmp_path), [], extractor("whole"), states=True, folds=3, seed=0)
