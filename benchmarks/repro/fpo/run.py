@@ -27,6 +27,7 @@ from task import DATA, sentiment
 from trimtab.data.pairs import best_vs_worst
 from trimtab.evaluation.diversity import diversity
 from trimtab.evaluation.metrics import paired_bootstrap
+from trimtab.learners.feature.changes import contrast, mean_features
 from trimtab.learners.feature.check import check_sae
 from trimtab.learners.feature.leash import FeatureLeash
 from trimtab.learners.feature.sae import identity_sae, load_sae, random_sae
@@ -54,6 +55,8 @@ class Run:
     alpha: float = 0.5
     stop: bool = True
     k: int = 50
+    hold: str = ""
+    """"target": the features that tell chosen from rejected; "control": as many others of like activity."""
 
 
 RUNS = [
@@ -68,6 +71,8 @@ RUNS = [
     Run("kto", "kto"),
     Run("fpo b=2 random dictionary", "fpo", {"beta": 2.0}, "random"),
     Run("fpo b=2 hidden state", "fpo", {"beta": 2.0}, "hidden", k=576),
+    Run("hold target", "fpo", {"beta": 2.0}, "sae", alpha=20.0, hold="target"),
+    Run("hold control", "fpo", {"beta": 2.0}, "sae", alpha=20.0, hold="control"),
     Run("fpo b=2 a=2", "fpo", {"beta": 2.0}, "sae", alpha=2.0),
     Run("fpo b=2 a=2 no stop", "fpo", {"beta": 2.0}, "sae", alpha=2.0, stop=False),
     Run("fpo b=0.1", "fpo", {"beta": 0.1}, "sae"),
@@ -103,10 +108,27 @@ def leash_of(run: Run, folder: Path) -> FeatureLeash | None:
     if not run.leash:
         return None
     sae = load_sae(folder / "sae")
-    sae = {"sae": lambda: sae, "random": lambda: random_sae(sae), "hidden": lambda: identity_sae(576, LAYER)}[
-        run.leash
-    ]()
-    return FeatureLeash(sae, LAYER, alpha=run.alpha, k=run.k, stop_gradient=run.stop)
+    if run.leash == "random":
+        sae = random_sae(sae)
+    elif run.leash == "hidden":
+        sae = identity_sae(sae.inputs, LAYER)
+    held = json.loads((folder / "held.json").read_text())[run.hold] if run.hold else []
+    return FeatureLeash(sae, LAYER, alpha=run.alpha, k=run.k, stop_gradient=run.stop, hold=tuple(held))
+
+
+def held_features(folder: Path, lm: Any, groups: list[Group], count: int = 30) -> dict[str, list[int]]:
+    """Target: strongest contrast between chosen and rejected completions, either way; control: others as active."""
+    sae, pairs = load_sae(folder / "sae"), best_vs_worst(groups)
+    good, bad = ([Group(p.prompt, (getattr(p, side),)) for p in pairs] for side in ("chosen", "rejected"))
+    target = [*contrast(lm, sae, good, bad, count=count // 2), *contrast(lm, sae, bad, good, count=count // 2)]
+    activity_F = mean_features(lm, sae, [*good, *bad]).mean(0)
+    others = [f for f in np.argsort(-activity_F).tolist() if f not in target]
+    control = []
+    for f in target:
+        nearest = min(others, key=lambda o: abs(activity_F[o] - activity_F[f]))
+        others.remove(nearest)
+        control.append(nearest)
+    return {"target": target, "control": control}
 
 
 def train(run: Run, folder: Path, groups: list[Group], out: Path) -> dict[str, Any]:
@@ -202,6 +224,7 @@ def main() -> None:
     groups, test = scored(str(folder), "train"), scored(str(folder), "test")
     lm = load_lm(MODEL, "float32")
     sae = _cached(folder / "sae_report.json", lambda: make_sae(folder, lm, groups))
+    _cached(folder / "held.json", lambda: held_features(folder, lm, groups))
     start = Policy(lm, budget=1024)
     results: dict[str, Any] = {"start": _cached(folder / "start.json", lambda: measure(start, start, test))}
     missing = []

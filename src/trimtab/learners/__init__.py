@@ -5,6 +5,7 @@ from typing import Any
 
 _NAMES = {
     "Both": "model.ngrams",
+    "FeatureLeash": "feature.leash",
     "HashedNgrams": "model.ngrams",
     "ImplicitReward": "token.policy",
     "LinearFit": "completion.linear",
@@ -22,6 +23,8 @@ _NAMES = {
     "contrast_pairs": "completion.pseudo_pairs",
     "extremes": "completion.tournament",
     "filter_pairs": "completion.pseudo_pairs",
+    "SAE": "feature.sae",
+    "check_sae": "feature.check",
     "fit_linear": "completion.linear",
     "fit_pairwise": "completion.pairwise",
     "fit_probe": "completion.probe",
@@ -31,6 +34,8 @@ _NAMES = {
     "load_policy": "token.policy",
     "load_router": "model.router",
     "judged_pairs": "completion.pseudo_pairs",
+    "load_sae": "feature.sae",
+    "load_sae_release": "feature.sae",
     "merge_adapter": "token.trainer",
     "mix": "completion.pseudo_pairs",
     "plan_memory": "token.plan",
@@ -41,6 +46,7 @@ _NAMES = {
     "train_policy": "token.trainer",
     "train_reward_model": "completion.reward_model",
     "west_of_n": "completion.west_of_n",
+    "train_sae": "feature.train",
 }
 
 __all__ = [*_NAMES]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
