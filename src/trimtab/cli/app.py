@@ -15,12 +15,14 @@ from trimtab.cli import (
     models,
     pool,
     report,
+    reward,
     router,
     run,
     sample,
     sandbox,
     score,
     train,
+    west_of_n,
 )
 
 app = typer.Typer(
@@ -48,6 +50,8 @@ for verb in (sample.sample, score.score, embed.embed):
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(fit.fit, name="fit")
 app.add_typer(features.features, name="features")
+app.add_typer(reward.reward, name="reward")
+app.command()(west_of_n.west_of_n)
 for verb in (train.train, credit.credit, eval.eval, report.report):
     app.command()(verb)
 app.command()(pool.pool)

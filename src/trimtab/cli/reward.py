@@ -1,0 +1,168 @@
+"""`trimtab reward`: train a reward model, report on it beside null rankers, check its backends, run RewardBench files.
+
+trimtab reward train pairs.jsonl --model smollm2-135m --out runs/rm
+trimtab reward report held_out.jsonl --model runs/rm
+trimtab reward check held_out.jsonl --model runs/rm --served http://localhost:8000 --served-name rm
+trimtab reward bench rewardbench.jsonl --model runs/rm
+trimtab reward judge ours.json theirs.json --base-url http://localhost:8000/v1 --judge-model gpt
+"""
+
+from typing import Annotated, Any
+
+import typer
+
+from trimtab.cli.options import Json, emit
+
+reward = typer.Typer(
+    help="Train, report on and check reward models and judges.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Pairs = Annotated[str, typer.Argument(help="Preference pairs: .jsonl, .parquet or hub data set.")]
+Model = Annotated[str, typer.Option("--model", help="Reward model: a folder with a head of one label.")]
+Chat = Annotated[bool, typer.Option("--chat", help="Prompts that are text become user messages.")]
+Rendering = Annotated[str, typer.Option("--rendering", help="tokens or template; from the model's card if absent.")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, ...")]
+
+
+@reward.command()
+def train(
+    data: Pairs,
+    model: Annotated[str, typer.Option("--model", help="Language model or reward model to start from.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder of the reward model.")],
+    lora_rank: Annotated[int, typer.Option("--lora-rank", help="LoRA of this rank, merged at the end; 0: all.")] = 0,
+    margin: Annotated[bool, typer.Option("--margin", help="Ask each pair's own margin between its rewards.")] = False,
+    center: Annotated[float, typer.Option("--center", help="Weight of (r_chosen + r_rejected)^2.")] = 0.0,
+    label_smoothing: Annotated[float, typer.Option("--label-smoothing")] = 0.0,
+    epochs: Annotated[float, typer.Option("--epochs")] = 1.0,
+    learning_rate: Annotated[float | None, typer.Option("--lr")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Pairs an optimiser step.")] = 32,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Prompt and answer together.")] = None,
+    overlong: Annotated[str, typer.Option("--overlong", help="refuse or drop what exceeds --max-tokens.")] = "refuse",
+    dtype: Dtype = None,
+    device: Annotated[str | None, typer.Option("--device")] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    chat: Chat = False,
+    json: Json = False,
+) -> None:
+    """Train a reward model by Bradley-Terry; transformers and vLLM load the folder. Run again to continue."""
+    import json as json_
+    from pathlib import Path
+
+    from trimtab.data.preference import load_pairs
+    from trimtab.learners.completion.reward_model import CARD, train_reward_model
+    from trimtab.learners.token.trainer import Lora
+
+    folder = train_reward_model(
+        load_pairs(data, chat=chat), model=model, out=out, margin=margin, center=center,
+        label_smoothing=label_smoothing, lora=Lora(rank=lora_rank, alpha=2 * lora_rank) if lora_rank else None,
+        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_tokens=max_tokens, overlong=overlong,
+        dtype=dtype, device=device, seed=seed,
+    )  # fmt: skip
+    card = json_.loads((Path(folder) / CARD).read_text())
+    last = card["last"]
+    text = f"trained {folder}: " + ", ".join(f"{k} {last[k]:.4g}" for k in ("loss", "rewards/accuracies") if k in last)
+    emit({"out": str(folder), "examples": card["examples"], "last": last}, text, json)
+
+
+@reward.command()
+def report(
+    data: Pairs,
+    model: Model,
+    gold: Annotated[str, typer.Option("--gold", help="Run directory with independently scored samples.")] = "",
+    split: Annotated[str, typer.Option("--split", help="Which completions of --gold.")] = "test",
+    reward_name: Annotated[str, typer.Option("--reward", help="The gold reward's name in --gold.")] = "",
+    confident: Annotated[
+        float, typer.Option("--confident", help="Quantile of |margin| from which pairs are sure.")
+    ] = 0.5,
+    rendering: Rendering = "",
+    dtype: Dtype = None,
+    chat: Chat = False,
+    json: Json = False,
+) -> None:
+    """Accuracy, sure pairs, best of N, calibration and length bias, beside longest, shortest, random and log-prob."""
+    from trimtab.data.preference import load_pairs
+    from trimtab.evaluation.reward_report import reward_report
+    from trimtab.store import Store
+
+    groups = Store(gold).groups(split, reward_name) if gold else []
+    found = reward_report(
+        load_pairs(data, chat=chat), {"reward model": _model(model, rendering, dtype)}, gold=groups, confident=confident
+    )
+    emit(found.as_dict(), str(found), json)
+
+
+@reward.command()
+def check(
+    data: Pairs,
+    model: Model,
+    backend: Annotated[
+        list[str] | None, typer.Option("--backend", help="float32, bfloat16, one-by-one, transformers. Repeatable.")
+    ] = None,
+    served: Annotated[str, typer.Option("--served", help="Base URL of a server with /pooling (vLLM).")] = "",
+    served_name: Annotated[
+        str, typer.Option("--served-name", help="The model's name there; the folder if absent.")
+    ] = "",
+    rendering: Rendering = "",
+    chat: Chat = False,
+    json: Json = False,
+) -> None:
+    """The same pairs through each backend: largest difference to float32, and the pairs that are turned round."""
+    from trimtab.cli.reward_parts import backends
+    from trimtab.data.preference import load_pairs
+    from trimtab.evaluation.reward_check import compare_backends, table
+
+    pairs = load_pairs(data, chat=chat)
+    scorers, notes = backends(model, rendering or None, backend, served, served_name or model, pairs)
+    rows = compare_backends(pairs, scorers)
+    facts: dict[str, Any] = {"against": next(iter(scorers)), "rows": rows, "notes": notes}
+    emit(_plain(facts), "\n".join([table(next(iter(scorers)), rows), *notes]), json)
+
+
+@reward.command()
+def bench(
+    data: Annotated[str, typer.Argument(help="RewardBench-style rows: prompt, chosen, rejected, subset.")],
+    model: Model,
+    rendering: Rendering = "",
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Accuracy by subset (one against one, best of 4, ties) beside longest, shortest and random."""
+    from trimtab.evaluation.rewardbench import load_rewardbench, rewardbench, table
+
+    scores = rewardbench(load_rewardbench(data), {"reward model": _model(model, rendering, dtype)})
+    emit(_plain({"scores": scores}), table(scores), json)
+
+
+@reward.command()
+def judge(
+    ours: Annotated[str, typer.Argument(help="Answers: AlpacaEval, Arena-Hard or MT-Bench file.")],
+    theirs: Annotated[str, typer.Argument(help="The baseline's answers in the same form; '' rates alone.")] = "",
+    questions: Annotated[str, typer.Option("--questions", help="Question file (Arena-Hard, MT-Bench).")] = "",
+    judge_model: Annotated[str, typer.Option("--judge-model", help="Model that judges.")] = "qwen2.5-coder-0.5b",
+    base_url: Annotated[str, typer.Option("--base-url", help="OpenAI-compatible server of the judge.")] = "",
+    graded: Annotated[bool, typer.Option("--graded", help="Arena-Hard's five grades.")] = False,
+    limit: Annotated[int, typer.Option("--limit", help="First so many prompts; 0 takes all.")] = 0,
+    json: Json = False,
+) -> None:
+    """Win rate and length-controlled win rate over a baseline, or a mean rating, by an LLM judge in both orders."""
+    from trimtab.cli.reward_parts import judged, sampler_of
+
+    facts, text = judged(ours, theirs, questions, sampler_of(judge_model, base_url), graded, limit)
+    emit(_plain(facts), text, json)
+
+
+def _model(model: str, rendering: str, dtype: str | None) -> Any:
+    from trimtab.rewards.reward_model import RewardModel
+
+    return RewardModel(model, rendering=rendering or None, dtype=dtype)
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses and named tuples to what JSON takes."""
+    from dataclasses import fields, is_dataclass
+
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

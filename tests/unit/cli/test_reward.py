@@ -1,0 +1,166 @@
+"""The reward verbs end to end on a tiny model, and West-of-N on a store whose states say what is right."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from trimtab.cli import reward_parts
+from trimtab.cli.reward import reward
+from trimtab.cli.west_of_n import west_of_n
+from trimtab.embeddings import Stored
+from trimtab.errors import InputError
+from trimtab.store import Store
+from trimtab.testing import FakeSampler, prompt, tiny_lm, write_jsonl
+from trimtab.types import Completion, Group, Reward
+
+app = typer.Typer()
+app.add_typer(reward, name="reward")
+app.command()(west_of_n)
+
+ROWS = [{"prompt": f"q{i}", "chosen": "yes " * (i % 3 + 1), "rejected": "no " * (i % 4 + 1)} for i in range(12)]
+
+
+def invoke(*words: object) -> dict:
+    result = CliRunner().invoke(app, [*map(str, words), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("reward")
+    lm = tiny_lm(folder / "lm", layers=2)
+    pairs = write_jsonl(folder / "pairs.jsonl", ROWS)
+    facts = invoke(
+        "reward", "train", pairs, "--model", lm, "--out", folder / "rm", "--lr", 0.003, "--epochs", 12,
+        "--batch-size", 6, "--dtype", "float32", "--chat",
+    )  # fmt: skip
+    assert facts["examples"] == {"given": 12, "dropped": 0} and facts["last"]["rewards/accuracies"] == 1
+    return str(folder / "rm"), str(pairs)
+
+
+def test_report_stands_beside_its_nulls(trained):
+    rm, pairs = trained
+    rows = {
+        r["name"]: r for r in invoke("reward", "report", pairs, "--model", rm, "--dtype", "float32", "--chat")["rows"]
+    }
+    assert rows["reward model"]["accuracy"][0] == 1 and {"longest", "shortest", "random"} <= rows.keys()
+
+
+def test_check_finds_the_backends_agree_and_bfloat16_close(trained):
+    rm, pairs = trained
+    facts = invoke("reward", "check", pairs, "--model", rm, "--chat")
+    rows = {r["backend"]: r for r in facts["rows"]}
+    assert facts["against"] == "float32" and facts["notes"] == []
+    assert rows["one-by-one"]["largest"] < 1e-4 and rows["transformers"]["largest"] < 1e-4
+    assert 0 < rows["bfloat16"]["largest"] < rows["bfloat16"]["spread"] and rows["bfloat16"]["pairs"] == 12
+
+
+def test_check_says_when_the_padding_token_ends_texts(trained, tmp_path):
+    import shutil
+
+    rm, pairs = trained
+    shutil.copytree(rm, tmp_path / "rm")
+    config = json.loads((tmp_path / "rm" / "config.json").read_text())
+    (tmp_path / "rm" / "config.json").write_text(json.dumps(config | {"pad_token_id": config["eos_token_id"]}))
+    notes = invoke("reward", "check", pairs, "--model", tmp_path / "rm", "--chat", "--backend", "one-by-one")["notes"]
+    assert len(notes) == 1 and notes[0].startswith("24 of 24 texts end with the padding token")
+
+
+def test_bench(trained, tmp_path):
+    rows = [{"prompt": f"q{i}", "chosen": ["yes "], "rejected": ["no "] * 3, "subset": "s"} for i in range(4)]
+    file = write_jsonl(tmp_path / "rb.jsonl", rows)
+    scores = invoke("reward", "bench", file, "--model", trained[0], "--dtype", "float32")["scores"]
+    assert next(s for s in scores if s["ranking"] == "reward model")["score"][0] == 1
+
+
+def test_judge_of_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        reward_parts,
+        "sampler_of",
+        lambda *a: FakeSampler(lambda p, rng: "[[A]]" if "<answer_a>\ngood" in p.messages[0]["content"] else "[[B]]"),
+    )
+    for name, text in (("ours", "good one"), ("theirs", "bad")):
+        rows = [{"instruction": f"q{i}", "output": text, "generator": name} for i in range(6)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    facts = invoke("reward", "judge", tmp_path / "ours.json", tmp_path / "theirs.json")
+    assert facts["win_rates"]["win_rate"][0] == 1 and facts["summary"]["position_bias"] == 0
+    assert facts["summary"]["calls"] == 12 and facts["win_rates"]["mean_length_difference"] == 5
+
+
+@dataclass(frozen=True)
+class States:
+    """The state of a completion is in its text."""
+
+    card: dict[str, Any]
+
+    def __call__(self, groups: Sequence[Group]) -> list[np.ndarray]:
+        return [np.array([c.text.split() for c in g.completions], dtype=np.float32) for g in groups]
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    rng, store = np.random.default_rng(0), Store(tmp_path / "run")
+    for name, size in (("train", 20), ("more", 30), ("test", 30)):
+        groups = []
+        for p in range(size):
+            x = rng.normal(size=(8, 4))
+            completions = tuple(Completion(" ".join(f"{v:.3f}" for v in row), "m@0", 0, i) for i, row in enumerate(x))
+            groups.append(Group(prompt(f"{name}{p}"), completions, tuple(Reward(float(r[0] > 0)) for r in x)))
+        store.add_prompts([g.prompt for g in groups], name)
+        with store.writer(f"completions/{name}", {"n": 8}) as w:
+            w.append_groups(groups)
+        with store.writer(f"rewards/{name}/gold", {"reward": "gold"}) as w:
+            for g, ids in zip(groups, store.sample_ids(name, groups), strict=True):
+                w.append(
+                    [
+                        {"id": i, "prompt_id": g.prompt.id, "value": r.value, "note": ""}
+                        for i, r in zip(ids, g.rewards, strict=True)
+                    ]
+                )
+        Stored(States({"kind": "numbers"}), store, name)(groups)
+    return store
+
+
+def test_west_of_n_from_a_run_directory(store, tmp_path):
+    words = ["west-of-n", store.path, "--labelled", "train", "--reward", "gold", "--pool", "more", "--judge", "test"]
+    facts = invoke(*words, "--out", tmp_path / "won", "--rounds", 2, "--confidence", 0.2, "--teacher", "pairwise")
+    assert len(facts["rounds"]) == 2 and facts["rounds"][0]["groups"] == 30 and facts["rounds"][0]["kept"] == 24
+    rows = {(r["scorer"], r["measure"]): r["mean"][0] for r in facts["judged"]}
+    assert rows["student", "accuracy"] > 0.9 and rows["student", "best of N"] == 1
+    assert (
+        invoke(*words, "--out", tmp_path / "won", "--rounds", 2, "--confidence", 0.2) == facts
+    )  # continues: nothing to do
+    assert (tmp_path / "won" / "round2" / "student" / "probe.safetensors").is_file()
+
+
+def test_west_of_n_says_what_is_missing(store, tmp_path):
+    def run(*words):
+        CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+
+    words = ["west-of-n", store.path, "--pool", "more", "--out", tmp_path / "w"]
+    with pytest.raises(InputError, match=r"known: train/gold, more/gold, test/gold"):
+        run(*words)
+    with pytest.raises(InputError, match="not pairwise"):
+        run(*words, "--labelled", "train", "--reward", "gold", "--student", "pairwise")
+    empty = Store(tmp_path / "empty")
+    empty.add_prompts([prompt("x")], "train")
+    with pytest.raises(InputError, match="holds no embeddings"):
+        run(
+            "west-of-n",
+            empty.path,
+            "--pool",
+            "more",
+            "--out",
+            tmp_path / "w",
+            "--labelled",
+            "train",
+            "--reward",
+            "gold",
+        )
