@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab.types import Completion, Group, Prompt, RewardFn, Sampler, SamplingParams, completion_seed
+from trimtab.types import Completion, Group, Prompt, RewardFn, Router, Sampler, SamplingParams, completion_seed
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,23 @@ def check_scorer(scorer: RewardFn, groups: Sequence[Group]) -> None:
     for a, b, c in zip(values, alone, backwards, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(a, c, rtol=1e-4, atol=1e-5)
+
+
+def check_router(router: Router, prompts: Sequence[Prompt], pool: Sequence[str]) -> None:
+    """One row a prompt, a finite expected reward for exactly the models of the pool; the same alone, in a batch and in
+    any order of the prompts; no prompts give no rows."""
+    assert router([]) == [], "no prompts give no rows"
+    rows = router(prompts)
+    assert len(rows) == len(prompts), "one row a prompt"
+    for row in rows:
+        assert set(row) == set(pool), f"a row must name exactly the pool's models, not {sorted(row)}"
+        assert np.isfinite(list(row.values())).all(), "expected rewards are finite"
+    backwards = router(prompts[::-1])[::-1]
+    for prompt_, row, back in zip(prompts, rows, backwards, strict=True):
+        (alone,) = router([prompt_])
+        for m in pool:
+            assert abs(row[m] - alone[m]) < 1e-5, "a prompt's row must not depend on the batch"
+            assert abs(row[m] - back[m]) < 1e-5, "a prompt's row must not depend on the order"
 
 
 def check_loss(loss: Callable) -> None:

@@ -6,26 +6,35 @@ import pytest
 from trimtab.data.matrix import ResponseMatrix
 from trimtab.learners.model.fits import METHODS
 from trimtab.learners.model.ngrams import HashedNgrams
-from trimtab.learners.model.router import fit_router
-from trimtab.testing import prompt
+from trimtab.learners.model.router import SINGLE, fit_router
+from trimtab.testing import check_router, prompt
 
 TEXTS = [f"{w} {i}" for i in range(12) for w in ("add the numbers", "write a function", "name a river")]
 PROMPTS = tuple(prompt(t) for t in TEXTS)
 TAGS = tuple((w,) for _ in range(12) for w in ("sums", "code", "facts"))
 REWARD = np.tile(np.eye(3) * 0.7, (12, 1)) + 0.1 * np.random.default_rng(0).random((36, 3))
-MATRIX = ResponseMatrix(PROMPTS, ("x", "y", "z"), REWARD, TAGS)
+PRICE = np.tile([2.0, 1.0, 3.0], (36, 1))
+MATRIX = ResponseMatrix(PROMPTS, ("x", "y", "z"), REWARD, TAGS, price_PM=PRICE)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *SINGLE])
 def test_router_contract(method):
-    router = fit_router(MATRIX, HashedNgrams(32), method=method, guard=False, seed=1)
-    batch = router(PROMPTS)
-    assert router([]) == [] and len(batch) == len(PROMPTS)
-    assert all(set(row) == {"x", "y", "z"} for row in batch)
-    assert np.isfinite([list(row.values()) for row in batch]).all()
-    for p, row in zip(PROMPTS[:6], batch, strict=False):
-        assert router([p])[0] == pytest.approx(row, abs=1e-5)
-    again = fit_router(MATRIX, HashedNgrams(32), method=method, guard=False, seed=1)(PROMPTS)
-    backwards = router(PROMPTS[::-1])[::-1]
-    for row, same, back in zip(batch, again, backwards, strict=True):
-        assert row == same and row == pytest.approx(back, abs=1e-5)
+    options = {"model": "y"} if method == "always" else {}
+    fit = lambda: fit_router(MATRIX, HashedNgrams(32), method=method, guard=False, seed=1, **options)  # noqa: E731
+    check_router(fit(), PROMPTS, MATRIX.models)
+    assert fit()(PROMPTS) == fit()(PROMPTS), "same data and seed, same router"
+
+
+@pytest.mark.parametrize(
+    ("router", "said"),
+    [
+        (lambda prompts: [{"x": 1.0} for _ in prompts], "exactly the pool"),
+        (lambda prompts: [{"x": float("nan"), "y": 0.0, "z": 0.0} for _ in prompts], "finite"),
+        (lambda prompts: [dict.fromkeys("xyz", float(len(prompts))) for _ in prompts], "batch"),
+        (lambda prompts: [dict.fromkeys("xyz", float(i)) for i, _ in enumerate(prompts)], "must not depend"),
+        (lambda prompts: [dict.fromkeys("xyz", 0.0)], "no prompts give no rows"),
+    ],
+)
+def test_the_check_catches_bad_routers(router, said):
+    with pytest.raises(AssertionError, match=said):
+        check_router(router, PROMPTS[:3], ("x", "y", "z"))

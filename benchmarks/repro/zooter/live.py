@@ -3,7 +3,7 @@
     python benchmarks/repro/zooter/live.py        SMALL=1: 6 prompts a task, two models, nothing is trained
 
 Pool: SmolLM2-135M-Instruct, Qwen2.5-Coder-0.5B-Instruct, Gemma-3-270M (base: few-shot text prompts) and a LoRA
-specialist of SmolLM2 that this script trains on 480 SST-2 sentences (none of those tested). Tasks, 60 prompts each:
+specialist of SmolLM2 that this script trains on 400 SST-2 sentences (none of those tested). Tasks, 40 prompts each:
 MBPP programs (their three tests), reasoning-gym chain_sum, one-sentence instructions with a constraint of IFEval's
 kinds (checked by rule), SST-2 sentiment. Greedy, at most 128 tokens. Routers see the prompt alone and are judged in
 five folds over all prompts, each with its guard; on the first fold the router really calls the pool (`Routed`), and its
@@ -40,7 +40,7 @@ SMALL = os.environ.get("SMALL") == "1"
 DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[4] / "shared" / "data"))
 HOME = Path(os.environ.get("TRIMTAB_LIVE", Path(tempfile.gettempdir()) / "trimtab-live"))
 OUT = Path(__file__).parents[2] / "results" / "zooter_live.json"
-EACH = 6 if SMALL else 60
+EACH = 6 if SMALL else 40
 FOLDS = 2 if SMALL else 5
 PARAMS = SamplingParams(temperature=0.0, top_p=1.0, max_tokens=128)
 ASK = "Is this sentence from a film review positive or negative? Answer with one word.\n\nSentence: {}"
@@ -138,7 +138,7 @@ def specialist() -> str:
 
     folder = HOME / "sentiment"
     if not (folder / "done").exists():
-        order = np.random.default_rng(0).permutation(6920)[:480]
+        order = np.random.default_rng(0).permutation(6920)[:400]
         lines, pairs = rows("sst2/train.tsv.gz"), []
         for i in order:
             sentence, _, label = lines[i].rpartition("\t")
@@ -146,8 +146,8 @@ def specialist() -> str:
             right, wrong = WORD[label], WORD[str(1 - int(label))]
             pairs.append(Pair(p, Completion(right, "gold@0", 0, 0), Completion(wrong, "gold@0", 0, 1)))
         adapter = train_policy(
-            pairs, model="smollm2-135m", out=HOME / "sentiment-lora", loss="sft", lora=Lora(16, 32), epochs=2.0,
-            learning_rate=5e-4, batch_size=16, seed=0,
+            pairs, model="smollm2-135m", out=HOME / "sentiment-lora", loss="sft", lora=Lora(16, 32), epochs=1.0,
+            learning_rate=5e-4, batch_size=8, seed=0,
         )  # fmt: skip
         merge_adapter(adapter, folder)
         (folder / "done").touch()

@@ -1,4 +1,4 @@
-"""Spend a learned object: choose tokens, completions or models. Completion level: draw several, choose one."""
+"""Spend a learned object: choose tokens, completions or models. Completion level: draw several, choose one; model level: ask one."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from trimtab.decoders.completion import (
     RejectionSampler,
     SoftmaxPolicy,
 )
+from trimtab.decoders.model import Ranked, Routed
 from trimtab.decoders.select import argmax, rejection_probs, softmax_weights, vote_weights
 
 _LAZY = {"BeamSearch": "trimtab.decoders.token", "ChunkedBestOfN": "trimtab.decoders.token"}  # these need torch
@@ -29,7 +30,9 @@ __all__ = [
     "Longest",
     "Majority",
     "Plain",
+    "Ranked",
     "RejectionSampler",
+    "Routed",
     "SoftmaxPolicy",
     "argmax",
     "rejection_probs",
