@@ -1,4 +1,4 @@
-"""Spend a learned object: choose tokens, completions or models. Completion level: draw several, choose one; model level: ask one."""
+"""Spend a learned object: choose tokens, completions or models: draw several and choose one, or choose who is asked."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
