@@ -57,6 +57,9 @@ def fit(
     format: Format = "",
     pool: Pool = None,
     guard: Annotated[bool, typer.Option(help="Save the constant unless routing gains on held-out prompts.")] = True,
+    guard_by: Annotated[
+        str, typer.Option(help="What the guard holds out: prompts, or tags (kinds of prompts never seen).")
+    ] = "prompts",
     settings: Settings = None,
     tagger: Tagger = "",
     balance: Annotated[int, typer.Option(help="At most so many random prompts of each tag; 0: all.")] = 0,
@@ -77,7 +80,9 @@ def fit(
     table = tagged(table, tagger, embed, seed, Path(out)) if tagger else table
     table = balanced(table, balance, seed) if balance else table
     table, dropped = without_overlap(table, [load_matrix(f) for f in away_from]) if away_from else (table, 0)
-    fitted = fit_router(table, embed, method=method, guard=guard, seed=seed, **method_settings(settings))
+    fitted = fit_router(
+        table, embed, method=method, guard=guard, guard_by=guard_by, seed=seed, **method_settings(settings)
+    )
     fitted.save(out)
     guard_says = fitted.card.get("guard", "not asked")
     facts = {

@@ -130,6 +130,7 @@ def fit_router(
     vectors: npt.NDArray[np.floating] | None = None,
     method: str = "tags",
     guard: bool = True,
+    guard_by: str = "prompts",
     validation: float = 0.25,
     seed: int = 0,
     **options: Any,
@@ -141,11 +142,14 @@ def fit_router(
     `method` is one of METHODS or SINGLE, `options` are its own. With `guard` it is first fitted on 1 - validation of
     the prompts; unless the lower bound of its gain over the best single model (95 %, paired bootstrap over the held-out
     prompts whose text is not among the others) is above zero, the constant is returned and `card["guard"]` says so.
-    The models' order never matters.
+    `guard_by` "tags" holds out whole tags instead: does routing help on kinds of prompts that were never seen? The
+    models' order never matters.
     InputError: unknown method, no vectors, NaN vectors, a model without rewards, fewer than two prompts.
     """
     if not isinstance(matrix, ResponseMatrix):
         matrix = from_groups(matrix)
+    if guard_by not in ("prompts", "tags"):
+        raise unknown("way to hold out prompts", guard_by, ("prompts", "tags"))
     if method not in METHODS and method not in SINGLE:
         raise unknown("router method", method, (*METHODS, *SINGLE))
     order = sorted(range(len(matrix.models)), key=lambda m: matrix.models[m])
@@ -175,37 +179,53 @@ def fit_router(
     fit = METHODS[method]
     shared = {"blocks": blocks, "seed": seed, **options}
     if guard and method != "random":
-        verdict = _gain(fit, X, reward, tags, text[keep], validation, shared)
-        card |= {"gain": verdict}
+        verdict = _gain(fit, X, reward, tags, text[keep], validation, shared, guard_by)
+        card |= {"gain": verdict, "guard_by": guard_by}
+        where = "held-out prompts" if guard_by == "prompts" else "prompts of held-out tags"
         if not verdict["lower"] > 0:
             best = constant.constant
             said = f"too few prompts to hold some out, so no gain over {best} was shown: use this one model"
             if not np.isnan(verdict["mean"]):
-                said = (
-                    f"the gain over {best} on held-out prompts is not above zero ({_show(verdict)}): use this one model"
-                )
+                said = f"the gain over {best} on {where} is not above zero ({_show(verdict)}): use this one model"
             return replace(constant, card={**card, "guard": said})
-        card["guard"] = f"passed: gain over the best single model on held-out prompts {_show(verdict)}"
+        card["guard"] = f"passed: gain over the best single model on {where} {_show(verdict)}"
     head, weights = fit(X, reward, tags, **shared)
     weights, names = _with_tags(weights, X, tags)
     return RewardRouter(models, head, weights | single, embed, {**card, "tags": names})
 
 
 def _gain(
-    fit: Any, X: Any, reward: Array, tags: Any, text: npt.NDArray[np.uint64], share: float, shared: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Held-out gain of one fit over the best single model of its own training prompts, none of them twice."""
+    fit: Any, X: Any, reward: Array, tags: Any, text: npt.NDArray[np.uint64], share: float,
+    shared: Mapping[str, Any], by: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Held-out gain of one fit over the best single model of its own training prompts, no text on both sides.
+
+    By prompts: a random share is held out. By tags: each of four random quarters of the tags in turn, so that every
+    prompt is of a kind that the fit never saw (a prompt belongs to its first tag).
+    """
     rng = np.random.default_rng(shared["seed"])
-    order = rng.permutation(len(X))
-    held, train = np.split(order, [max(1, round(share * len(X)))])
-    held = held[~np.isin(text[held], text[train])]
-    if len(train) < 2 or not len(held) or np.isnan(reward[train]).all(0).any():
-        return {"mean": float("nan"), "lower": float("nan"), "upper": float("nan"), "n": len(held)}
-    head, weights = fit(X[train], reward[train], [tags[i] for i in train], **shared)
-    best = int(np.argmax(fit_constant(reward[train])[1]["mean"]))
-    value = np.where(np.isnan(reward[held]), -np.inf, HEADS[head](weights, X[held]))
-    gain = reward[held, value.argmax(1)] - reward[held, best]
-    gain = gain[~np.isnan(gain)]
+    if by == "tags":
+        first = np.array([row[0] if row else "" for row in tags])
+        names = rng.permutation(np.unique(first))
+        quarters = [np.isin(first, part) for part in np.array_split(names, min(4, len(names)))]
+        splits = [(np.flatnonzero(q), np.flatnonzero(~q)) for q in quarters]
+    else:
+        order = rng.permutation(len(X))
+        cut = max(1, round(share * len(X)))
+        splits = [(order[:cut], order[cut:])]
+    gains = []
+    for held, train in splits:
+        rest = held[~np.isin(text[held], text[train])]
+        if len(train) < 2 or not len(rest) or np.isnan(reward[train]).all(0).any():
+            continue
+        head, weights = fit(X[train], reward[train], [tags[i] for i in train], **shared)
+        best = int(np.argmax(fit_constant(reward[train])[1]["mean"]))
+        value = np.where(np.isnan(reward[rest]), -np.inf, HEADS[head](weights, X[rest]))
+        gain = reward[rest, value.argmax(1)] - reward[rest, best]
+        gains.append(gain[~np.isnan(gain)])
+    gain = np.concatenate(gains) if gains else np.zeros(0)
+    if not len(gain):
+        return {"mean": float("nan"), "lower": float("nan"), "upper": float("nan"), "n": 0}
     means = np.array([gain[rng.integers(0, len(gain), len(gain))].mean() for _ in range(2000)])
     lower, upper = np.quantile(means, [0.025, 0.975])
     return {"mean": float(gain.mean()), "lower": float(lower), "upper": float(upper), "n": len(gain)}

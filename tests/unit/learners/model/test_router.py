@@ -100,6 +100,22 @@ def test_missing_cells_and_untagged_prompts_are_fine():
         assert router.card["data"]["left_out"] == 1
 
 
+def test_a_guard_by_tags_asks_about_kinds_never_seen():
+    m, _ = planted(150)  # each kind has its own model, so what holds in one says nothing about another
+    assert fit_router(m, HashedNgrams(128)).card["guard"].startswith("passed")
+    strict = fit_router(m, HashedNgrams(128), guard_by="tags")
+    assert strict.constant and "prompts of held-out tags is not above zero" in strict.card["guard"]
+    assert strict.card["gain"]["n"] == 150
+    # where the wording decides across tags, routing passes: words of the task in every topic
+    rng = np.random.default_rng(0)
+    kind, topic = rng.integers(0, 2, 240), rng.integers(0, 8, 240)
+    texts = [f"{' '.join(2 * WORDS[k])} topic{t} {i}" for i, (k, t) in enumerate(zip(kind, topic, strict=True))]
+    general = matrix(np.eye(2)[kind], [(f"topic{t}",) for t in topic], texts)
+    assert fit_router(general, HashedNgrams(128), method="bce", guard_by="tags").card["guard"].startswith("passed")
+    with pytest.raises(InputError, match="unknown way to hold out"):
+        fit_router(m, HashedNgrams(16), guard_by="tag")
+
+
 def test_constants_take_one_model_whatever_the_prompt():
     m, _ = planted(60)
     price = np.broadcast_to([3.0, 1.0, 2.0], m.reward_PM.shape)
