@@ -8,14 +8,16 @@ samples nothing.
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trimtab.evaluation.metrics import Interval, paired_bootstrap
 from trimtab.evaluation.table import plain
-from trimtab.learners.feature.changes import Snippet, mean_features, top_snippets
-from trimtab.learners.feature.sae import SAE
+
+if TYPE_CHECKING:  # the report shows changes without torch
+    from trimtab.learners.feature.changes import Snippet
+    from trimtab.learners.feature.sae import SAE
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Change:
     a: float
     b: float
     difference: Interval
-    snippets: tuple[Snippet, ...] = ()
+    snippets: "tuple[Snippet, ...]" = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Changes:
 
 
 def feature_changes(
-    a: Any, b: Any, sae: SAE, data: Sequence[Any], *, top: int = 20, snippets: int = 3,
+    a: Any, b: Any, sae: "SAE", data: Sequence[Any], *, top: int = 20, snippets: int = 3,
     names: tuple[str, str] = ("A", "B"),
 ) -> Changes:  # fmt: skip
     """The `top` features whose mean activation moved most from model `a` to model `b` (both LMs) on the same texts.
@@ -67,6 +69,8 @@ def feature_changes(
     Intervals are 95 % bootstraps over prompts for each feature by itself: among thousands of features some move by
     chance, so read the ranking as where to look. Snippets come from `b`, or from `a` where `b` has the feature off.
     """
+    from trimtab.learners.feature.changes import mean_features, top_snippets
+
     a_PF, b_PF = mean_features(a, sae, data), mean_features(b, sae, data)
     gap_PF = (b_PF - a_PF).astype(np.float64)
     error_F = gap_PF.std(0) / np.sqrt(len(gap_PF))
@@ -132,10 +136,10 @@ def _bar(x: Interval, scale: float) -> str:
     )
 
 
-def _marked(s: Snippet) -> str:
+def _marked(s: "Snippet") -> str:
     before, token, after = (html.escape(x) for x in (s.before, s.token, s.after))
     return f"{before}<mark>{token}</mark>{after} ({s.value:.2f})"
 
 
-def _line(snippets: Sequence[Snippet]) -> str:
+def _line(snippets: "Sequence[Snippet]") -> str:
     return " | ".join(f"{s.before[-20:]}[{s.token}]{s.after[:12]}".replace("\n", " ") for s in snippets[:2])

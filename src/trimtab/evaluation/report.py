@@ -21,7 +21,14 @@ from typing import Any
 
 from trimtab.errors import InputError, StoreError
 from trimtab.evaluation.curves import Figure, PassRate
-from trimtab.evaluation.report_figures import group_figures, headline_figure, line_figure, pass_rate_figure
+from trimtab.evaluation.features import Changes
+from trimtab.evaluation.report_figures import (
+    changes_figure,
+    group_figures,
+    headline_figure,
+    line_figure,
+    pass_rate_figure,
+)
 from trimtab.evaluation.table import Table, plain
 from trimtab.evaluation.ways import Values, aligned
 from trimtab.types import Completion, Group, Message
@@ -34,13 +41,15 @@ def write_report(
     path: str | Path, table: Table, figures: Sequence[Figure] = (), groups: Sequence[Group] = (), *,
     values: Mapping[str, Values] | None = None, choices: Choices | None = None,
     greedy_groups: Sequence[Group] | None = None, pass_rates: Sequence[PassRate] = (),
+    changes: Mapping[str, Changes] | None = None,
     meta: Mapping[str, Any] | None = None, title: str = "What each way of choosing bought", max_groups: int = 1000,
 ) -> Path:  # fmt: skip
     """Writes the report to `path` and returns it.
 
     `values` (rankings) and `choices` (which completions each way takes) are aligned with `groups` and shown in the
     browser of groups, which holds the first `max_groups` and says so. `meta` is shown as it is: model, revision, seeds;
-    date, versions and machine are added. InputError when values or choices do not fit the groups; StoreError when the
+    date, versions and machine are added. `changes` (a method's name to `feature_changes`) are drawn, a figure each.
+    InputError when values or choices do not fit the groups; StoreError when the
     file cannot be written.
     """
     groups = list(groups)
@@ -54,6 +63,7 @@ def write_report(
         notes.append(f"the browser below holds the first {max_groups:,} of {len(groups):,} groups")
     plots = [headline_figure(table), *map(line_figure, figures)]
     plots += [pass_rate_figure(pass_rates)] if pass_rates else []
+    plots += [changes_figure(name, c) for name, c in (changes or {}).items()]
     data = {
         "title": title,
         "table": plain(table),

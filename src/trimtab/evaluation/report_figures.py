@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.evaluation.curves import Figure, PassRate
+from trimtab.evaluation.features import Changes
 from trimtab.evaluation.metrics import Interval, paired_bootstrap
 from trimtab.evaluation.table import GREEDY, Table
 from trimtab.evaluation.ways import lengths
@@ -117,6 +118,30 @@ def pass_rate_figure(rates: Sequence[PassRate]) -> Spec:
     )
     layout = {"xaxis": {"title": {"text": "mean reward of the prompt"}}, "yaxis": {"title": {"text": "mean value (z)"}}}
     return _spec("", "Value against pass rate", note, traces, layout)
+
+
+def changes_figure(name: str, changes: Changes) -> Spec:
+    """The features that moved most from one model to another, with intervals, labelled by where they are strongest."""
+    rows = changes.changes[::-1]  # plotly counts from below
+    labels = [f"{c.feature} {_text(c.snippets[0].token.strip()[:14]) if c.snippets else ''}" for c in rows]
+    shown = ["<br>".join(f"{_text(s.before)}<b>{_text(s.token)}</b>{_text(s.after)}" for s in c.snippets) for c in rows]
+    trace = {
+        "type": "scatter", "mode": "markers", "y": labels, "x": [c.difference.mean for c in rows],
+        "error_x": _whiskers([c.difference for c in rows], "series0"), "marker": {"color": "series0", "size": 9},
+        "customdata": [[c.a, c.b, text] for c, text in zip(rows, shown, strict=True)],
+        "hovertemplate": "feature %{y}: %{customdata[0]:.3f} to %{customdata[1]:.3f}<br>%{customdata[2]}"
+        "<extra></extra>",
+    }  # fmt: skip
+    a, b = changes.names
+    note = (
+        f"Mean activation at layer {changes.layer} on the same texts, {b} minus {a}; all features together moved by "
+        f"{changes.distance.mean:.1%}. Whiskers: 95 % over prompts, each feature by itself."
+    )
+    layout = {
+        "yaxis": {"categoryorder": "array", "categoryarray": labels, "automargin": True}, "shapes": [_rule("x", 0.0)],
+        "xaxis": {"title": {"text": "change of mean activation"}}, "height": 120 + 24 * len(rows), "showlegend": False,
+    }  # fmt: skip
+    return _spec("wide", f"Features that changed: {name}", note, [trace], layout)
 
 
 def group_figures(groups: Sequence[Group]) -> list[Spec]:

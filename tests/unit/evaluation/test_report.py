@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError, StoreError
+from trimtab.evaluation.metrics import Interval
 from trimtab.evaluation.report import embed_json, page, prompt_text, write_report
 from trimtab.evaluation.report_figures import headline_figure
 from trimtab.evaluation.run import compare
@@ -70,6 +71,19 @@ def test_report_keeps_groups_values_choices_and_says_what_it_leaves_out(tmp_path
     assert data["meta"]["model"] == HOSTILE and data["meta"]["k"] == 4 and "date" in data["meta"]
     titles = [f["title"] for f in data["figures"]]
     assert titles == ["Expected reward", "Rewards", "Reward against length"]
+
+
+def test_features_that_changed_are_a_figure(tmp_path):
+    from trimtab.evaluation.features import Change, Changes
+
+    snippet = type("S", (), {"before": "a ", "token": HOSTILE, "after": " b", "value": 1.0})()
+    moved = [Change(7, 1.0, 1.5, Interval(0.5, 0.25, 0.75, 4), (snippet,)), Change(3, 0.0, -1, Interval(-1, -2, 0, 4))]
+    found = Changes(tuple(moved), ("start", "fpo"), Interval(0.1, 0.05, 0.2, 4), 4, 2)
+    path = write_report(tmp_path / "r.html", compare(toy()), changes={"fpo": found})
+    figure = next(f for f in data_of(path.read_text())["figures"] if f["title"] == "Features that changed: fpo")
+    (trace,) = figure["data"]
+    assert trace["x"] == [-1, 0.5] and trace["error_x"]["array"] == [1, 0.25]
+    assert trace["y"][1].startswith("7 ") and "<script" not in str(trace) and "10.0%" in figure["note"]
 
 
 def test_report_errors_say_what_to_do(tmp_path):
