@@ -40,7 +40,7 @@ from trimtab.types import Group, SamplingParams
 
 OUT = Path(__file__).parents[2] / "results" / "fpo_repro.json"
 LAYER, WIDTH, K = 24, 1152, 24
-RATE, BATCH, PAIRS = 1e-3, 8, 120
+RATE, BATCH, PAIRS = 1e-3, 8, 96
 SAMPLES = SamplingParams(temperature=1.0, top_p=1.0, max_tokens=PARAMS.max_tokens, seed=7)
 
 
@@ -92,10 +92,10 @@ RUNS = [
 def make_sae(folder: Path, lm: Any, groups: list[Group]) -> dict[str, Any]:
     with gzip.open(DATA / "sst2" / "train.tsv.gz", "rt", encoding="utf-8") as f:
         lines = [line.rsplit("\t", 1)[0].strip() for _, line in zip(range(3000), f, strict=False)]
-    texts = [t for t in lines if len(t.split()) >= 8][:1400]
+    texts = [t for t in lines if len(t.split()) >= 8][:700]
     begun = time.process_time()
     sae = train_sae(
-        [*texts, *groups], lm, layer=LAYER, out=folder / "sae", width=WIDTH, k=K, samples=400_000, budget=1024
+        [*texts, *groups], lm, layer=LAYER, out=folder / "sae", width=WIDTH, k=K, samples=200_000, budget=1024
     )
     check = json.loads((folder / "sae" / "sae.json").read_text())
     wrong = {
