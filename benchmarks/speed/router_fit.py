@@ -4,7 +4,7 @@
 
 Ours: every method, on 384 (MiniLM's width) and on 2,082 numbers (hashed n-grams), tags of 13 kinds, guard off and on
 (with it a router is fitted twice). Peers on the same vectors: LLMRouter 0.4's kNN and MLP by the settings of its
-package (label = the first best model; MLP 128-64, Adam, 100 epochs, batch 32, here 10 timed and scaled). Rounds
+package (label = the first best model; MLP 128-64, Adam, 100 epochs, batch 32, here 4 timed and scaled). Rounds
 alternate. Last line: fit_s (the default method `tags` on 2,082 numbers, the slower width, median), fit_s_guarded, and
 ratio = LLMRouter's MLP on the same vectors over fit_s.
 """
@@ -85,7 +85,7 @@ def main() -> None:
             for method in METHODS:
                 timed(f"{method}, {width}", lambda X=X, m=method: fit_router(matrix, vectors=X, method=m, guard=False))
             timed(f"tags with guard, {width}", lambda X=X: fit_router(matrix, vectors=X))
-            epochs = 2 if SMALL else 10
+            epochs = 2 if SMALL else 4
             timed(f"LLMRouter MLP, {width}", lambda X=X, e=epochs: llmrouter_mlp(X, matrix.reward_PM, e), 100 / epochs)
             timed(f"LLMRouter kNN, {width}", lambda X=X: llmrouter_knn(X, matrix.reward_PM))
     median = {k: statistics.median(v) for k, v in seconds.items()}

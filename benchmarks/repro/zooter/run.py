@@ -162,7 +162,8 @@ def experiment(
 
 SETTINGS = [(f"zooter beta {b:g}", "zooter", {"beta": b}) for b in BETAS]
 SETTINGS += [("zooter hard label", "zooter", {"beta": 1.0, "loss": "hard"}), ("tags (ours)", "tags", {})]
-SETTINGS += [("tags (ours), guarded", "tags", {"guard": True})]
+GUARDED = ("tags (ours), guarded", "tags", {"guard": True})
+SETTINGS += [GUARDED]
 if not SMALL:
     SETTINGS += [("zooter v1 beta 0.3", "zooter", {"beta": 0.3, "form": "v1"}), ("bce", "bce", {})]
     SETTINGS += [("zooter KL(Z||s) beta 0.3", "zooter", {"beta": 0.3, "loss": "kl_reverse"})]
@@ -195,8 +196,9 @@ def main() -> None:
             task = np.array([t[0] for t in matrix.tags])
             held = sorted(set(task))[: 2 if SMALL else None]
             out = [(matrix.rows(task != t), matrix.rows(task == t)) for t in held]
-            rows, _ = experiment(matrix, out, settings=NOISY)
-            found["leave one task out"] = rows
+            guarded = ("tags (ours), guarded by tags", "tags", {"guard": True, "guard_by": "tags"})
+            rows, facts = experiment(matrix, out, settings=[*NOISY, GUARDED, guarded])
+            found["leave one task out"], found["guards out of domain"] = rows, facts["guards"]
             show("router9: leave one task out", rows)
         result[name] = {**found, "seconds": time.time() - start, "date": time.strftime("%Y-%m-%d")}
         if not SMALL:
