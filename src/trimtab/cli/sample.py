@@ -1,6 +1,6 @@
 """`trimtab sample`: prompts to completions."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,10 @@ def sample(
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest completion, in tokens.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
+    check_gold: Annotated[
+        bool,
+        typer.Option("--check-gold", help="First run the prompts' own solutions; report those that fail, sample none."),
+    ] = False,
     out: Out = None,
     sets: Sets = None,
     json: Json = False,
@@ -28,5 +32,24 @@ def sample(
         "out": out, "data.prompts": prompts, "model.name": model, "model.engine": engine, "sample.train_n": n,
         "sample.test_n": n, "sample.temperature": temperature, "sample.max_tokens": max_tokens, "sample.seed": seed,
     }  # fmt: skip
-    facts = stages.sample(load_task(config, flags, sets or ()))
+    task = load_task(config, flags, sets or ())
+    if check_gold:
+        _check_gold(task, json)
+        return
+    facts = stages.sample(task)
     emit(facts, stages.facts_text("sampled", facts), json)
+
+
+def _check_gold(task: Any, json: bool) -> None:
+    from trimtab.cli import stages
+    from trimtab.rewards.unit_tests import GOLD, check_gold
+
+    store = stages.open_store(task)
+    prompts = [p for split in ("train", "test") for p in store.prompts(split)]
+    having = sum(any(p.columns.get(g) is not None for g in GOLD) for p in prompts)
+    failed = dict(check_gold(prompts))
+    lines = [f"{name}: {note}" for name, note in failed.items()]
+    lines.append(f"{having} of {len(prompts)} prompts have a solution of their own; {len(failed)} of these fail")
+    emit({"prompts": len(prompts), "with_gold": having, "failed": failed}, "\n".join(lines), json)
+    if failed:
+        raise typer.Exit(1)

@@ -236,8 +236,10 @@ def open_store(task: Task) -> Store:
 
 def _split(task: Task) -> tuple[list[Prompt], list[Prompt]]:
     d = task.data
-    if d.prompts.endswith((".jsonl", ".jsonl.gz", ".parquet")):
+    if _is_file(d.prompts):
         prompts = data.load(d.prompts, chat=d.chat)
+    elif d.test_prompts:
+        prompts = data.load(d.prompts, **d.options)
     elif d.train and d.test >= 1:
         prompts = data.load(d.prompts, size=d.train + int(d.test), seed=d.seed, **d.options)
     else:
@@ -245,7 +247,8 @@ def _split(task: Task) -> tuple[list[Prompt], list[Prompt]]:
             f"data.prompts = {d.prompts!r} makes prompts to order: say how many with data.train and data.test"
         )
     if d.test_prompts:
-        train, test = prompts, data.load(d.test_prompts, chat=d.chat)
+        options = {"chat": d.chat} if _is_file(d.test_prompts) else d.options
+        train, test = prompts, data.load(d.test_prompts, **options)
     else:
         train, test = data.split_by_id(prompts, test=int(d.test) if d.test >= 1 else d.test, seed=d.seed)
     train = train[: d.train] if d.train else train
@@ -255,6 +258,10 @@ def _split(task: Task) -> tuple[list[Prompt], list[Prompt]]:
             "and one to test on: give more prompts or change data.test"
         )
     return train, test
+
+
+def _is_file(spec: str) -> bool:
+    return spec.endswith((".jsonl", ".jsonl.gz", ".parquet"))
 
 
 def scored_groups(task: Task, name: str) -> tuple[list[Group], Store]:

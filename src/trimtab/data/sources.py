@@ -13,6 +13,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from trimtab.data.tasks import TASKS
+from trimtab.data.tasks_code import CODE_TASKS
 from trimtab.errors import InputError, unknown
 from trimtab.types import Message, Prompt, canonical_json, fingerprint
 
@@ -135,11 +137,14 @@ SOURCES: dict[str, Callable[..., list[Prompt]]] = {
     "jsonl": from_jsonl,
     "parquet": from_parquet,
     "reasoning_gym": reasoning_gym,
+    **TASKS,
+    **CODE_TASKS,
 }
 
 
 def load(spec: str, **options: Any) -> list[Prompt]:
-    """Prompts by one word: "tasks.jsonl", "tasks.parquet" or "reasoning_gym/chain_sum"; `options` go to the source."""
+    """Prompts by one word: "tasks.jsonl", "tasks.parquet", "reasoning_gym/chain_sum", "mbpp" or a part of a task,
+    "mbpp/train" or "bbh/date_understanding"; `options` (path, form, size, ...) go to the source."""
     kind, _, task = spec.partition("/")
     if kind == "reasoning_gym" and task:
         return reasoning_gym(task, **options)
@@ -147,7 +152,16 @@ def load(spec: str, **options: Any) -> list[Prompt]:
         return from_jsonl(spec, **options)
     if spec.endswith(".parquet"):
         return from_parquet(spec, **options)
-    raise InputError(f"{spec!r} names no prompts: give a .jsonl or .parquet file, or reasoning_gym/<task>")
+    if kind in TASKS or kind in CODE_TASKS:
+        parts = (task,) if task else ()
+        try:
+            return SOURCES[kind](*parts, **options)
+        except TypeError as e:
+            raise InputError(f"task {spec!r} refuses its options {options}: {e}") from e
+    raise InputError(
+        f"{spec!r} names no prompts: give a .jsonl or .parquet file, reasoning_gym/<task>, or one of "
+        f"{', '.join([*TASKS, *CODE_TASKS])}"
+    )
 
 
 def _lines(file: Path) -> Iterator[bytes]:
