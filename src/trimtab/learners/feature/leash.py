@@ -132,7 +132,10 @@ class FeatureLeash:
             ids = torch.as_tensor(sparse.ids, dtype=torch.long, device=ref_CF.device)
             ref_CF[c, ids] = torch.as_tensor(sparse.values, device=ref_CF.device, dtype=ref_CF.dtype)
         on_CF = self.union(pooled_CF, ref_CF)
-        each = [self._one(hidden_XD, cutoff_X1, rows.owner_X == c, on_CF[c], ref_CF[c]) for c in range(rows.owners)]
+        lengths = rows.length_C.tolist()  # tokens of a completion stand together
+        parts = hidden_XD.split(lengths)
+        cutoffs = [None] * len(parts) if cutoff_X1 is None else cutoff_X1.split(lengths)
+        each = [self._one(*x) for x in zip(parts, cutoffs, on_CF, ref_CF, strict=True)]
         drift_C = torch.stack(each)
         chosen_B, rejected_B = drift_C.view(-1, 2).unbind(1)
         held_B = chosen_B.detach() if self.stop_gradient else chosen_B
@@ -149,14 +152,13 @@ class FeatureLeash:
             on_CF[:, list(self.free)] = False
         return on_CF
 
-    def _one(self, hidden_XD: Tensor, cutoff_X1: Tensor | None, mine_X: Tensor, on_F: Tensor, ref_F: Tensor) -> Tensor:
+    def _one(self, hidden_TD: Tensor, cutoff_T1: Tensor | None, on_F: Tensor, ref_F: Tensor) -> Tensor:
         sae, ids = self.dictionary, on_F.nonzero()[:, 0]
-        centred_TD = sae.centre(hidden_XD[mine_X])
+        centred_TD = sae.centre(hidden_TD)
         if not len(ids) or not len(centred_TD):
             return centred_TD.sum() * 0.0
         pre_TI = centred_TD @ sae.w_enc_DF[:, ids] + sae.b_enc_F[ids]
-        pooled_I = sae.gate(pre_TI, None if cutoff_X1 is None else cutoff_X1[mine_X], ids).mean(0)
-        return ((pooled_I - ref_F[ids]) ** 2).mean()
+        return ((sae.gate(pre_TI, cutoff_T1, ids).mean(0) - ref_F[ids]) ** 2).mean()
 
 
 def top_mask(pooled_CF: Tensor, k: int) -> Tensor:
