@@ -19,6 +19,7 @@ from trimtab.cli.router_parts import (
     known_prices,
     method_settings,
     money,
+    ranks,
     tagged,
     unseen,
 )
@@ -156,6 +157,7 @@ def evaluate(
         "confusion": confusion(value, reward).tolist(), "models": list(table.models), "moved_duplicates": moved,
         "left_out_seen": left_out,
         **money(value, reward, prices),
+        **ranks(value, reward, tags, table.models),
     }  # fmt: skip
     if html:
         name = f"router ({folder})" if folder else f"{method}, {encoder_name}"
@@ -171,6 +173,10 @@ def evaluate(
         f"  {r['tag']:24} n {r['n']:5}  {r['reward']:.3f}  gain {r['gain']}  oracle {r['oracle']:.3f}" for r in by_tag
     ]
     lines += [f"{k}: {facts[k]:.4g}" for k in ("aiq", "arena_score", "apgr") if k in facts]
+    if "mtr" in facts:
+        first = min(table.models, key=facts["mtr"].__getitem__)
+        mtr = f"router {facts['mtr']['router']:.2f}, best model {first} {facts['mtr'][first]:.2f}"
+        lines += [f"MTR over {facts['subsets']} tags (ties averaged, router alone against the models): {mtr}"]
     lines += [f"wrote {html}"] if html else []
     emit(facts, "\n".join(lines), json)
 

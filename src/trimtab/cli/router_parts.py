@@ -115,6 +115,25 @@ def money(value: Any, reward: Any, prices: list[float]) -> dict[str, Any]:
     return out
 
 
+def ranks(value: Any, reward: Any, tags: Any, models: Any) -> dict[str, Any]:
+    """MTR and %Uplift over the tags as subsets: each model among the models, the router alone against them."""
+    import numpy as np
+
+    from trimtab.evaluation.routing import mean_rank, route, uplift
+
+    names = sorted({t for row in tags for t in row})
+    wide = np.column_stack([reward, route(value, reward)])
+    at = [np.array([t in row for row in tags]) for t in names]
+    score = np.array([[v[~np.isnan(v)].mean() if (~np.isnan(v)).any() else np.nan for v in wide[a].T] for a in at])
+    if not names or np.isnan(score).any():
+        return {}
+    pool = range(len(models))
+    rank, share = mean_rank(score, candidates=pool), uplift(score, candidates=pool)
+    systems = [*models, "router"]
+    return {"subsets": len(names), "mtr": dict(zip(systems, rank.tolist(), strict=True)),
+            "uplift": dict(zip(systems, share.tolist(), strict=True))}  # fmt: skip
+
+
 def best_single(matrix: Any) -> str:
     """The model with the highest mean reward in the table."""
     import numpy as np

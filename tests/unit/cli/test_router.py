@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trimtab.cli.router import router
-from trimtab.cli.router_parts import money
+from trimtab.cli.router_parts import money, ranks
 from trimtab.errors import InputError, ModelError
 from trimtab.testing import write_jsonl
 
@@ -104,6 +104,14 @@ def test_money_metrics_by_hand():
     assert found["arena_score"] == pytest.approx(1.1 * cheap / (0.1 + cheap))
     assert found["apgr"] == pytest.approx((0.5 + 1.5 + 1.5) / 3)  # 0, 1, 2 and 1 times the gap recovered
     assert money(reward, reward, [0.002, float("nan")]) == {}
+
+
+def test_mean_task_rank_by_hand():
+    reward = np.array([[1.0, 0.0], [0.0, 1.0]])
+    found = ranks(reward, reward, [("x",), ("y",)], ("a", "b"))
+    assert found["mtr"] == {"a": 1.5, "b": 1.5, "router": 1.25}  # the router ties with the best model of each tag
+    assert found["uplift"] == {"a": 0.5, "b": 0.5, "router": 1.0} and found["subsets"] == 2
+    assert ranks(reward, reward, [(), ()], ("a", "b")) == {}
 
 
 def test_errors_say_what_is_wrong(table, tmp_path):
