@@ -3,6 +3,7 @@
 trimtab features check SAE --model smollm2-135m --data pairs.jsonl
 trimtab features train texts.jsonl --model smollm2-135m --layer 24 --out runs/sae
 trimtab features diff smollm2-135m runs/fpo --sae runs/sae --data pairs.jsonl --out features.html
+trimtab features diversity runs/samples --policy runs/fpo --reference smollm2-135m
 """
 
 from pathlib import Path
@@ -13,7 +14,9 @@ import typer
 from trimtab.cli.options import Json, emit
 
 features = typer.Typer(
-    help="Sparse autoencoders: check, train, and see what changed.", no_args_is_help=True, rich_markup_mode=None
+    help="Sparse autoencoders and drift: check, train, and see what changed.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Data = Annotated[str, typer.Option("--data", help="Pairs, rows with `text`, a .txt of lines, or a run directory.")]
@@ -113,6 +116,36 @@ def diff(
     if out:
         Path(out).write_text(features_html(found), encoding="utf-8")
     emit({**found.plain(), **({"out": out} if out else {})}, f"{found}\n{f'wrote {out}' if out else ''}".strip(), json)
+
+
+@features.command()
+def diversity(
+    run: Annotated[str, typer.Argument(help="Run directory whose completions are a policy's own samples.")],
+    split: Annotated[str, typer.Option("--split", help="Which completions.")] = "test",
+    policy: Annotated[str, typer.Option("--policy", help="Who sampled them: adds the next token's entropy.")] = "",
+    reference: Annotated[str, typer.Option("--reference", help="Adds KL(policy || reference).")] = "",
+    top: Annotated[int, typer.Option("--top", help="Entropy of so many likeliest tokens; 0 = all.")] = 0,
+    dtype: Dtype = None,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Say how various a policy's samples are, and how far it is from its reference; means with 95 % intervals."""
+    from trimtab.errors import InputError
+    from trimtab.evaluation.diversity import diversity as measure
+    from trimtab.evaluation.metrics import paired_bootstrap
+    from trimtab.learners.token.policy import Policy
+    from trimtab.store import Store
+
+    if reference and not policy:
+        raise InputError("--reference needs --policy: KL is between the two")
+    groups = Store(run).groups(split)
+    if not groups:
+        raise InputError(f"{run} has no completions under the split {split!r}")
+    ours, theirs = (Policy(_model(n, dtype, device)) if n else None for n in (policy, reference))
+    found = {k: paired_bootstrap(v) for k, v in vars(measure(groups, ours, theirs, top=top)).items()}
+    known = {k: v for k, v in found.items() if v.n}
+    text = "\n".join([f"{len(groups)} prompts", *(f"{k:<12}{v}" for k, v in known.items())])
+    emit({"prompts": len(groups), **{k: v._asdict() for k, v in known.items()}}, text, json)
 
 
 def load_texts(data: str, split: str, chat: bool) -> list[Any]:

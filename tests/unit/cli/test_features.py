@@ -11,7 +11,9 @@ from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.check import hidden_rows, token_rows
 from trimtab.learners.feature.sae import SAE
 from trimtab.models.load import load_lm
-from trimtab.testing import tiny_lm, write_jsonl
+from trimtab.store import Store
+from trimtab.testing import prompt, tiny_lm, write_jsonl
+from trimtab.types import Completion, Group
 
 app = typer.Typer()
 app.command()(train)
@@ -93,3 +95,21 @@ def test_texts_of_every_shape(tmp_path, pairs):
     assert len(load_texts(pairs, "train", False)) == 8
     with pytest.raises(InputError, match="or `text`"):
         load_texts(str(write_jsonl(tmp_path / "b.jsonl", [{"prompt": "x"}])), "train", False)
+
+
+def test_diversity_of_a_run(lm, tmp_path):
+    store = Store(tmp_path)
+    groups = [
+        Group(prompt(f"q{i}"), tuple(Completion(t, "m", j, j) for j, t in enumerate(("a b", "a c")))) for i in range(3)
+    ]
+    store.add_prompts([g.prompt for g in groups], "test")
+    with store.writer("completions/test", {}) as w:
+        w.append_groups(groups)
+    found = invoke("features", "diversity", tmp_path, "--policy", lm, "--reference", lm, "--dtype", "float32")
+    assert found["prompts"] == 3 and found["distinct_1"]["mean"] == 0.75 and found["distinct_2"]["mean"] == 1.0
+    assert found["kl"]["mean"] == pytest.approx(0, abs=1e-6) and found["entropy"]["mean"] > 0
+    assert "entropy" not in invoke("features", "diversity", tmp_path)
+    with pytest.raises(InputError, match="needs --policy"):
+        invoke("features", "diversity", tmp_path, "--reference", lm)
+    with pytest.raises(InputError, match="no completions"):
+        invoke("features", "diversity", tmp_path, "--split", "other")

@@ -1,5 +1,7 @@
 import json
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.check import check_sae, hidden_rows, token_rows
-from trimtab.learners.feature.sae import SAE, identity_sae, layer_of, load_sae, random_sae
+from trimtab.learners.feature.sae import SAE, identity_sae, layer_of, load_sae, load_sae_release, random_sae
 from trimtab.learners.feature.site import watched
 
 from .conftest import make_sae
@@ -105,6 +107,20 @@ def test_old_saelens_names_topk_elsewhere(tmp_path):
     loaded = load_sae(folder)
     assert (loaded.kind, loaded.k, loaded.layer, loaded.model) == ("topk", 6, 2, "gpt2")
     assert torch.equal(loaded.encode(HIDDEN), make_sae().encode(HIDDEN))
+
+
+def test_named_releases_come_through_their_library(monkeypatch):
+    class Theirs:
+        def from_pretrained(self, release: str, sae_id: str, device: str):
+            assert (release, sae_id, device) == ("gpt2-small-res-jb", "blocks.1.hook_resid_post", "cpu")
+            return type("Loaded", (), {"save_model": lambda _, folder: make_sae().save(folder)})()
+
+    monkeypatch.setitem(sys.modules, "sae_lens", SimpleNamespace(SAE=Theirs()))
+    loaded = load_sae_release("gpt2-small-res-jb", "blocks.1.hook_resid_post")
+    assert loaded.fingerprint == make_sae().fingerprint
+    monkeypatch.setitem(sys.modules, "sae_lens", None)
+    with pytest.raises(ModelError, match="pip install sae-lens"):
+        load_sae_release("gpt2-small-res-jb", "blocks.1.hook_resid_post")
 
 
 def test_random_dictionary_keeps_shape_and_sparsity():
