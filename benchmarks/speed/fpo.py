@@ -6,7 +6,8 @@ reference live, KL in chunks of the vocabulary) and `tdpo2_plain` (TDPO2 as its 
 model, the full logits of both, log-softmax over the vocabulary, the same optimiser). A step is timed from its begin to
 its end, memory is the peak resident set of the process.
 `ratio` = FPO's tokens/s over `tdpo2_plain`'s and `memory_ratio` its peak over that side's; `ratio_ours` and
-`memory_ratio_ours` the same against our own TDPO2; `ratio_ln_dpo`, `memory_ratio_ln_dpo` against LN-DPO. Each side
+`memory_ratio_ours` the same against our own TDPO2; `ratio_ln_dpo`, `memory_ratio_ln_dpo` against LN-DPO;
+`ratio_cpu_time...` are the same in processor time, fairer when others use the machine. Each side
 counts prompt + chosen + prompt + rejected tokens, padding not included.
 """
 
@@ -58,12 +59,14 @@ def ours(loss: str) -> dict[str, Any]:
     class Clock(TrainerCallback):
         def __init__(self):
             self.times: list[float] = []
+            self.cpu_times: list[float] = []
 
         def on_step_begin(self, args, state, control, **kwargs):
-            self.begun = time.perf_counter()
+            self.begun = time.perf_counter(), time.process_time()
 
         def on_step_end(self, args, state, control, **kwargs):
-            self.times.append(time.perf_counter() - self.begun)
+            self.times.append(time.perf_counter() - self.begun[0])
+            self.cpu_times.append(time.process_time() - self.begun[1])
 
     clock = Clock()
     leash = FeatureLeash(random_sae(shape()), LAYER) if loss == "fpo" else None
@@ -73,7 +76,7 @@ def ours(loss: str) -> dict[str, Any]:
             shuffle=False, dtype="float32", callbacks=[clock], trainer={"save_strategy": "no"}, leash=leash,
             lora=trainer.Lora() if LORA else None,
         )  # fmt: skip
-    return {"times": clock.times}
+    return {"times": clock.times, "cpu_times": clock.cpu_times}
 
 
 def shape() -> Any:
@@ -97,7 +100,7 @@ def tdpo2_plain() -> dict[str, Any]:
     policy, reference = (load_lm(MODEL, "float32") for _ in range(2))
     tokenizer, model = policy.tokenizer, policy.model.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    data, times = rows(), []
+    data, times, cpu_times = rows(), [], []
 
     def side(name: str, batch: list[dict[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
         ids = [[tokenizer(r["prompt"])["input_ids"], [*tokenizer(r[name])["input_ids"], 2]] for r in batch]
@@ -116,7 +119,7 @@ def tdpo2_plain() -> dict[str, Any]:
         return torch.cat(grow[:2]), torch.cat(grow[2:])
 
     for i in range(0, len(data), BATCH):
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         tokens, labels = both(data[i : i + BATCH])
         mask = labels != -100  # padding stands on the right, where causal attention never sees it
         logits = model(tokens, use_cache=False).logits
@@ -133,7 +136,8 @@ def tdpo2_plain() -> dict[str, Any]:
         optimizer.step()
         optimizer.zero_grad()
         times.append(time.perf_counter() - begun)
-    return {"times": times}
+        cpu_times.append(time.process_time() - cpu)
+    return {"times": times, "cpu_times": cpu_times}
 
 
 def worker(side: str) -> None:
@@ -167,12 +171,14 @@ def main() -> None:
             print(s, [round(t, 2) for t in found[s][-1]["times"]], round(found[s][-1]["peak_mb"]), "MB", flush=True)
     warm = min(1, STEPS - 1)  # the first step allocates the optimiser's state
     step = {s: statistics.median(t for r in rs for t in r["times"][warm:]) for s, rs in found.items()}
+    cpu = {s: statistics.median(t for r in rs for t in r["cpu_times"][warm:]) for s, rs in found.items()}
     peak = {s: max(r["peak_mb"] for r in rs) for s, rs in found.items()}
     names = {"tdpo2_plain": "", "tdpo2": "_ours", "ln_dpo": "_ln_dpo"}
     result: dict[str, Any] = {}
     for rival, suffix in names.items():
         if rival in found:
             result[f"ratio{suffix}"] = round(step[rival] / step["fpo"], 3)
+            result[f"ratio_cpu_time{suffix}"] = round(cpu[rival] / cpu["fpo"], 3)
             result[f"memory_ratio{suffix}"] = round(peak["fpo"] / peak[rival], 3)
     tokens = tokens_of_a_step()
     result |= {
