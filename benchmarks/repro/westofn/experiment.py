@@ -1,0 +1,168 @@
+"""What both settings share: vectors by completion, one arm (teacher, N, pairing, filters) of one seed, figures.
+
+An arm is scored by a judge that is neither teacher nor labeller: the gold rewards that the test groups carry. Figures
+are kept per test prompt: intervals are paired bootstraps over prompts (means over the seeds a prompt was tested in).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from trimtab.evaluation.metrics import paired_bootstrap, ranking_accuracy
+from trimtab.learners import filter_pairs, fit_pairwise, fit_probe_pairs, mix, pseudo_pairs
+from trimtab.types import Group, Pair
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """An Embedder that looks its rows up: (prompt id, completion's model and index) to a vector."""
+
+    name: str
+    rows: dict[tuple[str, str, int], np.ndarray] = field(repr=False)
+
+    @classmethod
+    def of(cls, name: str, groups: Sequence[Group], vectors: Sequence[np.ndarray]) -> "Vectors":
+        return cls(name, {
+            (g.prompt.id, c.model, c.index): x for g, X in zip(groups, vectors, strict=True)
+            for c, x in zip(g.completions, X, strict=True)
+        })  # fmt: skip
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return {"kind": "vectors", "name": self.name}
+
+    def __call__(self, groups: Sequence[Group]) -> list[np.ndarray]:
+        return [np.stack([self.rows[g.prompt.id, c.model, c.index] for c in g.completions]) for g in groups]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """kind: "linear" (Bradley-Terry probe) or "pairwise" (net of `hidden` units), on `embed`."""
+
+    kind: str
+    embed: Vectors
+    l2: float = 0.1
+    hidden: int = 32
+
+    def __call__(self, pairs: Sequence[Pair], seed: int) -> Any:
+        if self.kind == "linear":
+            return fit_probe_pairs(pairs, self.embed, l2=self.l2, seed=seed)
+        return fit_pairwise(pairs, self.embed, hidden=self.hidden, l2=self.l2, seed=seed)
+
+
+def label_pairs(groups: Sequence[Group], per_prompt: int, flip: float, rng: np.random.Generator) -> list[Pair]:
+    """Random pairs of different gold reward, at most `per_prompt` a prompt, turned round with probability `flip`."""
+    out = []
+    for g in groups:
+        better, worse = np.nonzero(g.reward_N[:, None] > g.reward_N[None, :])
+        for k in rng.permutation(len(better))[:per_prompt]:
+            c, r = g.completions[better[k]], g.completions[worse[k]]
+            c, r = (r, c) if rng.random() < flip else (c, r)
+            if c.text != r.text:
+                out.append(Pair(g.prompt, c, r))
+    return out
+
+
+def pair_error(teacher: Any, groups: Sequence[Group]) -> float:
+    """The teacher's mean |P - gold| over pairs of different gold reward: the epsilon of theorem 4.1, on average."""
+    errors = []
+    for g in groups:
+        better, worse = np.nonzero(g.reward_N[:, None] > g.reward_N[None, :])
+        if len(better):
+            asked = np.stack([better, worse], axis=1)
+            if getattr(teacher, "pairwise", False):
+                p = teacher([g], [asked])[0]
+            else:
+                v = np.array([r.value for r in teacher([g])[0]])
+                p = 1 / (1 + np.exp(-np.clip(v[better] - v[worse], -700, 700)))
+            errors.append(float(np.mean(p < 0.5) + 0.5 * np.mean(p == 0.5)))
+    return float(np.mean(errors))
+
+
+def gold_share(pairs: Sequence[Any], gold: dict[tuple[str, str, int], float]) -> tuple[float, float]:
+    """(share of pairs whose chosen one is truly better, of those where gold differs; share where gold differs)."""
+    gaps = [gold[p.pair.prompt.id, p.pair.chosen.model, p.pair.chosen.index]
+            - gold[p.pair.prompt.id, p.pair.rejected.model, p.pair.rejected.index] for p in pairs]  # fmt: skip
+    told = [g for g in gaps if g != 0 and math.isfinite(g)]
+    return (float(np.mean([g > 0 for g in told])) if told else math.nan), len(told) / max(len(gaps), 1)
+
+
+@dataclass
+class Board:
+    """Figures of every arm: per test prompt over seeds, and per seed."""
+
+    by_prompt: dict[str, dict[str, dict[str, list[float]]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    )
+    by_seed: dict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+
+    def test(self, arm: str, student: Any, groups: Sequence[Group], sure_gap: float = 0.0) -> None:
+        """Accuracy within prompts, on sure pairs (gold gap above `sure_gap`), gold reward of the best of N."""
+        for g, row in zip(groups, student(groups), strict=True):
+            value, gold = np.array([r.value for r in row]), g.reward_N
+            known = np.isfinite(gold)
+            mine = self.by_prompt[arm]
+            mine["accuracy"][g.prompt.id].append(ranking_accuracy(value, gold))
+            if sure_gap:
+                gap = gold[:, None] - gold[None, :] > sure_gap
+                order = (np.sign(value[:, None] - value[None, :]) + 1) / 2
+                mine["sure"][g.prompt.id].append(float(order[gap].mean()) if gap.any() else math.nan)
+            top = value[known] == value[known].max()
+            mine["best_of_n"][g.prompt.id].append(float(gold[known][top].mean()))
+
+    def add(self, by_prompt: Any, by_seed: Any) -> None:
+        """Another board's figures."""
+        for arm, measures in by_prompt.items():
+            for name, prompts in measures.items():
+                for i, values in prompts.items():
+                    self.by_prompt[arm][name][i] += values
+        for arm, figures in by_seed.items():
+            for k, values in figures.items():
+                self.by_seed[arm][k] += values
+
+    def note(self, arm: str, **figures: float) -> None:
+        for k, v in figures.items():
+            self.by_seed[arm][k].append(float(v))
+
+    def rows(self, base: str, draws: int = 4000) -> list[dict[str, Any]]:
+        """One row an arm: means with intervals, and the gain over `base`, both over prompts."""
+        out = []
+        for arm in dict.fromkeys([*self.by_prompt, *self.by_seed]):
+            row: dict[str, Any] = {"arm": arm}
+            for name, prompts in self.by_prompt.get(arm, {}).items():
+                ids = sorted(prompts)
+                mine = [np.nanmean(prompts[i]) if np.isfinite(prompts[i]).any() else math.nan for i in ids]
+                other = self.by_prompt[base][name]
+                ref = [np.nanmean(other[i]) if np.isfinite(other[i]).any() else math.nan for i in ids]
+                row[name] = [round(float(x), 4) for x in paired_bootstrap(mine, draws=draws)[:3]]
+                row[f"{name}_gain"] = [round(float(x), 4) for x in paired_bootstrap(mine, ref, draws=draws)[:3]]
+            for name, values in self.by_seed.get(arm, {}).items():
+                row[name] = round(float(np.nanmean(values)), 4)
+            out.append(row)
+        return out
+
+
+def first(groups: Sequence[Group], n: int) -> list[Group]:
+    return [replace(g, completions=g.completions[:n], rewards=()) for g in groups]
+
+
+def arm(
+    board: Board, name: str, base: Sequence[Pair], pool: Sequence[Group], test: Sequence[Group],
+    gold: dict[tuple[str, str, int], float], teacher: Any, student: Teacher, seed: int, *, n: int,
+    pairing: str = "best_vs_worst", confidence: float = 0.0, logprob: float = 0.0, ratio: float = 1.0,
+    sure_gap: float = 0.0,
+) -> Any:  # fmt: skip
+    """One arm: pseudo-pairs of the pool's first n, filters, mix, student, figures. Returns the student and the mix."""
+    made, _ = pseudo_pairs(first(pool, n), teacher, pairing=pairing, seed=seed)
+    kept = filter_pairs(made, confidence=confidence, logprob=logprob)
+    mixed = mix(base, [p.pair for p in kept], ratio, seed=seed)
+    fitted = student(mixed, seed)
+    board.test(name, fitted, test, sure_gap)
+    right, differs = gold_share(kept, gold)
+    logprobs = [p.mean_logprob for p in kept]
+    board.note(name, pseudo_accuracy=right, pseudo_differs=differs, kept=len(kept), mean_logprob=np.mean(logprobs))
+    return fitted, mixed
