@@ -12,6 +12,7 @@ from trimtab.errors import InputError, unknown
 from trimtab.rewards.adapters import Lifted, Trl, Verifier, adapt, lift
 from trimtab.rewards.combine import Clip, StandardiseInGroup, Weighted
 from trimtab.rewards.extract import EXTRACTORS, extractor
+from trimtab.rewards.instructions import Instructions
 from trimtab.rewards.judge import Judge, RatingJudge, SkillJudge
 from trimtab.rewards.match import ExactMatch, MultipleChoice, Regex
 from trimtab.rewards.math_answer import MathAnswer, math_answer
@@ -50,6 +51,7 @@ REWARDS: dict[str, Callable[..., RewardFn]] = {
     "math_answer": MathAnswer,
     "reasoning_gym": ReasoningGym,
     "unit_tests": UnitTests,
+    "instructions": Instructions,
     "prompt_reward": _later("PromptReward"),
     "reward_model": _later("RewardModel"),
 }
@@ -105,6 +107,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "Clip",
     "ExactMatch",
     "FromReward",
+    "Instructions",
     "Judge",
     "Lifted",
     "MathAnswer",
