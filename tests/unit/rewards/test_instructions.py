@@ -70,4 +70,5 @@ def test_gpt4s_answers_have_the_published_accuracy():
     values = [row[0].value for row in Instructions()(groups)]
     scored = [v for v in values if not math.isnan(v)]
     assert len(scored) > 470  # 64 prompts count sentences, which needs data of nltk
-    assert abs(sum(scored) / len(scored) - 0.769) < 0.03
+    assert sum(scored) / len(values) < 0.769 < (sum(scored) + len(values) - len(scored)) / len(values)
+    assert abs(sum(scored) / len(scored) - 0.769) < 0.04
