@@ -1,0 +1,123 @@
+"""Every way of choosing among stored completions, judged by cross-validation over prompts: the reader's table.
+
+All that is learnt, hyper-parameters included, is learnt on the other folds' prompts; folds are drawn anew for each seed
+and a prompt's reward is the mean over seeds. Differences are paired over prompts with a 95 % bootstrap interval.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trimtab.errors import InputError
+from trimtab.evaluation import ways as null_ways
+from trimtab.evaluation.metrics import Interval, paired_bootstrap
+from trimtab.learners import fit_probe, fit_reader
+from trimtab.learners.completion.reader_cues import agreement, likeness, same_text
+from trimtab.types import Group
+
+Chosen = dict[str, np.ndarray]
+"""Way of choosing -> reward of what it takes from each prompt, shape (P,), NaN where it has none."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Vectors that are already there, by prompt id, as an Embedder."""
+
+    name: str
+    vectors: Mapping[str, np.ndarray]
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return {"kind": "stored view", "name": self.name}
+
+    def __call__(self, groups: Sequence[Group]) -> list[np.ndarray]:
+        return [self.vectors[g.prompt.id] for g in groups]
+
+
+def taken(values: Sequence[Any], groups: Sequence[Group]) -> np.ndarray:
+    """Reward of the highest value of each group, ties averaged."""
+    out = []
+    for v, g in zip(values, groups, strict=True):
+        value_N = np.asarray(v, float)
+        out.append(float(np.nanmean(g.reward_N[value_N >= value_N.max() - 1e-12])))
+    return np.array(out)
+
+
+def nulls(groups: Sequence[Group], same: Callable[[str], Any] | None) -> Chosen:
+    """What needs no fit: pass@1, longest, mean and sum log-prob, majority vote (exact text without an extractor),
+    likeness to the others, oracle."""
+    out: Chosen = {"pass@1": np.array([np.nanmean(g.reward_N) for g in groups])}
+    for way in null_ways(groups, {}, extract=same)[0]:
+        out[way.name] = np.array(
+            [way(p, np.arange(len(g.completions))[None])[0] @ g.reward_N for p, g in enumerate(groups)]
+        )
+    if same is None:
+        out["majority of equal texts"] = taken([agreement(g, same_text) for g in groups], groups)
+    out["most like the others"] = taken([likeness(g, same_text) for g in groups], groups)
+    out["oracle"] = np.array([np.nanmax(g.reward_N) for g in groups])
+    return out
+
+
+def learners(
+    views: Mapping[str, View], same: Callable[[str], Any] | None, probes: Mapping[str, View]
+) -> dict[str, Any]:
+    """Name -> a function of training groups that gives a RewardFn. `probes`: loss -> the one view that the
+    paper's kind of probe reads."""
+    kwargs: dict[str, Any] = {} if same is None else {"same": same}
+    out: dict[str, Any] = {
+        f"probe {loss} on {view.name}": lambda train, loss=loss, view=view: fit_probe(
+            train, view, loss=loss, l2=(1.0, 0.1)
+        )
+        for loss, view in probes.items()
+    }
+    out["reader: cues alone"] = lambda train: fit_reader(train, None, **kwargs)
+    out["reader: states alone"] = lambda train: fit_reader(train, views, cues=[()], pool=(False,), **kwargs)
+    out["reader: log-prob and states"] = lambda train: fit_reader(
+        train, views, cues=[("mean_logprob",)], pool=(False,), **kwargs
+    )
+    out["reader"] = lambda train: fit_reader(train, views, **kwargs)
+    return out
+
+
+def cross_validated(
+    groups: Sequence[Group], fits: Mapping[str, Any], *, seeds: int, folds: int = 5, say: Callable[[str], None] = print
+) -> tuple[Chosen, dict[str, list[str]]]:
+    """The rewards of what each fitted way takes on prompts that it was not fitted on, and the forms readers chose."""
+    out = {name: np.zeros(len(groups)) for name in fits}
+    forms: dict[str, list[str]] = {name: [] for name in fits}
+    for seed in range(seeds):
+        fold_P = np.random.default_rng(seed).permutation(len(groups)) % folds
+        for name, fit in fits.items():
+            for fold in range(folds):
+                test = np.flatnonzero(fold_P == fold)
+                try:
+                    fitted = fit([g for g, f in zip(groups, fold_P, strict=True) if f != fold])
+                except InputError as e:
+                    say(f"{name}, fold {fold}: {e}")
+                    out[name][test] += np.nan
+                    continue
+                values = [[r.value for r in row] for row in fitted([groups[i] for i in test])]
+                out[name][test] += taken(values, [groups[i] for i in test]) / seeds
+                if hasattr(fitted, "form"):
+                    form = fitted.form
+                    forms[name].append(f"{'+'.join(form.cues)} | {form.states} l2 {form.l2:g}{' pooled' * form.pool}")
+            say(f"seed {seed}: {name} {np.nansum(out[name]) * seeds / (seed + 1) / len(groups):.3f}")
+    return out, {k: v for k, v in forms.items() if v}
+
+
+def table(chosen: Chosen, against: Sequence[str], n: int) -> tuple[str, list[dict[str, Any]]]:
+    """Rows of rewards with paired differences, as text and for JSON."""
+    rows, lines = [], [f"{'chosen by':34s}{'reward':26s}" + "".join(f"{'minus ' + a:30s}" for a in against)]
+    for name, reward_P in chosen.items():
+        own = paired_bootstrap(reward_P)
+        gaps = {a: paired_bootstrap(reward_P, chosen[a]) for a in against if a in chosen and a != name}
+        rows.append({"name": name, "reward": own._asdict(), **{f"minus_{a}": g._asdict() for a, g in gaps.items()}})
+        cells = "".join(f"{_signed(gaps[a]) if a in gaps else '':30s}" for a in against)
+        lines.append(f"{name:34s}{own!s:26s}{cells}")
+    return "\n".join([*lines, f"{n} prompts; 95 % paired bootstrap intervals over prompts"]), rows
+
+
+def _signed(x: Interval) -> str:
+    return f"{x.mean:+.3f} [{x.lower:+.3f}, {x.upper:+.3f}]"
