@@ -2,18 +2,20 @@
 
 Data: `alpacaeval/pool_train.jsonl.gz` under TRIMTAB_DATA (604 prompts). `labels()` has, for every prompt and model, the
 label of gpt4_turbo against gpt4_1106_preview ("w", 1 to 2) and of gpt4 against text_davinci_003 ("g4", 1, 1.5 or 2).
-Vectors are cached under RUNS (default runs/westofn). `python alpaca_data.py` makes the slow ones (MiniLM, 16 models).
+Word vectors are cached under RUNS (default runs/westofn).
 """
 
 import gzip
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from trimtab.types import Completion, Group, Prompt
+from trimtab.types import Completion, Group, Prompt, fingerprint
 
 DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[4] / "shared" / "data"))
 RUNS = Path(os.environ.get("RUNS", "runs/westofn"))
@@ -75,34 +77,38 @@ def form(prompt: str, text: str) -> list[float]:
 
 
 def form_vectors(gs: list[Group]) -> list[np.ndarray]:
-    return [np.array([form(g.prompt.messages[0]["content"], c.text) for c in g.completions], np.float32) for g in gs]
+    """Marks of form of every answer; cached under RUNS."""
+    return cached(
+        "form", gs, lambda: [form(g.prompt.messages[0]["content"], c.text) for g in gs for c in g.completions]
+    )
 
 
-def cut(text: str, most: int = 220) -> str:
-    return text if len(text) <= 2 * most else text[:most] + "\n...\n" + text[-most:]
+def cached(kind: str, gs: list[Group], make: Callable[[], Any]) -> list[np.ndarray]:
+    """What `make` gives, a row an answer, split by prompt; kept in a file named after the answers."""
+    RUNS.mkdir(parents=True, exist_ok=True)
+    name = fingerprint([[g.prompt.id, [c.model for c in g.completions]] for g in gs])[:12]
+    file = RUNS / f"{kind}-{name}.npy"
+    if not file.exists():
+        tmp = file.with_suffix(".tmp.npy")
+        np.save(tmp, np.asarray(make(), dtype=np.float32))
+        tmp.rename(file)
+    return np.split(np.load(file), np.cumsum([len(g.completions) for g in gs])[:-1])
 
 
-def minilm(data: list[dict], models: list[str]) -> list[np.ndarray]:
-    """(M, 384) MiniLM vectors a prompt, of the first and last 220 characters; cached by prompt."""
-    from trimtab.embeddings import Encoder
+def word_vectors(gs: list[Group], dim: int = 256) -> list[np.ndarray]:
+    """Hashed n-grams of every answer; cached under RUNS."""
+    from trimtab.learners import HashedNgrams
 
-    folder = RUNS / "minilm"
-    folder.mkdir(parents=True, exist_ok=True)
-    encoder, out = Encoder(overflow="head+tail", batch=16), []
-    for g in groups(data, models):
-        file = folder / f"{g.prompt.id}.npy"
-        if not file.exists():
-            short = [Completion(cut(c.text), c.model, 0, c.index) for c in g.completions]
-            prompt = Prompt(g.prompt.id, ({"role": "user", "content": cut(g.prompt.messages[0]["content"], 150)},))
-            (vectors,) = encoder([Group(prompt, tuple(short))])
-            np.save(file.with_suffix(".tmp.npy"), vectors)
-            file.with_suffix(".tmp.npy").rename(file)
-        out.append(np.load(file))
-    return out
+    texts = [Prompt("", ({"role": "user", "content": c.text or " "},)) for g in gs for c in g.completions]
+    return cached(f"ngrams-{dim}", gs, lambda: HashedNgrams(dim).embed_prompts(texts))
 
 
-if __name__ == "__main__":
-    everything = rows()
-    both, rest = names(everything)
-    print(len(everything), "prompts;", len(both), "models with both labels,", len(rest), "others")
-    print(sum(len(v) for v in minilm(everything, both)), "MiniLM vectors")
+def hints(words: np.ndarray, form_N: np.ndarray) -> np.ndarray:
+    """What one answer alone does not show: likeness to the prompt's other answers, and form against theirs."""
+    unit = words / np.maximum(np.linalg.norm(words, axis=1, keepdims=True), 1e-9)
+    centre = unit.mean(0)
+    near = unit @ centre / max(float(np.linalg.norm(centre)), 1e-9)
+    length = form_N[:, 0]
+    away = np.abs(length - np.median(length))
+    ranks = np.argsort(np.argsort(form_N, axis=0, kind="stable"), axis=0, kind="stable") / max(len(form_N) - 1, 1)
+    return np.concatenate([near[:, None], away[:, None], ranks], axis=1).astype(np.float32)

@@ -36,8 +36,8 @@ SMALL = os.environ.get("SMALL") == "1"
 OUT = Path(__file__).parents[2] / "results" / "westofn_chain.json"
 L2 = (1.0, 10.0, 100.0)
 SETTINGS = {  # name: (labelled prompts, share of labels turned round, seeds)
-    "10 prompts, 20% wrong": (10, 0.2, 12), "40 prompts, 20% wrong": (40, 0.2, 8),
-    "10 prompts, 0% wrong": (10, 0.0, 6), "10 prompts, 40% wrong": (10, 0.4, 6),
+    "10 prompts, 20% wrong": (10, 0.2, 8), "40 prompts, 20% wrong": (40, 0.2, 4),
+    "10 prompts, 0% wrong": (10, 0.0, 4), "10 prompts, 40% wrong": (10, 0.4, 4),
 }  # fmt: skip
 NS = (2, 8, 32, 64)
 
@@ -57,13 +57,13 @@ def signals(g: Group) -> np.ndarray:
 class Students:
     """Fits the student at every L2 and keeps the one that orders the validation pairs best (ties: the stronger)."""
 
-    def __init__(self, embed: Vectors, validation: list[Pair]):
-        self.embed, self.validation = embed, validation
+    def __init__(self, embed: Vectors, validation: list[Pair], l2: tuple[float, ...] = L2):
+        self.embed, self.validation, self.l2 = embed, validation, l2
         self.last: dict[float, object] = {}
 
     def __call__(self, pairs: list[Pair], seed: int) -> object:
         best, self.last = None, {}
-        for l2 in sorted(L2, reverse=True):
+        for l2 in sorted(self.l2, reverse=True):
             fitted = self.last[l2] = Teacher("linear", self.embed, l2)(pairs, seed)
             groups = [Group(p.prompt, (p.chosen, p.rejected)) for p in self.validation]
             right = np.mean([np.sign(r[0].value - r[1].value) for r in fitted(groups)])
