@@ -38,6 +38,7 @@ _NAMES = {
     "load_sae_release": "feature.sae",
     "merge_adapter": "token.trainer",
     "mix": "completion.pseudo_pairs",
+    "online_rounds": "completion.probe_online",
     "plan_memory": "token.plan",
     "select_probe": "completion.probe",
     "pseudo_pairs": "completion.pseudo_pairs",
