@@ -135,13 +135,15 @@ def read_rows(path: str, part: str, *, config: str | None = None) -> Sequence[Ma
         text = (gzip.decompress(file.read_bytes()) if path.endswith(".gz") else file.read_bytes()).decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError) as e:
         raise InputError(f"{file} cannot be read: {e}") from e
+    if ".jsonl" in file.name:
+        return _lines(file, text)
     try:
         whole = json.loads(text)
     except ValueError:
-        return _lines(file, text)
+        return _lines(file, text)  # some sets call lines of JSON .json
     if isinstance(whole, dict):
-        lists = [v for v in whole.values() if isinstance(v, list)]
-        whole = lists[0] if len(lists) == 1 else [whole]  # a file of one JSON line is one row
+        lists = [v for v in whole.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+        whole = lists[0] if len(lists) == 1 else [whole]
     return whole
 
 
