@@ -11,7 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab.types import Completion, Group, Prompt, RewardFn, Router, Sampler, SamplingParams, completion_seed
+from trimtab.types import (
+    Completion,
+    Group,
+    Preference,
+    Prompt,
+    RewardFn,
+    Router,
+    Sampler,
+    SamplingParams,
+    completion_seed,
+)
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,21 @@ def check_router(router: Router, prompts: Sequence[Prompt], pool: Sequence[str])
         for m in pool:
             assert abs(row[m] - alone[m]) < 1e-5, "a prompt's row must not depend on the batch"
             assert abs(row[m] - back[m]) < 1e-5, "a prompt's row must not depend on the order"
+
+
+def check_preference(prefer: Preference, groups: Sequence[Group], *, decimals: int = 5) -> None:
+    """A preference gives one probability a pair asked, the same alone or in a batch; swapping the two completions gives
+    the complement, and a completion against itself one half. NaN (unread) must be NaN both ways."""
+    asked = [np.array([[i, j] for i in range(n) for j in range(n)]) for n in (len(g.completions) for g in groups)]
+    said = prefer(groups, asked)
+    assert [p.shape for p in said] == [(len(a),) for a in asked]
+    for g, a, p in zip(groups, asked, said, strict=True):
+        matrix = p.reshape(len(g.completions), -1)
+        known = matrix[np.isfinite(matrix)]
+        assert ((known >= 0) & (known <= 1)).all()
+        np.testing.assert_allclose(matrix + matrix.T, 1 + 0 * matrix, atol=10**-decimals)
+        np.testing.assert_allclose(prefer([g], [a[:1]])[0], p[:1], atol=10**-decimals)
+    assert prefer([], []) == []
 
 
 def check_loss(loss: Callable) -> None:
