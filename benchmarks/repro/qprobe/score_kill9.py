@@ -1,0 +1,79 @@
+"""Scoring 4,800 real programs, killed (-9) at random moments until it ends: the same rewards, no row twice.
+
+    python benchmarks/repro/qprobe/score_kill9.py [--kills 6] [--prompts 300]
+
+Needs mbpp/samples_qwen05.jsonl.gz in TRIMTAB_DATA (or ../shared/data). Prints progress as scoring does and ends with
+one JSON line: kills, seconds, rows, and whether the rewards equal those of a run that nobody killed.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from states import load_samples
+
+from trimtab import rewards
+from trimtab.store import Store
+from trimtab.types import Completion, Group, Prompt
+
+DATA = Path(os.environ.get("TRIMTAB_DATA") or Path(__file__).resolve().parents[4] / "shared" / "data")
+CHILD = """
+import sys
+from trimtab import rewards
+from trimtab.store import Store
+store = Store(sys.argv[1])
+rewards.score(store.groups("train"), rewards.UnitTests(), store=store, name="train", reward_name="tests")
+"""
+
+
+def main() -> None:
+    """Fills a store, scores it under kills, compares with an uninterrupted run."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=6)
+    parser.add_argument("--prompts", type=int, default=300)
+    args = parser.parse_args()
+    groups = []
+    for row in load_samples(str(DATA / "mbpp" / "samples_qwen05.jsonl.gz"))[: args.prompts]:
+        prompt = Prompt(
+            str(row["task_id"]),
+            ({"role": "text", "content": row["prompt"]},),
+            {"tests": row["tests"], "setup": row["setup"]},
+        )
+        groups.append(Group(prompt, tuple(Completion(c, "q@0", i, i) for i, c in enumerate(row["completions"]))))
+    begun, rng, killed = time.monotonic(), np.random.default_rng(0), 0
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        store.add_prompts([g.prompt for g in groups], split="train")
+        with store.writer("completions/train", {"model": "q@0"}) as w:
+            w.append_groups(groups)
+        while True:
+            process = subprocess.Popen([sys.executable, "-c", CHILD, folder])
+            try:
+                process.wait(timeout=rng.uniform(3, 15) if killed < args.kills else None)
+                break
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                killed += 1
+                print(f"killed {killed} times", flush=True)
+        seconds = time.monotonic() - begun
+        rows = store.read("rewards/train/tests").to_pylist()
+        got = [g.reward_N for g in store.groups("train", "tests")]
+    want = rewards.UnitTests()(groups)
+    different = sum(r.value != v for row, g in zip(want, got, strict=True) for r, v in zip(row, g, strict=True))
+    print(json.dumps({
+        "kills": killed, "seconds": round(seconds, 1), "rows": len(rows), "distinct": len({r["id"] for r in rows}),
+        "completions": sum(len(g.completions) for g in groups), "different": int(different),
+        "mean_reward": float(np.mean(np.concatenate(got))),
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
