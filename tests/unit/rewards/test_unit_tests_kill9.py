@@ -57,20 +57,20 @@ def test_killed_and_resumed(tmp_path):
             Prompt(f"p{p}", ({"role": "user", "content": str(p)},), {"tests": "assert f(1) == 2"}),
             tuple(Completion(program(p, i), "m@1", i, i) for i in range(4)),
         )
-        for p in range(24)
+        for p in range(10)
     ]
     store.add_prompts([g.prompt for g in groups], split="train")
     with store.writer("completions/train", {"model": "m@1"}) as w:
         w.append_groups(groups)
     kill9 = harness()
     argv = kill9.python(SCRIPT, tmp_path)
-    killed = kill9.run_until_done_with_kills(argv, np.random.default_rng(0), kills=4, window_s=1.0)
-    assert killed >= 2
+    killed = kill9.run_until_done_with_kills(argv, np.random.default_rng(0), kills=2, window_s=0.6)
+    assert killed >= 1
     rows = store.read("rewards/train/tests").to_pylist()
-    assert len(rows) == len({r["id"] for r in rows}) == 96
+    assert len(rows) == len({r["id"] for r in rows}) == 40
     want = UnitTests(workers=1)(groups)
     got = [g.reward_N.tolist() for g in store.groups("train", "tests")]
-    assert got == [[r.value for r in row] for row in want] == [[0.0, 1.0, 0.0, 0.0]] * 24
+    assert got == [[r.value for r in row] for row in want] == [[0.0, 1.0, 0.0, 0.0]] * 10
     pids = [int(p) for p in (tmp_path / "pids").read_text().split()]
     assert pids
     deadline = time.monotonic() + 10
