@@ -1,0 +1,182 @@
+"""Q-Probe's table and figures (arXiv 2402.14688) on what is stored here: one command each.
+
+    python benchmarks/repro/qprobe/figures.py table1|fig2|fig3|fig4|beta|layers|pairs|all [--run RUN | --mbpp]
+
+--run: a finished `trimtab demo` or `trimtab run` (default runs/demo), its own train and test prompts. --mbpp: the MBPP
+samples and states that `make bench NAME=qprobe_mbpp` keeps (MBPP's own train and test ids). Probes are linear, on one
+layer (--view), l2 chosen by cross-validation on the training prompts. "pairs" is the preference part: Bradley-Terry
+and appendix B's ratio loss on fractions of the better-against-worse pairs. Results go into
+benchmarks/results/qprobe_figures.json under the task's name and the figure's.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BENCHMARKS = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(BENCHMARKS), str(Path(__file__).resolve().parent)]
+
+from reader_tasks import read_run  # noqa: E402
+from reading import View, nulls, table, taken  # noqa: E402
+
+from trimtab import evaluation  # noqa: E402
+from trimtab.data import all_pairs  # noqa: E402
+from trimtab.evaluation.table import plain  # noqa: E402
+from trimtab.learners import fit_probe, fit_probe_pairs  # noqa: E402
+from trimtab.types import Group  # noqa: E402
+
+LOSSES = ("mse", "ce", "pg")
+RESULTS = BENCHMARKS / "results" / "qprobe_figures.json"
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the figures are made of; `greedy` is the reward of the greedy answer of each test prompt."""
+
+    name: str
+    train: list[Group]
+    test: list[Group]
+    views: dict[str, View]
+    view: str
+    greedy: np.ndarray
+
+    def values(self, train: list[Group], loss: str, view: str = "") -> list[list[float]]:
+        """A probe of these training groups on the test groups."""
+        probe = fit_probe(train, self.views[view or self.view], loss=loss, l2=(1.0, 0.1, 0.01))
+        return [[r.value for r in row] for row in probe(self.test)]
+
+    def rankers(self) -> dict[str, Any]:
+        """The three losses' values, fitted once."""
+        if not RANKERS:
+            RANKERS.update({f"probe {loss}": self.values(self.train, loss) for loss in LOSSES})
+        return RANKERS
+
+
+RANKERS: dict[str, Any] = {}
+
+
+def table1(g: Given) -> Any:
+    """Table 1: every probe beside its nulls, minus greedy and minus the highest mean log-prob."""
+    chosen = {"greedy": g.greedy, **nulls(g.test, None)}
+    oracle = chosen.pop("oracle")
+    chosen |= {name: taken(v, g.test) for name, v in g.rankers().items()} | {"pass@k skyline": oracle}
+    text, rows = table(chosen, ["greedy", "mean log-prob"], len(g.test))
+    print(text)
+    return rows
+
+
+def fig2(g: Given) -> Any:
+    """Fig. 2: expected reward against the number of training prompts, three draws of them each."""
+
+    def fit_on(index: np.ndarray) -> dict[str, Any]:
+        some = [g.train[i] for i in index]
+        return {f"probe {loss}": g.values(some, loss) for loss in LOSSES}
+
+    sizes = sorted({max(5, len(g.train) // d) for d in (8, 4, 2, 1)})
+    return evaluation.reward_against_prompts(g.test, fit_on, sizes, len(g.train), beta=0.0, draws=2000)
+
+
+def fig3(g: Given) -> Any:
+    """Fig. 3: expected reward against k."""
+    return evaluation.reward_against_k(g.test, g.rankers(), draws=2000)
+
+
+def fig4(g: Given) -> Any:
+    """Fig. 4: what a probe's value says about the prompt rather than the completion."""
+    return evaluation.value_against_pass_rate(g.test, g.rankers(), draws=2000)
+
+
+def beta(g: Given) -> Any:
+    """The sweep of the softmax policy's beta, values in units of their spread within a prompt."""
+    scaled = {}
+    for name, values in g.rankers().items():
+        spread = np.std(np.concatenate([np.asarray(v) - np.mean(v) for v in values])) or 1.0
+        scaled[name] = [np.asarray(v) / spread for v in values]
+    return evaluation.reward_against_beta(g.test, scaled, draws=2000)
+
+
+def layers(g: Given) -> Any:
+    """The sweep of layers, at the pooling of --view."""
+    pooling = g.view.split(".")[1]
+    found = sorted((int(k[5:].split(".")[0]), k) for k in g.views if k.endswith("." + pooling))
+    by_layer = {n: {f"probe {loss}": g.values(g.train, loss, k) for loss in ("mse", "pg")} for n, k in found}
+    return evaluation.reward_against_layer(g.test, by_layer, draws=2000)
+
+
+def pairs(g: Given) -> Any:
+    """Preference probes on fractions of the pairs (Fig. 6's data fractions), as chosen reward on the test prompts."""
+    every = all_pairs(g.train)
+    order = np.random.default_rng(0).permutation(len(every))
+    chosen = {"mean log-prob": nulls(g.test, None)["mean log-prob"]}
+    for loss in ("bt", "ratio"):
+        for fraction in (0.05, 0.2, 1.0):
+            some = [every[i] for i in order[: max(int(fraction * len(every)), 2)]]
+            probe = fit_probe_pairs(some, g.views[g.view], loss=loss, l2=(1.0, 0.1))
+            values = [[r.value for r in row] for row in probe(g.test)]
+            chosen[f"{loss}, {fraction:.0%} of {len(every)} pairs"] = taken(values, g.test)
+    text, rows = table(chosen, ["mean log-prob"], len(g.test))
+    print(text)
+    return rows
+
+
+FIGURES: dict[str, Callable[[Given], Any]] = {
+    "table1": table1, "fig2": fig2, "fig3": fig3, "fig4": fig4, "beta": beta, "layers": layers, "pairs": pairs,
+}  # fmt: skip
+
+
+def given(args: argparse.Namespace) -> Given:
+    """The task's groups, split and views."""
+    if args.mbpp:
+        import qprobe_mbpp as bench
+
+        rows = bench.load_samples(str(bench.SAMPLES))
+        groups, vectors = bench.read_states(rows, bench.scored(rows), int(os.environ.get("COMPLETIONS", "8")))
+        greedy = dict(zip([g.prompt.id for g in groups], bench.greedy_rewards(groups), strict=True))
+        views = {k: View(k, v) for k, v in vectors.items()}
+        train = [g for g in groups if int(g.prompt.id.split("/")[1]) > 510]
+        test = [g for g in groups if int(g.prompt.id.split("/")[1]) <= 510]
+        name, view = "mbpp", args.view or "layer20.last"
+    else:
+        name, groups, views, rewards = read_run(args.run)
+        greedy = dict(zip([g.prompt.id for g in groups], rewards, strict=True))
+        test = [g for g in groups if np.isfinite(greedy[g.prompt.id])]
+        train = [g for g in groups if not np.isfinite(greedy[g.prompt.id])]
+        view = args.view or "layer20.text"
+    return Given(name, train, test, views, view, np.array([greedy[g.prompt.id] for g in test]))
+
+
+def main() -> None:
+    """One figure, or all of them."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("figure", choices=[*FIGURES, "all"])
+    parser.add_argument("--run", default="runs/demo")
+    parser.add_argument("--mbpp", action="store_true")
+    parser.add_argument("--view", default="")
+    args = parser.parse_args()
+    g = given(args)
+    print(f"{g.name}: {len(g.train)} training and {len(g.test)} test prompts, {g.view}", flush=True)
+    for figure in FIGURES if args.figure == "all" else [args.figure]:
+        found = plain(FIGURES[figure](g))
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        facts = {"train": len(g.train), "test": len(g.test), "view": g.view, "date": datetime.date.today().isoformat()}
+        results.setdefault(g.name, {})[figure] = {**facts, "data": found}
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        for curve in found.get("curves", []) if isinstance(found, dict) else []:
+            points = "  ".join(f"{x:g}: {y['mean']:.3f}" for x, y in zip(curve["x"], curve["y"], strict=True))
+            print(f"{figure} {curve['name']}: {points}", flush=True)
+        if figure == "fig4":
+            for p in found:
+                print(f"fig4 {p['name']}: slope {p['slope']:.2f}, pairs ordered rightly {p['accuracy']['mean']:.3f}")
+    print(json.dumps({"task": g.name, "figures": sorted(results[g.name]), "file": RESULTS.name}))
+
+
+if __name__ == "__main__":
+    main()
