@@ -8,7 +8,8 @@ its end, memory is the peak resident set of the process.
 `ratio` = FPO's tokens/s over `tdpo2_plain`'s and `memory_ratio` its peak over that side's; `ratio_ours` and
 `memory_ratio_ours` the same against our own TDPO2; `ratio_ln_dpo`, `memory_ratio_ln_dpo` against LN-DPO;
 `ratio_cpu_time...` are the same in processor time, fairer when others use the machine. Each side
-counts prompt + chosen + prompt + rejected tokens, padding not included.
+counts prompt + chosen + prompt + rejected tokens, padding not included. SIDES, BATCH, STEPS, ROUNDS and LORA=1 in the
+environment change what their names say.
 """
 
 import json
@@ -27,11 +28,11 @@ from typing import Any
 SMALL = bool(os.environ.get("SMALL"))
 MODEL = os.environ.get("MODEL", "smollm2-135m")
 LORA = bool(os.environ.get("LORA"))
-BATCH = 2 if SMALL else 4
-STEPS = 1 if SMALL else 3
-ROUNDS = 1 if SMALL else 2
+BATCH = int(os.environ.get("BATCH", 2 if SMALL else 4))
+STEPS = int(os.environ.get("STEPS", 1 if SMALL else 3))
+ROUNDS = int(os.environ.get("ROUNDS", 1 if SMALL else 2))
 LAYER, WIDER = 26, 8
-SIDES = ("fpo", "tdpo2_plain", "ln_dpo", "tdpo2")
+SIDES = tuple(os.environ.get("SIDES", "fpo tdpo2_plain" if SMALL else "fpo tdpo2_plain ln_dpo tdpo2").split())
 LENGTHS = ((20, 30), (20, 30)) if SMALL else ((90, 110), (90, 110))
 WORDS = ("time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state")
 
@@ -163,7 +164,7 @@ def tokens_of_a_step() -> float:
 
 
 def main() -> None:
-    sides = SIDES[:2] if SMALL else SIDES
+    sides = SIDES
     found: dict[str, list[dict[str, Any]]] = {s: [] for s in sides}
     for _ in range(ROUNDS):
         for s in sides:

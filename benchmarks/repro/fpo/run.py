@@ -1,28 +1,29 @@
-"""FPO's claims repeated at the smallest size: SmolLM2-135M-Instruct, sentiment of film-review continuations by rule.
+"""FPO's claims repeated at the smallest sizes, where every method and sweep can be run: sentiment by rule.
 
-    python benchmarks/repro/fpo/sample.py FOLDER && python benchmarks/repro/fpo/run.py FOLDER [--minutes 40]
+    python benchmarks/repro/fpo/run.py FOLDER [--model stories|smollm2] [--minutes 40]
 
-A TopK SAE is trained on layer 24 (SST-2 sentences and the training samples) and checked; then every method learns from
-the same best-of-6 against worst-of-6 pairs with LoRA of rank 16, one epoch, one learning rate, the same seed. Measured
-on prompts never trained on: accuracy on held-out pairs (by the mean log-ratio to the start), the oracle's reward of two
-samples a prompt, entropy and KL at those samples, distinct-2, self-BLEU. Intervals: paired bootstrap over prompts,
-against the start. Every finished run is kept in FOLDER, a second start continues; what did not fit in `--minutes` is
-listed as not run. Writes benchmarks/results/fpo_repro.json, which docs/results/fpo.md quotes.
+stories: the TinyStories Llama of 260,032 parameters (all weights trained); smollm2: SmolLM2-135M-Instruct with LoRA. A
+TopK SAE is trained on one layer's states over the model's own samples, and checked on texts held out. Every method
+learns one epoch from the same best-of-n against worst-of-n pairs with the same seed and the same three learning rates;
+the rate is chosen by the oracle's reward on validation prompts. On test prompts: accuracy on held-out pairs (by the
+mean log-ratio to the start), the oracle's reward of two samples a prompt at temperature 1, next-token entropy and
+KL(policy | start) at those samples, distinct-2, self-BLEU; how far the SAE's features moved. Intervals: 95 % paired
+bootstrap over prompts. Every finished run is kept in FOLDER, a second start continues; what did not fit into
+`--minutes` of processor time is listed as not run. Writes benchmarks/results/fpo_<model>.json, which docs/results/fpo.md quotes.
 """
 
 import argparse
-import gzip
 import json
 import platform
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sample import MODEL, PARAMS, scored
-from task import DATA, sentiment
+from stories import convert
+from task import openings, reviews, sentiment
 
 from trimtab.data.pairs import best_vs_worst
 from trimtab.evaluation.diversity import diversity
@@ -34,91 +35,138 @@ from trimtab.learners.feature.sae import identity_sae, load_sae, random_sae
 from trimtab.learners.feature.train import train_sae
 from trimtab.learners.token.policy import Policy, load_policy
 from trimtab.learners.token.trainer import Lora, train_policy
-from trimtab.models.load import load_lm
-from trimtab.samplers.hf import HF
-from trimtab.types import Group, SamplingParams
+from trimtab.models.load import LM, load_lm
+from trimtab.samplers import hf
+from trimtab.store import Store
+from trimtab.types import Group, Reward, SamplingParams
 
-OUT = Path(__file__).parents[2] / "results" / "fpo_repro.json"
-LAYER, WIDTH, K = 24, 1152, 24
-RATE, BATCH, PAIRS = 1e-3, 8, 96
-SAMPLES = SamplingParams(temperature=1.0, top_p=1.0, max_tokens=PARAMS.max_tokens, seed=7)
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Sizes of one model's repeat."""
+
+    name: str
+    layer: int
+    others: tuple[int, ...]
+    width: int
+    k: int
+    samples: int
+    lora: Lora | None
+    rates: tuple[float, ...]
+    """The first is used for the sweeps."""
+    batch: int
+    prompts: tuple[int, int, int]
+    """Training, validation, test."""
+    n: int
+    tokens: int
+
+
+STORIES = Setup("stories", 4, (2,), 256, 8, 400_000, None, (1e-3, 3e-4, 3e-3), 16, (200, 48, 120), 6, 32)
+SMOLLM2 = Setup("smollm2", 24, (), 1152, 24, 200_000, Lora(16, 32), (1e-3,), 8, (112, 0, 64), 6, 16)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a loss, its settings, and which leash."""
+    """One training: a loss, its settings, which leash, and the place of its learning rate."""
 
     name: str
     loss: str
     settings: dict[str, float] = field(default_factory=dict)
     leash: str = ""
     alpha: float = 0.5
+    """In units of 1 / the mean square of the start's top features on training pairs: dictionaries differ in scale."""
     stop: bool = True
     k: int = 50
+    layer: int = 0
     hold: str = ""
     """"target": the features that tell chosen from rejected; "control": as many others of like activity."""
+    rate: int = 0
+
+    @property
+    def key(self) -> str:
+        """Its name, with the learning rate's place when it is not the first."""
+        return self.name + (f" rate {self.rate}" if self.rate else "")
 
 
-RUNS = [
-    Run("sft", "sft"),
-    Run("dpo", "dpo"),
-    Run("ln_dpo b=2", "ln_dpo", {"beta": 2.0}),
-    Run("fpo b=2", "fpo", {"beta": 2.0}, "sae"),
-    Run("simpo", "simpo"),
-    Run("tdpo2", "tdpo2"),
-    Run("tdpo1", "tdpo1"),
-    Run("orpo", "orpo"),
-    Run("kto", "kto"),
-    Run("fpo b=2 random dictionary", "fpo", {"beta": 2.0}, "random"),
-    Run("fpo b=2 hidden state", "fpo", {"beta": 2.0}, "hidden", k=576),
-    Run("hold target", "fpo", {"beta": 2.0}, "sae", alpha=20.0, hold="target"),
-    Run("hold control", "fpo", {"beta": 2.0}, "sae", alpha=20.0, hold="control"),
-    Run("fpo b=2 a=2", "fpo", {"beta": 2.0}, "sae", alpha=2.0),
-    Run("fpo b=2 a=2 no stop", "fpo", {"beta": 2.0}, "sae", alpha=2.0, stop=False),
-    Run("fpo b=0.1", "fpo", {"beta": 0.1}, "sae"),
-    Run("ln_dpo b=0.1", "ln_dpo", {"beta": 0.1}),
-    Run("fpo b=10", "fpo", {"beta": 10.0}, "sae"),
-    Run("ln_dpo b=10", "ln_dpo", {"beta": 10.0}),
-    Run("fpo b=5", "fpo", {"beta": 5.0}, "sae"),
-    Run("fpo b=2 no stop", "fpo", {"beta": 2.0}, "sae", stop=False),
-    Run("fpo b=2 a=0.1", "fpo", {"beta": 2.0}, "sae", alpha=0.1),
-    Run("fpo b=2 k=10", "fpo", {"beta": 2.0}, "sae", k=10),
-    Run("fpo b=2 k=200", "fpo", {"beta": 2.0}, "sae", k=200),
-    Run("simpo + leash", "simpo", {}, "sae"),
-    Run("dpo + leash", "dpo", {}, "sae"),
-]
+def fpo(name: str, beta: float = 2.0, **more: Any) -> Run:
+    return Run(f"fpo {name}".strip(), "fpo", {"beta": beta}, more.pop("leash", "sae"), **more)
 
 
-def make_sae(folder: Path, lm: Any, groups: list[Group]) -> dict[str, Any]:
-    with gzip.open(DATA / "sst2" / "train.tsv.gz", "rt", encoding="utf-8") as f:
-        lines = [line.rsplit("\t", 1)[0].strip() for _, line in zip(range(3000), f, strict=False)]
-    texts = [t for t in lines if len(t.split()) >= 8][:700]
-    begun = time.process_time()
-    sae = train_sae(
-        [*texts, *groups], lm, layer=LAYER, out=folder / "sae", width=WIDTH, k=K, samples=200_000, budget=1024
-    )
-    check = json.loads((folder / "sae" / "sae.json").read_text())
-    wrong = {
-        n: check_sae(sae, lm, texts[:60], layer=n, everywhere=False).plain()["fvu"] for n in (LAYER - 1, LAYER + 1)
+CORE = [
+    Run("sft", "sft"), Run("dpo", "dpo"), Run("ln_dpo", "ln_dpo", {"beta": 2.0}), fpo(""), Run("simpo", "simpo"),
+    Run("tdpo2", "tdpo2"), Run("tdpo1", "tdpo1"), Run("orpo", "orpo"), Run("kto", "kto"),
+]  # fmt: skip
+SWEEPS = [
+    fpo("alpha 20", alpha=20.0), fpo("alpha 20 random dictionary", alpha=20.0, leash="random"),
+    fpo("alpha 20 hidden state", alpha=20.0, leash="hidden"), fpo("alpha 20 no stop", alpha=20.0, stop=False),
+    fpo("alpha 100", alpha=100.0), fpo("hold target", alpha=100.0, hold="target"),
+    fpo("hold control", alpha=100.0, hold="control"), fpo("alpha 5", alpha=5.0),
+    fpo("beta 0.1", 0.1), Run("ln_dpo beta 0.1", "ln_dpo", {"beta": 0.1}), fpo("beta 10", 10.0),
+    Run("ln_dpo beta 10", "ln_dpo", {"beta": 10.0}), fpo("alpha 0.5 no stop", stop=False),
+    fpo("alpha 5 no stop", alpha=5.0, stop=False), fpo("alpha 20 k 10", alpha=20.0, k=10),
+    fpo("alpha 20 k 200", alpha=20.0, k=200), fpo("beta 5", 5.0), Run("ln_dpo beta 5", "ln_dpo", {"beta": 5.0}),
+    fpo("random dictionary", leash="random"), fpo("hidden state", leash="hidden"), fpo("alpha 0.1", alpha=0.1),
+    Run("simpo + leash", "simpo", {}, "sae", alpha=20.0), Run("dpo + leash", "dpo", {}, "sae", alpha=20.0),
+]  # fmt: skip
+
+
+def sampled(setup: Setup, model: str, folder: Path) -> dict[str, list[Group]]:
+    """Groups with the oracle's rewards, by split; from the store when they are there."""
+    sampler = hf.HF(model, batch=128, dtype="float32")
+    store, names = Store(folder / "samples"), ("train", "validation", "test")
+    params = SamplingParams(temperature=0.8, top_p=1.0, max_tokens=setup.tokens, seed=1)
+    if not store.prompts():
+        total = sum(setup.prompts)
+        prompts = openings(sampler, total) if setup.name == "stories" else reviews(total)
+        for name, end in zip(names, np.cumsum(setup.prompts), strict=True):
+            mine = prompts[end - setup.prompts[names.index(name)] : end]
+            store.add_prompts(mine, name, {"task": setup.name})
+    for name in names:
+        with store.writer(f"completions/{name}", {"model": sampler.model, "params": params, "n": setup.n}) as writer:
+            have = {r["prompt_id"] for r in store.read(f"completions/{name}").to_pylist()}
+            todo = [p for p in store.prompts(name) if p.id not in have]
+            for i in range(0, len(todo), 32):
+                writer.append_groups(sampler(todo[i : i + 32], setup.n, params))
+                writer.flush()
+    groups = {name: store.groups(name) for name in names}
+    return {
+        n: [replace(g, rewards=tuple(r)) for g, r in zip(gs, sentiment(gs), strict=True)] for n, gs in groups.items()
     }
-    return {**check, "neighbours": wrong, "cpu_s": round(time.process_time() - begun)}
 
 
-def leash_of(run: Run, folder: Path) -> FeatureLeash | None:
+def make_sae(setup: Setup, layer: int, folder: Path, lm: LM, groups: list[Group]) -> dict[str, Any]:
+    begun = time.process_time()
+    out = folder / f"sae{layer}"
+    sae = train_sae(
+        groups, lm, layer=layer, out=out, width=setup.width, k=setup.k, samples=setup.samples, batch_size=1024,
+        learning_rate=1e-3,
+    )  # fmt: skip
+    report = json.loads((out / "sae.json").read_text())
+    random = check_sae(random_sae(sae), lm, groups[:20], everywhere=False).plain()
+    return {**report["check"], "states": report["states"], "fvu_random_dictionary": random["fvu"],
+            "cpu_s": round(time.process_time() - begun)}  # fmt: skip
+
+
+def leash_of(setup: Setup, run: Run, folder: Path, lm: LM, pairs: list[Any]) -> FeatureLeash | None:
     if not run.leash:
         return None
-    sae = load_sae(folder / "sae")
+    layer = run.layer or setup.layer
+    sae = load_sae(folder / f"sae{layer}")
     if run.leash == "random":
         sae = random_sae(sae)
     elif run.leash == "hidden":
-        sae = identity_sae(sae.inputs, LAYER)
+        sae = identity_sae(sae.inputs, layer)
     held = json.loads((folder / "held.json").read_text())[run.hold] if run.hold else []
-    return FeatureLeash(sae, LAYER, alpha=run.alpha, k=run.k, stop_gradient=run.stop, hold=tuple(held))
+    k = sae.width if run.leash == "hidden" else min(run.k, sae.width)
+    top = np.sort(mean_features(lm, sae, pairs[:60]) ** 2, axis=1)[:, -k:]
+    return FeatureLeash(sae, layer, alpha=run.alpha / float(top.mean()), k=k, stop_gradient=run.stop, hold=tuple(held))
 
 
-def held_features(folder: Path, lm: Any, groups: list[Group], count: int = 30) -> dict[str, list[int]]:
+def held_features(setup: Setup, folder: Path, lm: LM, groups: list[Group], count: int = 20) -> dict[str, list[int]]:
     """Target: strongest contrast between chosen and rejected completions, either way; control: others as active."""
-    sae, pairs = load_sae(folder / "sae"), best_vs_worst(groups)
+    sae, pairs = load_sae(folder / f"sae{setup.layer}"), best_vs_worst(groups)
     good, bad = ([Group(p.prompt, (getattr(p, side),)) for p in pairs] for side in ("chosen", "rejected"))
     target = [*contrast(lm, sae, good, bad, count=count // 2), *contrast(lm, sae, bad, good, count=count // 2)]
     activity_F = mean_features(lm, sae, [*good, *bad]).mean(0)
@@ -131,131 +179,141 @@ def held_features(folder: Path, lm: Any, groups: list[Group], count: int = 30) -
     return {"target": target, "control": control}
 
 
-def train(run: Run, folder: Path, groups: list[Group], out: Path) -> dict[str, Any]:
-    pairs = best_vs_worst(groups)[:PAIRS]
-    if run.loss == "kto":  # the same completions, unpaired
-        data: Any = [
-            Group(p.prompt, (p.chosen, p.rejected), tuple(s)) for p, s in zip(pairs, sides(pairs), strict=True)
-        ]
-    else:
-        data = pairs
-    begun = time.process_time()
+def train(setup: Setup, run: Run, lm: LM, folder: Path, groups: list[Group]) -> tuple[Policy, dict[str, Any]]:
+    out = folder / "policy"
+    shutil.rmtree(out, ignore_errors=True)
+    pairs: Any = best_vs_worst(groups)
+    if run.loss == "kto":  # the same completions, unpaired; twice the batch, so as many steps
+        pairs = [Group(p.prompt, (p.chosen, p.rejected), (Reward(1.0), Reward(0.0))) for p in pairs]
+    begun, leash = time.process_time(), leash_of(setup, run, folder, lm, pairs)
     train_policy(
-        data, model=MODEL, out=out, loss=run.loss, loss_settings=run.settings, lora=Lora(16, 32), learning_rate=RATE,
-        batch_size=BATCH * (2 if run.loss == "kto" else 1), dtype="float32", reference_store=folder / "reference",
-        leash=leash_of(run, folder), trainer={"save_strategy": "no"},
+        pairs, model=lm.name, out=out, loss=run.loss, loss_settings=run.settings, lora=setup.lora,
+        learning_rate=setup.rates[run.rate], batch_size=setup.batch * (2 if run.loss == "kto" else 1), dtype="float32",
+        reference_store=folder / "reference", micro_tokens=1024, leash=leash,
+        trainer={"save_strategy": "no"},
     )  # fmt: skip
     log = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
     steps = [x for x in log if "loss" in x]
-    keys = (
-        "loss",
-        "rewards/margins",
-        "rewards/accuracies",
-        "feature/penalty",
-        "feature/drift_chosen",
-        "feature/drift_rejected",
-    )
-    late = {k: float(np.mean([x[k] for x in steps[-5:] if k in x])) for k in keys if any(k in x for x in steps[-5:])}
-    return {"cpu_s": round(time.process_time() - begun, 1), "steps": len(steps), "late": late}
+    late = {
+        k: float(np.mean([x[k] for x in steps[-5:]]))
+        for k in ("loss", "rewards/margins", "feature/penalty", "feature/drift_chosen", "feature/drift_rejected")
+        if k in steps[-1]
+    }
+    facts = {"cpu_s": round(time.process_time() - begun, 1), "steps": len(steps), "late": late}
+    facts |= {"alpha": leash.alpha} if leash else {}
+    return Policy(load_policy(out, dtype="float32").policy.lm), facts
 
 
-def sides(pairs: list[Any]) -> list[list[Any]]:
-    from trimtab.types import Reward
-
-    return [[Reward(1.0), Reward(0.0)] for _ in pairs]
-
-
-def measure(policy: Policy, start: Policy, test: list[Group]) -> dict[str, Any]:
-    pairs = best_vs_worst(test)
-    groups = [Group(p.prompt, (p.chosen, p.rejected)) for p in pairs]
-    ours, theirs = policy.logprobs(groups), start.logprobs(groups)
-    ratio = np.array(
-        [[float((a - b).mean()) for a, b in zip(x, y, strict=True)] for x, y in zip(ours, theirs, strict=True)]
-    )
-    samples = sample(policy, [g.prompt for g in test])
-    found = diversity(samples, policy, start)
+def measure(setup: Setup, policy: Policy, start: Policy, groups: dict[str, list[Group]], sae: Any) -> dict[str, Any]:
+    pairs = [Group(p.prompt, (p.chosen, p.rejected)) for p in best_vs_worst(groups["test"])]
+    ours, theirs = policy.logprobs(pairs), start.logprobs(pairs)
+    ratio_P2 = [[float((a - b).mean()) for a, b in zip(x, y, strict=True)] for x, y in zip(ours, theirs, strict=True)]
+    samples = {s: draw(setup, policy.lm, [g.prompt for g in groups[s]]) for s in ("validation", "test") if groups[s]}
+    reward = {s: [float(np.mean([r.value for r in rs])) for rs in sentiment(gs)] for s, gs in samples.items()}
+    found = diversity(samples["test"], policy, start)
+    a_PF, b_PF = mean_features(start.lm, sae, pairs), mean_features(policy.lm, sae, pairs)
+    moved = np.linalg.norm(b_PF - a_PF, axis=1) / np.linalg.norm(a_PF, axis=1)
     return {
-        "accuracy": (ratio[:, 0] > ratio[:, 1]).astype(float).tolist(), "margin": (ratio[:, 0] - ratio[:, 1]).tolist(),
-        "reward": [float(np.mean([r.value for r in rs])) for rs in sentiment(samples)],
-        "entropy": found.entropy.tolist(), "kl": found.kl.tolist(),
-        "distinct_2": found.distinct_2.tolist(), "self_bleu": found.self_bleu.tolist(),
-        "texts": [g.completions[0].text for g in samples[:3]],
+        "accuracy": [float(a > b) for a, b in ratio_P2], "margin": [a - b for a, b in ratio_P2],
+        "reward": reward["test"], "validation": reward.get("validation", []), "entropy": found.entropy.tolist(),
+        "kl": found.kl.tolist(), "distinct_2": found.distinct_2.tolist(), "self_bleu": found.self_bleu.tolist(),
+        "features_moved": moved.tolist(), "mean_gap_F": (b_PF - a_PF).mean(0).tolist(),
+        "texts": [g.completions[0].text for g in samples["test"][:2]],
     }  # fmt: skip
 
 
-def sample(policy: Policy, prompts: list[Any]) -> list[Group]:
-    """Samples of a policy that is in memory: the sampler's own loop with the model handed over."""
-    from trimtab.samplers import hf
-
-    sampler = HF(MODEL, batch=64, dtype="float32")
-    original = hf._load
-    hf._load = lambda *_: policy.lm
+def draw(setup: Setup, lm: LM, prompts: list[Any]) -> list[Group]:
+    """Two samples a prompt of a model that is in memory, by the sampler's own loop."""
+    sampler, plain = hf.HF(lm.name, batch=128, dtype="float32"), hf._load
+    hf._load = lambda *_: lm
     try:
-        return sampler(prompts, 2, SAMPLES)
+        return sampler(prompts, 2, SamplingParams(temperature=1.0, top_p=1.0, max_tokens=setup.tokens, seed=7))
     finally:
-        hf._load = original
+        hf._load = plain
 
 
-def summary(results: dict[str, Any]) -> dict[str, Any]:
-    start, table = results["start"], {}
+MEASURES = ("accuracy", "margin", "reward", "entropy", "kl", "distinct_2", "self_bleu", "features_moved")
+
+
+def interval(a: list[float], b: list[float] | None = None) -> list[float]:
+    x = paired_bootstrap(a, b, draws=4000)
+    return [round(v, 4) for v in (x.mean, x.lower, x.upper)]
+
+
+def summary(results: dict[str, Any], held: dict[str, list[int]]) -> dict[str, Any]:
+    table = {}
     for name, r in results.items():
-        row: dict[str, Any] = {}
-        for key in ("accuracy", "margin", "reward", "entropy", "kl", "distinct_2", "self_bleu"):
-            plain = paired_bootstrap(r[key])
-            row[key] = [round(x, 4) for x in (plain.mean, plain.lower, plain.upper)]
-            if name != "start" and key in ("reward", "entropy", "distinct_2", "self_bleu"):
-                d = paired_bootstrap(r[key], start[key])
-                row[key + "_against_start"] = [round(x, 4) for x in (d.mean, d.lower, d.upper)]
-        table[name] = row | {k: r[k] for k in ("train",) if k in r}
-    rival = "ln_dpo b=2"
-    for name in (n for n in results if n.startswith("fpo") and rival in results):
-        for key in ("accuracy", "reward", "entropy", "kl"):
-            d = paired_bootstrap(results[name][key], results[rival][key])
-            table[name][key + "_against_ln_dpo"] = [round(x, 4) for x in (d.mean, d.lower, d.upper)]
+        row: dict[str, Any] = {k: interval(r[k]) for k in MEASURES}
+        row["validation"] = round(float(np.mean(r["validation"])), 4) if r["validation"] else None
+        row["held_moved"] = {
+            k: round(float(np.abs(np.array(r["mean_gap_F"])[ids]).mean()), 4) for k, ids in held.items()
+        }
+        if name != "start":
+            row["against_start"] = {k: interval(r[k], results["start"][k]) for k in ("reward", "entropy", "distinct_2")}
+            row["train"] = r["train"]
+        rate = name.split(" rate ")[1] if " rate " in name else ""
+        rival = "ln_dpo" + (f" rate {rate}" if rate else "")
+        if name != rival and name != "start" and rival in results:
+            row["against_ln_dpo"] = {
+                k: interval(r[k], results[rival][k]) for k in ("accuracy", "reward", "entropy", "kl", "features_moved")
+            }
+        table[name] = row
     return table
+
+
+def chosen(table: dict[str, Any]) -> dict[str, str]:
+    """Each core method's run with the best validation reward."""
+    out = {}
+    for run in CORE:
+        mine = [n for n in table if n == run.name or n.startswith(f"{run.name} rate ")]
+        if mine and all(table[n]["validation"] is not None for n in mine):
+            out[run.name] = max(mine, key=lambda n: table[n]["validation"])
+    return out
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=40.0)
+    parser.add_argument("--model", choices=("stories", "smollm2"), default="stories")
+    parser.add_argument("--minutes", type=float, default=60.0, help="processor time of this call")
     args = parser.parse_args()
-    folder, begun = args.folder, time.monotonic()
-    groups, test = scored(str(folder), "train"), scored(str(folder), "test")
-    lm = load_lm(MODEL, "float32")
-    sae = _cached(folder / "sae_report.json", lambda: make_sae(folder, lm, groups))
-    _cached(folder / "held.json", lambda: held_features(folder, lm, groups))
-    start = Policy(lm, budget=1024)
-    results: dict[str, Any] = {"start": _cached(folder / "start.json", lambda: measure(start, start, test))}
-    missing = []
-    for run in RUNS:
-        file = folder / f"run {run.name}.json"
-        if not file.is_file() and time.monotonic() - begun > 60 * args.minutes:
-            missing.append(run.name)
+    setup = STORIES if args.model == "stories" else SMOLLM2
+    folder, begun = args.folder / setup.name, time.process_time()
+    folder.mkdir(parents=True, exist_ok=True)
+    model = str(convert(folder / "model")) if setup is STORIES else "smollm2-135m"
+    groups = sampled(setup, model, folder)
+    lm = load_lm(model, "float32")
+    saes = {n: _cached(folder / f"sae{n}.json", lambda n=n: make_sae(setup, n, folder, lm, groups["train"]))
+            for n in (setup.layer, *setup.others)}  # fmt: skip
+    held = _cached(folder / "held.json", lambda: held_features(setup, folder, lm, groups["train"]))
+    start, sae = Policy(lm), load_sae(folder / f"sae{setup.layer}")
+    results = {"start": _cached(folder / "start.json", lambda: measure(setup, start, start, groups, sae))}
+    tuned = [replace(r, rate=i) for i in range(1, len(setup.rates)) for r in CORE]
+    layers = [fpo(f"alpha 20 layer {n}", alpha=20.0, layer=n) for n in setup.others]
+    missing: list[str] = []
+    for run in [*CORE, *SWEEPS[:12], *tuned, *SWEEPS[12:], *layers]:
+        file = folder / f"run {run.key}.json"
+        if not file.is_file() and time.process_time() - begun > 60 * args.minutes:
+            missing.append(run.key)
             continue
 
         def do(run: Run = run) -> dict[str, Any]:
-            out = folder / "policy"
-            shutil.rmtree(out, ignore_errors=True)
-            trained = train(run, folder, groups, out)
-            policy = Policy(load_policy(out, dtype="float32").policy.lm, budget=1024)
-            return {**measure(policy, start, test), "train": trained}
+            policy, facts = train(setup, run, lm, folder, groups["train"])
+            return {**measure(setup, policy, start, groups, sae), "train": facts}
 
-        results[run.name] = _cached(file, do)
-        one = summary({k: results[k] for k in dict.fromkeys(["start", run.name])})[run.name]
-        print(run.name, {k: one[k] for k in ("accuracy", "reward", "entropy", "kl")}, one["train"], flush=True)
-        write(sae, results, missing, len(best_vs_worst(groups)), len(test))
-    write(sae, results, missing, len(best_vs_worst(groups)), len(test))
-
-
-def write(sae: dict[str, Any], results: dict[str, Any], missing: list[str], pairs: int, test: int) -> None:
+        results[run.key] = _cached(file, do)
+        r = results[run.key]
+        line = {k: round(float(np.mean(r[k])), 3) for k in ("accuracy", "reward", "entropy", "kl", "features_moved")}
+        print(run.key, line, r["train"]["cpu_s"], r["train"]["late"], flush=True)
+    table = summary(results, held)
+    pairs = len(best_vs_worst(groups["train"]))
     found = {
-        "command": "python benchmarks/repro/fpo/run.py FOLDER", "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, 1 thread", "model": MODEL, "layer": LAYER, "learning_rate": RATE,
-        "pairs": min(pairs, PAIRS), "test_prompts": test, "sae": sae, "runs": summary(results), "not_run": missing,
+        "command": f"python benchmarks/repro/fpo/run.py FOLDER --model {setup.name}", "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, 1 thread", "setup": repr(setup), "pairs": pairs, "saes": saes, "held": held,
+        "runs": table, "chosen_rate": chosen(table), "not_run": missing,
         "texts": {k: r["texts"] for k, r in results.items()},
     }  # fmt: skip
-    OUT.write_text(json.dumps(found, indent=1, ensure_ascii=False))
+    (RESULTS / f"fpo_{setup.name}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
 def _cached(file: Path, make: Any) -> Any:

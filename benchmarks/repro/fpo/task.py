@@ -1,8 +1,9 @@
-"""The task with an exact oracle: continue the first words of a film review; the reward counts opinion words.
+"""The task with an exact oracle: go on with a text's first words; the reward counts opinion words.
 
-Prompts are the first six words of SST-2 sentences as raw text; a completion's reward is (positive − negative words of
-Hu and Liu's opinion lexicon) / (positive + negative + 1), so it lies in (−1, 1) and needs no model. Data are read from
-TRIMTAB_DATA (sst2/train.tsv.gz, nltk/opinion_lexicon.zip); none of it is in the repository.
+A completion's reward is (positive − negative words of Hu and Liu's opinion lexicon) / (positive + negative + 1), so it
+lies in (−1, 1) and needs no model. Prompts are openings that the model itself wrote (stories), or the first six words
+of SST-2 sentences (smollm2), as raw text. Data are read from TRIMTAB_DATA (nltk/opinion_lexicon.zip,
+sst2/train.tsv.gz); none of it is in the repository.
 """
 
 import gzip
@@ -12,7 +13,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from trimtab.types import Group, Prompt, Reward
+from trimtab.types import Group, Prompt, Reward, SamplingParams
 
 DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[4] / "shared" / "data"))
 WORDS = 6
@@ -38,19 +39,29 @@ def sentiment(groups: Sequence[Group]) -> list[list[Reward]]:
 
 
 def value(text: str) -> float:
+    """Positive less negative words over all opinion words and one."""
     words = re.findall(r"[a-z][a-z'-]*", text.lower())
     good, bad = sum(w in POSITIVE for w in words), sum(w in NEGATIVE for w in words)
     return (good - bad) / (good + bad + 1)
 
 
-def prompts(n: int, skip: int = 0) -> list[Prompt]:
-    """The first `n` distinct prefixes after `skip`, in the data's order."""
+def openings(sampler, n: int) -> list[Prompt]:
+    """Distinct first sentences-to-be: what the model itself writes in 24 tokens after the start of a text."""
+    start = Prompt("start", ({"role": "text", "content": "<s>Once upon a time"},))
+    params = SamplingParams(temperature=1.0, top_p=0.95, max_tokens=24, seed=11)
+    (group,) = sampler([start], n + n // 4, params)
+    texts = dict.fromkeys(f"<s>Once upon a time{c.text}" for c in group.completions if c.finish == "length")
+    return [Prompt(f"story-{i}", ({"role": "text", "content": t},)) for i, t in enumerate(texts)][:n]
+
+
+def reviews(n: int) -> list[Prompt]:
+    """The first words of SST-2's first `n` sentences that are long enough."""
     seen: dict[str, None] = {}
     with gzip.open(DATA / "sst2" / "train.tsv.gz", "rt", encoding="utf-8") as f:
         for line in f:
-            words = re.sub(r"^[01]\s+|\s+[01]$", "", line.strip()).split()
+            words = line.rsplit("\t", 1)[0].split()
             if len(words) >= WORDS + 4:
                 seen.setdefault(" ".join(words[:WORDS]))
-            if len(seen) >= n + skip:
+            if len(seen) >= n:
                 break
-    return [Prompt(f"sst2-{i}", ({"role": "text", "content": t},)) for i, t in enumerate(seen)][skip : skip + n]
+    return [Prompt(f"sst2-{i}", ({"role": "text", "content": t},)) for i, t in enumerate(seen)]
