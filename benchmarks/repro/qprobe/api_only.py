@@ -1,0 +1,73 @@
+"""Q-Probe's Table 2: answers from one model, vectors from another, as when the sampler is behind an API.
+
+    python benchmarks/repro/qprobe/api_only.py [RUN]      RUN: a finished `trimtab demo` (default runs/demo)
+
+The run's completions are the API's; they are read by its own model's states (what an API does not give), by another
+language model (SmolLM2-135M) and by a sentence encoder (all-MiniLM-L6-v2). The vectors are kept in the run, beside its
+own. Probes are fitted on its training prompts and judged on its test prompts. The reader has the API's log-probs too.
+Writes benchmarks/results/qprobe_api_only.json.
+"""
+
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from reader_tasks import read_run
+from reading import View, nulls, table, taken
+
+from trimtab.embeddings import Encoder, HiddenStates, Stored
+from trimtab.learners import fit_probe, fit_reader
+from trimtab.rewards import extractor
+from trimtab.store import Store
+
+RESULTS = Path(__file__).resolve().parents[2] / "results" / "qprobe_api_only.json"
+OTHERS: dict[str, Any] = {
+    "minilm": lambda: Encoder("all-minilm-l6-v2"),
+    "smollm2": lambda: HiddenStates("smollm2-135m", layers=(20,), pooling="mean"),
+}
+
+
+def main() -> None:
+    """Embeds with the other models, fits, prints the table."""
+    run = sys.argv[1] if len(sys.argv) > 1 else "runs/demo"
+    name, groups, views, greedy = read_run(run)
+    test_P = np.isfinite(greedy)
+    train = [g for g, t in zip(groups, test_P, strict=True) if not t]
+    test = [g for g, t in zip(groups, test_P, strict=True) if t]
+    readers = {"its own states (layer 20)": views["layer20.text"]}
+    for key, make in OTHERS.items():
+        vectors, embedder, store = {}, make(), Store(run)
+        for part, chosen in (("train", train), ("test", test)):
+            print(f"{key}: {part}", flush=True)
+            for g, x in zip(chosen, Stored(embedder, store, part, suffix=key)(chosen), strict=True):
+                vectors[g.prompt.id] = np.asarray(x, np.float32)
+        readers[key] = View(key, vectors)
+    rewards = {"greedy": greedy[test_P], **nulls(test, extractor("last_number"))}
+    oracle = rewards.pop("oracle")
+    for who, view in readers.items():
+        for loss in ("mse", "ce", "pg"):
+            probe = fit_probe(train, view, loss=loss, l2=(1.0, 0.1))
+            rewards[f"probe {loss}, {who}"] = taken([[r.value for r in row] for row in probe(test)], test)
+        reader = fit_reader(train, view, same=extractor("last_number"))
+        rewards[f"reader, {who}"] = taken([[r.value for r in row] for row in reader(test)], test)
+    text, rows = table(rewards | {"oracle": oracle}, ["greedy", "mean log-prob"], len(test))
+    print(text)
+    facts = {
+        "task": name,
+        "train": len(train),
+        "test": len(test),
+        "rows": rows,
+        "date": datetime.date.today().isoformat(),
+    }
+    RESULTS.write_text(json.dumps(facts, indent=1) + "\n")
+    print(json.dumps({r["name"]: r["reward"]["mean"] for r in rows}))
+
+
+if __name__ == "__main__":
+    main()
