@@ -9,7 +9,8 @@ the rate is chosen by the oracle's reward on validation prompts. On test prompts
 mean log-ratio to the start), the oracle's reward of two samples a prompt at temperature 1, next-token entropy and
 KL(policy | start) at those samples, distinct-2, self-BLEU; how far the SAE's features moved. Intervals: 95 % paired
 bootstrap over prompts. Every finished run is kept in FOLDER, a second start continues; what did not fit into
-`--minutes` of processor time is listed as not run. Writes benchmarks/results/fpo_<model>.json, which docs/results/fpo.md quotes.
+`--minutes` of processor time is listed as not run. Writes benchmarks/results/fpo_<model>.json; docs/results/fpo.md
+quotes it.
 """
 
 import argparse
