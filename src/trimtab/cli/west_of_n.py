@@ -60,8 +60,10 @@ def west_of_n(
     store = Store(run)
     embed = _embedder(store, tuple(layer or ()), pooling, model)
     base = _base(store, labelled, reward, pairs, make)
+    samples, judges = store.groups(pool), store.groups(judge, reward) if judge else []
+    _apart(judges, {p.prompt.id for p in base} | {g.prompt.id for g in samples})
     result = learn(
-        base, store.groups(pool), out, teacher=_fit(teacher, embed, l2, seed, True),
+        base, samples, out, teacher=_fit(teacher, embed, l2, seed, True),
         student=_fit(student, embed, l2, seed, False), n=n, pairing=pairing, confidence=confidence, logprob=logprob,
         normalise=normalise, ratio=ratio, rounds=rounds, seed=seed,
     )  # fmt: skip
@@ -70,9 +72,20 @@ def west_of_n(
     for number, counts in enumerate(facts["rounds"], 1):
         lines.append(f"round {number}: " + ", ".join(f"{v} {k}" for k, v in counts.items()))
     if judge:
-        rows, text = _judged(store.groups(judge, reward), {"base": result.base, "student": result.student})
+        rows, text = _judged(judges, {"base": result.base, "student": result.student})
         facts["judged"], lines = rows, [*lines, text]
     emit(facts, "\n".join([*lines, f"student: {out}/round{rounds}/student"]), json)
+
+
+def _apart(judges: Sequence[Group], learnt_from: set[str]) -> None:
+    from trimtab.errors import InputError
+
+    both = [g.prompt.id for g in judges if g.prompt.id in learnt_from]
+    if both:
+        raise InputError(
+            f"{len(both)} of the {len(judges)} prompts of --judge are learnt from too ({both[0]!r}, ...): a student must "
+            "be judged on other prompts"
+        )
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,8 @@ def test_west_of_n_says_what_is_missing(store, tmp_path):
         run(*words)
     with pytest.raises(InputError, match="not pairwise"):
         run(*words, "--labelled", "train", "--reward", "gold", "--student", "pairwise")
+    with pytest.raises(InputError, match="30 of the 30 prompts of --judge are learnt from too"):
+        run(*words, "--labelled", "train", "--reward", "gold", "--judge", "more")
     empty = Store(tmp_path / "empty")
     empty.add_prompts([prompt("x")], "train")
     with pytest.raises(InputError, match="holds no embeddings"):
