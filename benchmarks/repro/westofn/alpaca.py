@@ -32,7 +32,7 @@ from trimtab.types import Group, Reward
 SMALL = os.environ.get("SMALL") == "1"
 OUT = Path(__file__).parents[2] / "results" / "westofn_alpaca.json"
 L2 = (1.0, 10.0, 100.0, 1000.0)
-SETTINGS = {"20 labelled prompts": (20, 4), "60 labelled prompts": (60, 3)}
+SETTINGS = {"20 labelled prompts": (20, 3), "60 labelled prompts": (60, 2)}
 NS = (2, 8, 16, 64)
 
 

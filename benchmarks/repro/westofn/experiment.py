@@ -85,10 +85,15 @@ def pair_error(teacher: Any, groups: Sequence[Group]) -> float:
 
 def gold_share(pairs: Sequence[Any], gold: dict[tuple[str, str, int], float]) -> tuple[float, float]:
     """(share of pairs whose chosen one is truly better, of those where gold differs; share where gold differs)."""
-    gaps = [gold[p.pair.prompt.id, p.pair.chosen.model, p.pair.chosen.index]
-            - gold[p.pair.prompt.id, p.pair.rejected.model, p.pair.rejected.index] for p in pairs]  # fmt: skip
+    value = [
+        [gold.get((p.pair.prompt.id, c.model, c.index), math.nan) for c in (p.pair.chosen, p.pair.rejected)]
+        for p in pairs
+    ]
+    gaps = [chosen - rejected for chosen, rejected in value]  # NaN: not judged
     told = [g for g in gaps if g != 0 and math.isfinite(g)]
-    return (float(np.mean([g > 0 for g in told])) if told else math.nan), len(told) / max(len(gaps), 1)
+    return (float(np.mean([g > 0 for g in told])) if told else math.nan), len(told) / max(
+        sum(math.isfinite(g) for g in gaps), 1
+    )
 
 
 @dataclass
