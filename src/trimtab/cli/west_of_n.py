@@ -83,8 +83,8 @@ def _apart(judges: Sequence[Group], learnt_from: set[str]) -> None:
     both = [g.prompt.id for g in judges if g.prompt.id in learnt_from]
     if both:
         raise InputError(
-            f"{len(both)} of the {len(judges)} prompts of --judge are learnt from too ({both[0]!r}, ...): a student must "
-            "be judged on other prompts"
+            f"{len(both)} of the {len(judges)} prompts of --judge are learnt from too ({both[0]!r}, ...): a student "
+            "must be judged on other prompts"
         )
 
 
