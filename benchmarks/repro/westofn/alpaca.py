@@ -136,7 +136,10 @@ def main() -> None:
                 board = one_seed(data, labelled, seed)
                 file.write_text(json.dumps([board.by_prompt, board.by_seed]))
                 print(name, seed, round(time.time() - begun), flush=True)
-            total.add(*json.loads(file.read_text()))
+            board = Board()
+            board.add(*json.loads(file.read_text()))
+            board.note_gains("base")
+            total.add(board.by_prompt, board.by_seed)
             done += 1
         if done:
             results[name] = {"seeds": done, "rows": total.rows("base")}

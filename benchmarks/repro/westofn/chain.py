@@ -40,6 +40,8 @@ SETTINGS = {  # name: (labelled prompts, share of labels turned round, seeds)
     "10 prompts, 0% wrong": (10, 0.0, 2), "10 prompts, 40% wrong": (10, 0.4, 2),
 }  # fmt: skip
 NS = (2, 8, 32, 64)
+MORE_WEIGHT = {f"N={n}, 4:1": {"n": n, "ratio": 4.0} for n in (8, 64)}
+"""Four pseudo-labelled pairs to one labelled, for a teacher that errs less than the labels do."""
 
 
 def signals(g: Group) -> np.ndarray:
@@ -110,7 +112,7 @@ def one_seed(data: dict, labelled: int, flip: float, seed: int) -> Board:
             "N=64, best vs random": {"n": 64, "pairing": "best_vs_random"},
             "N=64, sure half": {"n": 64, "confidence": 0.5}, "N=64, likely half": {"n": 64, "logprob": 0.5},
             "N=64, both filters": {"n": 64, "confidence": 0.5, "logprob": 0.5},
-        }  # fmt: skip
+        } | MORE_WEIGHT  # fmt: skip
         for way, settings in ways.items():
             _, mixed = arm(board, f"{name}, {way}", base, pool, test, gold, teacher, student, seed, **settings)
             if way == "N=64":
@@ -138,7 +140,10 @@ def main() -> None:
                 board = one_seed(data, labelled, flip, seed)
                 file.write_text(json.dumps([board.by_prompt, board.by_seed]))
                 print(name, seed, round(time.time() - begun), flush=True)
-            total.add(*json.loads(file.read_text()))
+            board = Board()
+            board.add(*json.loads(file.read_text()))
+            board.note_gains("base")
+            total.add(board.by_prompt, board.by_seed)
             done += 1
         if done:
             results[name] = {"seeds": done, "rows": total.rows("base")}
@@ -163,7 +168,9 @@ def show(row: dict) -> str:
             mean, (gain, low, high) = row[k][0], row[f"{k}_gain"]
             parts.append(f"{k} {mean:.3f} ({gain:+.3f} [{low:+.3f}, {high:+.3f}])")
     parts += [
-        f"{k} {row[k]:.3f}" for k in ("pseudo_accuracy", "pseudo_differs", "error", "kept", "mean_logprob") if k in row
+        f"{k} {row[k]:.3f}"
+        for k in ("pseudo_accuracy", "pseudo_differs", "error", "kept", "mean_logprob", "accuracy_up", "best_of_n_up")
+        if row.get(k) is not None
     ]
     return "  ".join(parts)
 

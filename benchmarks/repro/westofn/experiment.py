@@ -133,6 +133,13 @@ class Board:
         for k, v in figures.items():
             self.by_seed[arm][k].append(float(v))
 
+    def note_gains(self, base: str) -> None:
+        """Of one seed's board: whether an arm's mean is above the base's; `rows` says in what share of seeds."""
+        means = {a: {m: np.nanmean([v for x in p.values() for v in x]) for m, p in ms.items()}
+                 for a, ms in self.by_prompt.items()}  # fmt: skip
+        for arm, measures in means.items():
+            self.note(arm, **{f"{m}_up": v > means[base][m] for m, v in measures.items() if m in means[base]})
+
     def rows(self, base: str, draws: int = 4000) -> list[dict[str, Any]]:
         """One row an arm: means with intervals, and the gain over `base`, both over prompts."""
         out = []
@@ -146,7 +153,8 @@ class Board:
                 row[name] = [round(float(x), 4) for x in paired_bootstrap(mine, draws=draws)[:3]]
                 row[f"{name}_gain"] = [round(float(x), 4) for x in paired_bootstrap(mine, ref, draws=draws)[:3]]
             for name, values in self.by_seed.get(arm, {}).items():
-                row[name] = round(float(np.nanmean(values)), 4)
+                known = [v for v in values if math.isfinite(v)]
+                row[name] = round(float(np.mean(known)), 4) if known else None
             out.append(row)
         return out
 
