@@ -73,11 +73,11 @@ def learners(
         for loss, view in probes.items()
     }
     out["reader: cues alone"] = lambda train: fit_reader(train, None, **kwargs)
-    out["reader: states alone"] = lambda train: fit_reader(train, views, cues=[()], pool=(False,), **kwargs)
     out["reader: log-prob and states"] = lambda train: fit_reader(
         train, views, cues=[("mean_logprob",)], pool=(False,), **kwargs
     )
     out["reader"] = lambda train: fit_reader(train, views, **kwargs)
+    out["reader, margin 0"] = lambda train: fit_reader(train, views, margin=0.0, **kwargs)
     return out
 
 

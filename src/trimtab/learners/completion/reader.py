@@ -21,7 +21,7 @@ from trimtab import __version__
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.completion.probe import check_card
 from trimtab.learners.completion.reader_cues import LOGPROB_CUES, Same, cue_rows, have_logprobs, same_class, same_text
-from trimtab.learners.completion.reader_search import Form, Rows, Search, pooled
+from trimtab.learners.completion.reader_search import Form, Rows, Search, choose, pooled
 from trimtab.learners.completion.reader_solve import Floats
 from trimtab.types import Embedder, Group, Reward, canonical_json, describe, fingerprint
 
@@ -115,13 +115,14 @@ class Reader:
 def fit_reader(
     groups: Sequence[Group], embeds: Embedder | Mapping[str, Embedder] | None = None, *,
     cues: Sequence[Sequence[str]] = CUE_SETS, same: Same = same_text, l2s: Sequence[float] = L2S,
-    pool: Sequence[bool] = (False, True), folds: int = 5, seed: int = 0,
+    pool: Sequence[bool] = (False, True), margin: float = 1.0, folds: int = 5, seed: int = 0,
 ) -> Reader:  # fmt: skip
-    """Fit a reader to scored groups; its form is the one of highest held-out reward over folds of prompts.
+    """Fit a reader to scored groups; its form is the best over folds of prompts, and no more complex than it pays for.
 
     embeds: name -> embedder, or one, or None for cues alone; each is tried by itself (an embedder of several layers
     concatenates them). cues: the sets tried, () for states alone; `pool`: whether to try adding up completions of which
-    `same` says the same. Of equals the first, simplest form wins. The same data and seed give the same weights, in any
+    `same` says the same. A form that learns more must be `margin` standard errors better, held out, than a simpler one
+    (0 takes the highest figure, which overfits with few prompts). The same data and seed give the same weights, in any
     order of the groups. card["selection"] has every form's held-out reward; the best of many is optimistic, judge on
     other prompts. Unscored completions count in the cues and are not learnt from. InputError: fewer than two prompts
     whose rewards differ, a prompt in two groups, unknown cues, embeddings that do not fit.
@@ -138,17 +139,18 @@ def fit_reader(
     states = {name: np.concatenate([np.asarray(x) for x in e(rows.groups)]) for name, e in embeds.items()}
     search = Search.of(rows, list(dict.fromkeys(c for s in sets for c in s)), same, states, l2s)
     tried = list(search.forms(sets, pool))
-    best, reward = max(tried, key=lambda t: t[1])  # the first of equals
+    best, reward_P = choose(tried, margin)
     cue_C, state_D = search.weights(best)
     embed = embeds[best.states] if best.states is not None else None
     card = {
-        "kind": "reader", "form": asdict(best), "same": describe(same), "folds": folds, "seed": seed,
+        "kind": "reader", "form": asdict(best), "same": describe(same), "margin": margin, "folds": folds, "seed": seed,
         "embedder": None if embed is None else json.loads(canonical_json(dict(embed.card))),
         "prompts": len(rows.groups), "learnable_prompts": int((rows.fold_P >= 0).sum()),
         "completions": len(rows.reward_R), "unscored": int(np.isnan(rows.reward_R).sum()),
         "data_hash": fingerprint([[g.prompt.id, [c.text for c in g.completions], [*g.reward_N]] for g in rows.groups]),
-        "metrics": {"held_out_reward": reward, "held_out_null": tried[0][1]},
-        "selection": [{**asdict(form), "reward": value} for form, value in tried], "trimtab": __version__,
+        "metrics": {"held_out_reward": float(reward_P.mean()), "held_out_null": float(tried[0][1].mean())},
+        "selection": [{**asdict(form), "reward": float(value_P.mean())} for form, value_P in tried],
+        "trimtab": __version__,
     }  # fmt: skip
     return Reader(best, cue_C, state_D, card, embed, same)
 

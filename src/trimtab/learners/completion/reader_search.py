@@ -69,19 +69,24 @@ class Rows:
         draws = [scored_R, *(scored_R & (rank_R < half_R) for rank_R in ranks)]
         return cls(groups, group_R, reward_R, np.where(scored_R, fold_P[group_R], -1), fold_P, draws)
 
-    def chosen(self, value_R: Floats) -> float:
-        """Mean over learnable prompts of the reward of the highest value (ties averaged): the mean of that among all
-        completions and that among random halves."""
-        means = []
+    def chosen(self, value_R: Floats) -> Floats:
+        """The reward of the highest value (ties averaged) of each learnable prompt: half of it from choosing among all
+        its completions, half from random halves of them (NaN where a half holds nothing scored)."""
+        learnable = np.flatnonzero(self.fold_P >= 0)
+        draws = []
         for scored in self.draws:
             rows = scored & (self.fold_R >= 0)
             group, value, reward = self.group_R[rows], value_R[rows], self.reward_R[rows]
             starts = np.flatnonzero(np.r_[True, np.diff(group) > 0])
             sizes = np.diff(np.r_[starts, len(group)])
             top = value >= np.repeat(np.maximum.reduceat(value, starts), sizes) - 1e-12
-            taken = np.add.reduceat(np.where(top, reward, 0.0), starts) / np.add.reduceat(top.astype(float), starts)
-            means.append(float(taken.mean()))
-        return (means[0] + float(np.mean(means[1:]))) / 2
+            taken_P = np.full(len(self.groups), np.nan)
+            taken_P[group[starts]] = np.add.reduceat(np.where(top, reward, 0.0), starts) / np.add.reduceat(
+                top.astype(float), starts
+            )
+            draws.append(taken_P[learnable])
+        halves = np.nan_to_num(np.stack(draws[1:]), nan=0.0).sum(0) / np.maximum(np.isfinite(draws[1:]).sum(0), 1)
+        return (draws[0] + halves) / 2
 
     def cross_fitted(self, z_RC: Floats) -> Floats:
         """Each row's value by listwise weights of the other folds, (R,); 0 where a row has no fold."""
@@ -155,8 +160,8 @@ class Search:
             base += len(g.completions)
         return cls(rows, column_R, spread, views, tuple(l2s), np.concatenate(parts))
 
-    def forms(self, cues: Sequence[tuple[str, ...]], pool: Sequence[bool]) -> Iterator[tuple[Form, float]]:
-        """Every form and its held-out reward, simplest first."""
+    def forms(self, cues: Sequence[tuple[str, ...]], pool: Sequence[bool]) -> Iterator[tuple[Form, Floats]]:
+        """Every form and what it takes from each learnable prompt, held out."""
         for name, place in [(None, 0), *((n, i) for n in self.views for i in range(len(self.l2s)))]:
             for names in cues:
                 form = Form(tuple(names), name, self.l2s[place] if name is not None else 0.0)
@@ -189,6 +194,28 @@ class Search:
             return cue_C, np.zeros(0, np.float32)
         state_D = w[-1] * self.views[form.states].weights(self.l2s, self.l2s.index(form.l2))
         return cue_C, state_D.astype(np.float32)
+
+
+def complexity(form: Form) -> int:
+    """How much a form may learn: a point a cue, one for states, two for adding up equal answers."""
+    return len(form.cues) + (form.states is not None) + 2 * form.pool
+
+
+def choose(tried: Sequence[tuple[Form, Floats]], margin: float) -> tuple[Form, Floats]:
+    """The form of highest reward, where a more complex one must be `margin` standard errors better than what it
+    replaces (paired over prompts; Breiman's one-standard-error rule). Of equals the first."""
+    best: tuple[Form, Floats] | None = None
+    for level in sorted({complexity(f) for f, _ in tried}):
+        candidate = max((t for t in tried if complexity(t[0]) == level), key=lambda t: float(t[1].mean()))
+        if best is None:
+            best = candidate
+            continue
+        gap_P = candidate[1] - best[1]
+        if gap_P.mean() > margin * gap_P.std() / np.sqrt(len(gap_P)) + 1e-12:
+            best = candidate
+    if best is None:
+        raise InputError("no form to choose from: give at least one set of cues")
+    return best
 
 
 def pooled(value_N: Floats, class_N: Ints) -> Floats:

@@ -10,7 +10,7 @@ import pytest
 from trimtab.errors import InputError, ModelError
 from trimtab.learners import Reader, fit_reader
 from trimtab.learners.completion.reader_cues import agreement, cue_rows, length, likeness, same_class, same_text
-from trimtab.learners.completion.reader_search import Rows, pooled
+from trimtab.learners.completion.reader_search import Form, Rows, choose, pooled
 from trimtab.learners.completion.reader_solve import Ridge, centre, listwise
 from trimtab.testing import check_scorer
 from trimtab.types import Completion, Group, Prompt, Reward
@@ -157,11 +157,20 @@ def test_criterion_is_the_reward_of_the_highest_value():
     groups = make(30, 1.0, 0.0, 9)
     rows = Rows.of(groups, 5, 0)
     told = [g for g in sorted(groups, key=lambda g: g.prompt.id) if np.ptp(g.reward_N) > 0]
-    assert rows.chosen(rows.reward_R) > np.mean([g.reward_N.mean() for g in told])
+    assert rows.chosen(rows.reward_R).mean() > np.mean([g.reward_N.mean() for g in told])
     full = replace(rows, draws=[rows.draws[0], rows.draws[0]])
-    assert full.chosen(rows.reward_R) == 1.0  # an oracle, on prompts that can be learnt from
-    assert full.chosen(np.zeros(len(rows.reward_R))) == pytest.approx(np.mean([g.reward_N.mean() for g in told]))
+    assert full.chosen(rows.reward_R).mean() == 1.0  # an oracle, on prompts that can be learnt from
+    assert full.chosen(np.zeros(len(rows.reward_R))).mean() == pytest.approx(np.mean([g.reward_N.mean() for g in told]))
     np.testing.assert_allclose(centre(rows.reward_R, rows.group_R).reshape(30, 8).sum(1), 0, atol=1e-12)
+
+
+def test_a_more_complex_form_must_pay_for_itself():
+    simple, complex_ = Form(("mean_logprob",)), Form(("mean_logprob", "length"), "states", 1.0, True)
+    null, noisy, sure = np.zeros(100), np.r_[np.ones(52), -np.ones(48)], np.r_[np.ones(20), np.zeros(80)]
+    assert choose([(simple, null), (complex_, noisy)], 1.0)[0] == simple  # 0.04 with a standard error of 0.1
+    assert choose([(simple, null), (complex_, noisy)], 0.0)[0] == complex_
+    assert choose([(complex_, sure), (simple, null)], 1.0)[0] == complex_
+    assert choose([(simple, null), (complex_, null)], 0.0)[0] == simple
 
 
 def test_unscored_completions_are_not_learnt_from():
