@@ -6,7 +6,7 @@
 2. A reward model (SmolLM2-135M with a fresh head, float32) over texts of mixed length: real tokens/s of `RewardModel`
    (batches by length) against transformers' text-classification pipeline in batches of 8 and of 32 in the order given;
    `rm_ratio` is ours over the better of the two. One text at a time pads nothing and is shown beside.
-Both sides alternate; the rewards must agree to 1e-3. SMALL=1: a tiny random model.
+Both sides alternate; the rewards must agree to 1e-3. SMALL=1: a tiny random model. ROUNDS=1 alternates once.
 """
 
 import json
@@ -32,7 +32,9 @@ from trimtab.testing import tiny_lm
 from trimtab.types import Completion, Group, Pair, Prompt
 
 SMALL = bool(os.environ.get("SMALL"))
-N, PROMPTS, THEIR_PROMPTS, TEXTS, ROUNDS = (64, 8, 1, 24, 1) if SMALL else (64, 24, 1, 64, 3)
+N, PROMPTS, THEIR_PROMPTS, TEXTS, ROUNDS = (
+    (64, 8, 1, 24, 1) if SMALL else (64, 12, 1, 48, int(os.environ.get("ROUNDS", "3")))
+)
 LAYER = 2 if SMALL else 20
 WORDS = (
     "the",
@@ -150,7 +152,7 @@ def reward_side(model: str, folder: Path) -> dict:
     values: dict[str, list[float]] = {}
     rm(groups[:2])
     theirs(2) if SMALL else None
-    for _ in range(1 if SMALL else 2):
+    for _ in range(min(ROUNDS, 2)):
         for name, way in ways.items():
             spent, values[name] = timed(way)
             rates[name].append(tokens / spent)
@@ -172,12 +174,13 @@ def timed(work) -> tuple[float, object]:
 
 
 def main() -> None:
+    load = os.getloadavg()[0]  # an idle machine is below 1: others' work slows both sides, not always alike
     with tempfile.TemporaryDirectory() as tmp:
         folder = Path(tmp)
         model = str(tiny_lm(folder / "lm", layers=4, hidden=128)) if SMALL else os.environ.get("MODEL", "smollm2-135m")
         result = {
             **pairs_side(model, folder), **reward_side(model, folder), "samples_a_prompt": N, "prompts": PROMPTS,
-            "model": "tiny" if SMALL else model, "small": SMALL,
+            "model": "tiny" if SMALL else model, "small": SMALL, "rounds": ROUNDS, "load_at_start": round(load, 1),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d"),
         }  # fmt: skip
     if not SMALL:
