@@ -94,6 +94,16 @@ def contrast(lm: Any, sae: SAE, these: Sequence[Any], those: Sequence[Any], *, c
     return [int(f) for f in order if t_F[f] > 2]
 
 
+def feature_scale(lm: Any, sae: SAE, data: Sequence[Any], *, k: int = 50) -> float:
+    """Mean square of the k strongest features of each item, the natural unit of a leash's D.
+
+    D is in squared units of the SAE's features, which differ by orders of magnitude between models and dictionaries.
+    `alpha / feature_scale(...)` is an alpha that means the same for all of them.
+    """
+    square_PF = mean_features(lm, sae, data).astype(np.float64) ** 2
+    return float(np.sort(square_PF, axis=1)[:, -min(k, sae.width) :].mean())
+
+
 def _placed(sae: SAE, lm: Any) -> SAE:
     if sae.layer is None:
         raise InputError("the SAE's files do not say its layer: load it with layer=")

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from trimtab.errors import InputError
 from trimtab.evaluation.features import feature_changes, features_html
-from trimtab.learners.feature.changes import contrast, mean_features, top_snippets
+from trimtab.learners.feature.changes import contrast, feature_scale, mean_features, top_snippets
 from trimtab.learners.feature.check import hidden_rows, token_rows
 from trimtab.models.load import load_lm
 from trimtab.testing import prompt, tiny_lm
@@ -44,6 +46,15 @@ def test_snippets_show_the_token_that_excites(lm):
         values.sort(key=lambda x: -x[0])
         assert [s.value for s in snippets] == pytest.approx([v for v, _ in values[:2] if v > 0], abs=1e-4)
         assert [s.token for s in snippets] == [t for v, t in values[:2] if v > 0]
+
+
+def test_the_unit_of_alpha_follows_the_scale_of_the_features(lm):
+    sae = make_sae(kind="relu")
+    twice = replace(sae, w_enc_DF=2 * sae.w_enc_DF, b_enc_F=2 * sae.b_enc_F)
+    one, four = (feature_scale(lm, x, GROUPS, k=5) for x in (sae, twice))
+    top = np.sort(mean_features(lm, sae, GROUPS) ** 2, axis=1)[:, -5:]
+    assert one == pytest.approx(top.mean(), rel=1e-5)
+    assert four == pytest.approx(4 * one, rel=1e-5)
 
 
 def test_contrast_finds_the_planted_feature(lm):
