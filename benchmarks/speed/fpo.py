@@ -28,8 +28,8 @@ from typing import Any
 SMALL = bool(os.environ.get("SMALL"))
 MODEL = os.environ.get("MODEL", "smollm2-135m")
 LORA = bool(os.environ.get("LORA"))
-BATCH = int(os.environ.get("BATCH") or (2 if SMALL else 4))
-STEPS = int(os.environ.get("STEPS") or (1 if SMALL else 3))
+BATCH = int(os.environ.get("BATCH") or (2 if SMALL else 8))
+STEPS = int(os.environ.get("STEPS") or (1 if SMALL else 2))
 ROUNDS = int(os.environ.get("ROUNDS") or (1 if SMALL else 2))
 LAYER, WIDER = 26, 8
 SIDES = tuple(os.environ.get("SIDES", "fpo tdpo2_plain" if SMALL else "fpo tdpo2_plain ln_dpo tdpo2").split())
