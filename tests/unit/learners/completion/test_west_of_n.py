@@ -19,8 +19,9 @@ from trimtab.learners.completion.pseudo_pairs import (
     mix,
     pseudo_pairs,
 )
-from trimtab.learners.completion.west_of_n import PairwiseFit, ProbeFit, west_of_n
-from trimtab.testing import FakeSampler, prompt
+from trimtab.learners.completion.west_of_n import PairwiseFit, ProbeFit, RewardModelFit, west_of_n
+from trimtab.rewards import RewardModel
+from trimtab.testing import FakeSampler, prompt, tiny_lm
 from trimtab.types import Completion, Group, Pair, Prompt, Reward, SamplingParams
 
 
@@ -250,3 +251,32 @@ def test_killed_in_every_stage_resumes_to_the_same(tmp_path):
     assert weights(resumed.student) == weights(whole.student) and weights(resumed.base) == weights(whole.base)
     assert [r.counts for r in resumed.rounds] == [r.counts for r in whole.rounds]
     assert not list((tmp_path / "cut").rglob(".tmp-*"))
+
+
+def test_teacher_and_student_may_be_whole_reward_models(tmp_path):
+    lm = str(tiny_lm(tmp_path / "lm", layers=1))
+
+    def words(n: int, name: str, seed: int) -> list[Group]:
+        rng = np.random.default_rng(seed)
+        texts = [
+            [("yes " if rng.random() < 0.5 else "no ") * int(rng.integers(1, 4)) for _ in range(4)] for _ in range(n)
+        ]
+        return [
+            Group(prompt(f"{name}{i}"), tuple(Completion(t, "m", 0, k) for k, t in enumerate(row)))
+            for i, row in enumerate(texts)
+        ]
+
+    base = [
+        Pair(prompt(f"b{i}"), Completion("yes " * (i % 3 + 1), "m", 0, 0), Completion("no " * (i % 2 + 1), "m", 0, 1))
+        for i in range(8)
+    ]
+    settings = {"epochs": 12, "learning_rate": 3e-3, "batch_size": 8, "dtype": "float32", "save_steps": 1000}
+    fit = RewardModelFit(lm, lambda folder: RewardModel(folder, dtype="float32"), settings)
+    pool = words(6, "u", 1)
+    result = west_of_n(base, pool, tmp_path / "run", teacher=fit, student=fit, confidence=0.2)
+    test = [g for g in words(12, "t", 2) if len({c.text.split()[0] for c in g.completions}) == 2]
+    for g, rewards in zip(test, result.student(test), strict=True):
+        best = g.completions[int(np.argmax([r.value for r in rewards]))]
+        assert best.text.startswith("yes")
+    again = west_of_n(base, pool, tmp_path / "run", teacher=fit, student=fit, confidence=0.2)
+    assert [r.value for r in again.student(test)[0]] == [r.value for r in result.student(test)[0]]
