@@ -100,6 +100,7 @@ CORE = [
     Run("tdpo2", "tdpo2"), Run("tdpo1", "tdpo1"), Run("orpo", "orpo"), Run("kto", "kto"),
 ]  # fmt: skip
 SWEEPS = [
+    fpo("random dictionary", leash="random"), fpo("hidden state", leash="hidden"),
     fpo("alpha 20", alpha=20.0), fpo("alpha 20 random dictionary", alpha=20.0, leash="random"),
     fpo("alpha 20 hidden state", alpha=20.0, leash="hidden"), fpo("alpha 20 no stop", alpha=20.0, stop=False),
     fpo("alpha 100", alpha=100.0), fpo("hold target", alpha=100.0, hold="target"),
@@ -107,8 +108,7 @@ SWEEPS = [
     fpo("beta 0.1", 0.1), Run("ln_dpo beta 0.1", "ln_dpo", {"beta": 0.1}), fpo("beta 10", 10.0),
     Run("ln_dpo beta 10", "ln_dpo", {"beta": 10.0}), fpo("alpha 0.5 no stop", stop=False),
     fpo("alpha 5 no stop", alpha=5.0, stop=False), fpo("alpha 20 k 10", alpha=20.0, k=10),
-    fpo("alpha 20 k 200", alpha=20.0, k=200), fpo("beta 5", 5.0), Run("ln_dpo beta 5", "ln_dpo", {"beta": 5.0}),
-    fpo("random dictionary", leash="random"), fpo("hidden state", leash="hidden"), fpo("alpha 0.1", alpha=0.1),
+    fpo("alpha 20 k 200", alpha=20.0, k=200), fpo("beta 5", 5.0), Run("ln_dpo beta 5", "ln_dpo", {"beta": 5.0}), fpo("alpha 0.1", alpha=0.1),
     Run("simpo + leash", "simpo", {}, "sae", alpha=20.0), Run("dpo + leash", "dpo", {}, "sae", alpha=20.0),
 ]  # fmt: skip
 
@@ -292,7 +292,7 @@ def main() -> None:
     tuned = [replace(r, rate=i) for i in range(1, len(setup.rates)) for r in CORE]
     layers = [fpo(f"alpha 20 layer {n}", alpha=20.0, layer=n) for n in setup.others]
     missing: list[str] = []
-    for run in [*CORE, *SWEEPS[:12], *tuned, *SWEEPS[12:], *layers]:
+    for run in [*CORE[:6], *SWEEPS[:2], *CORE[6:], *SWEEPS[2:], *layers, *tuned]:
         file = folder / f"run {run.key}.json"
         if not file.is_file() and time.process_time() - begun > 60 * args.minutes:
             missing.append(run.key)
