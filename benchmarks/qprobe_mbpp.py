@@ -34,7 +34,7 @@ DATA = Path(os.environ.get("TRIMTAB_DATA") or HERE.parents[1] / "shared" / "data
 SAMPLES = DATA / "mbpp" / "samples_qwen05.jsonl.gz"
 CACHE = Path(os.environ.get("CACHE") or Path.home() / ".cache/trimtab/bench/qprobe_mbpp")
 SMALL = bool(os.environ.get("SMALL"))
-VIEWS = ("layer16.mean", "layer20.mean", "layer22.last")
+VIEWS = ("layer16.mean", "layer20.last")
 PROBES = {"mse": "layer20.last", "pg": "layer20.last"}
 
 

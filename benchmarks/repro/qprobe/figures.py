@@ -1,6 +1,6 @@
 """Q-Probe's table and figures (arXiv 2402.14688) on what is stored here: one command each.
 
-    python benchmarks/repro/qprobe/figures.py table1|fig2|fig3|fig4|beta|layers|pairs|all [--run RUN | --mbpp]
+    python benchmarks/repro/qprobe/figures.py table1 fig2 fig3 fig4 beta layers pairs [--run RUN | --mbpp]      (any of them, or all)
 
 --run: a finished `trimtab demo` or `trimtab run` (default runs/demo), its own train and test prompts. --mbpp: the MBPP
 samples and states that `make bench NAME=qprobe_mbpp` keeps (MBPP's own train and test ids). Probes are linear, on one
@@ -154,16 +154,16 @@ def given(args: argparse.Namespace) -> Given:
 
 
 def main() -> None:
-    """One figure, or all of them."""
+    """Some figures, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("figure", choices=[*FIGURES, "all"])
+    parser.add_argument("figures", nargs="+", choices=[*FIGURES, "all"])
     parser.add_argument("--run", default="runs/demo")
     parser.add_argument("--mbpp", action="store_true")
     parser.add_argument("--view", default="")
     args = parser.parse_args()
     g = given(args)
     print(f"{g.name}: {len(g.train)} training and {len(g.test)} test prompts, {g.view}", flush=True)
-    for figure in FIGURES if args.figure == "all" else [args.figure]:
+    for figure in FIGURES if "all" in args.figures else args.figures:
         found = plain(FIGURES[figure](g))
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         facts = {"train": len(g.train), "test": len(g.test), "view": g.view, "date": datetime.date.today().isoformat()}
