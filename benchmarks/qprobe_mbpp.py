@@ -6,7 +6,8 @@
 cross-validation over prompts, three seeds of folds. One forward pass over all completions (repro/qprobe/states.py)
 comes first and is kept in CACHE (default ~/.cache/trimtab/bench/qprobe_mbpp): about 80 CPU-minutes. It can be cut short
 with MINUTES=30 or left out with MINUTES=0; what is missing is said, and the table is made of the prompts that have
-their first COMPLETIONS=8 (or 16). SEEDS=3. SMALL=1: 12 prompts x 4, no states. The last line is JSON:
+their first COMPLETIONS=8 (or 16). SEEDS=3. VIEWS names the states the reader may take.
+SMALL=1: 12 prompts x 4, no states. The last line is JSON:
 reader_minus_logprob and `lower`, its interval's lower end; reader_minus_greedy (null without greedy answers).
 """
 
@@ -34,7 +35,7 @@ DATA = Path(os.environ.get("TRIMTAB_DATA") or HERE.parents[1] / "shared" / "data
 SAMPLES = DATA / "mbpp" / "samples_qwen05.jsonl.gz"
 CACHE = Path(os.environ.get("CACHE") or Path.home() / ".cache/trimtab/bench/qprobe_mbpp")
 SMALL = bool(os.environ.get("SMALL"))
-VIEWS = ("layer16.mean", "layer20.last")
+VIEWS = tuple(os.environ.get("VIEWS", "layer16.mean layer20.last").split())
 PROBES = {"mse": "layer20.last", "pg": "layer20.last"}
 
 
@@ -171,7 +172,8 @@ def report(
     facts = {
         "reader_minus_logprob": gap["mean"], "lower": gap["lower"], "upper": gap["upper"],
         "reader_minus_greedy": versus["mean"] if versus else None, "greedy_lower": versus["lower"] if versus else None,
-        "prompts": len(groups), "completions": completions, "seeds": seeds, "rows": rows, "forms": forms,
+        "prompts": len(groups), "completions": completions, "seeds": seeds, "views": list(VIEWS),
+        "rows": rows, "forms": forms,
         "machine": platform.processor() or platform.machine(), "cpus": os.cpu_count(),
         "date": datetime.date.today().isoformat(), "small": SMALL,
     }  # fmt: skip

@@ -1,6 +1,6 @@
 """Q-Probe's table and figures (arXiv 2402.14688) on what is stored here: one command each.
 
-    python benchmarks/repro/qprobe/figures.py table1 fig2 fig3 fig4 beta layers pairs [--run RUN | --mbpp]      (any of them, or all)
+    python benchmarks/repro/qprobe/figures.py table1 fig2 fig3 fig4 beta layers pairs|all [--run RUN | --mbpp]
 
 --run: a finished `trimtab demo` or `trimtab run` (default runs/demo), its own train and test prompts. --mbpp: the MBPP
 samples and states that `make bench NAME=qprobe_mbpp` keeps (MBPP's own train and test ids). Probes are linear, on one
