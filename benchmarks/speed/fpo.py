@@ -151,7 +151,7 @@ def run(side: str) -> dict[str, Any]:
     env = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, __file__, side], env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{side} failed:\n{done.stderr[-3000:]}")
+        sys.exit(f"{side} failed with status {done.returncode} (-9: no memory left):\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

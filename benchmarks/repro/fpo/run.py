@@ -108,7 +108,8 @@ SWEEPS = [
     fpo("beta 0.1", 0.1), Run("ln_dpo beta 0.1", "ln_dpo", {"beta": 0.1}), fpo("beta 10", 10.0),
     Run("ln_dpo beta 10", "ln_dpo", {"beta": 10.0}), fpo("alpha 0.5 no stop", stop=False),
     fpo("alpha 5 no stop", alpha=5.0, stop=False), fpo("alpha 20 k 10", alpha=20.0, k=10),
-    fpo("alpha 20 k 200", alpha=20.0, k=200), fpo("beta 5", 5.0), Run("ln_dpo beta 5", "ln_dpo", {"beta": 5.0}), fpo("alpha 0.1", alpha=0.1),
+    fpo("alpha 20 k 200", alpha=20.0, k=200), fpo("beta 5", 5.0), Run("ln_dpo beta 5", "ln_dpo", {"beta": 5.0}),
+    fpo("alpha 0.1", alpha=0.1),
     Run("simpo + leash", "simpo", {}, "sae", alpha=20.0), Run("dpo + leash", "dpo", {}, "sae", alpha=20.0),
 ]  # fmt: skip
 
