@@ -2,7 +2,7 @@
 
     python benchmarks/repro/westofn/alpaca.py         TRIMTAB_DATA names the data's folder; SMALL=1: one seed
 
-604 prompts, split by prompt and seed: 20 or 60 labelled, 60 to validate, 250 unlabelled, the rest to test. Labels and
+604 prompts, split by prompt and seed: 20 labelled, 60 to validate, 250 unlabelled, the rest to test. Labels and
 validation: gpt4_turbo's preferences (against gpt4_1106_preview, continuous) between answers of the 16 models that both
 annotators judged, 4 pairs a prompt. Judge: gpt4's labels (against text_davinci_003) of the same 16 models on the test
 prompts: accuracy over pairs that it tells apart, "sure" the pairs of a win against a loss, best of 16. The pool's N
@@ -32,7 +32,7 @@ from trimtab.types import Group, Reward
 SMALL = os.environ.get("SMALL") == "1"
 OUT = Path(__file__).parents[2] / "results" / "westofn_alpaca.json"
 L2 = (1.0, 10.0, 100.0, 1000.0)
-SETTINGS = {"20 labelled prompts": (20, 3), "60 labelled prompts": (60, 2)}
+SETTINGS = {"20 labelled prompts": (20, 3)}
 NS = (2, 8, 16, 64)
 
 

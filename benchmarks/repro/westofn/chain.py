@@ -36,7 +36,7 @@ SMALL = os.environ.get("SMALL") == "1"
 OUT = Path(__file__).parents[2] / "results" / "westofn_chain.json"
 L2 = (1.0, 10.0, 100.0)
 SETTINGS = {  # name: (labelled prompts, share of labels turned round, seeds)
-    "10 prompts, 20% wrong": (10, 0.2, 6), "40 prompts, 20% wrong": (40, 0.2, 3), "10 prompts, 40% wrong": (10, 0.4, 2),
+    "10 prompts, 20% wrong": (10, 0.2, 6), "40 prompts, 20% wrong": (40, 0.2, 3),
 }  # fmt: skip
 NS = (2, 8, 32, 64)
 MORE_WEIGHT = {f"N={n}, 4:1": {"n": n, "ratio": 4.0} for n in (8, 64)}
