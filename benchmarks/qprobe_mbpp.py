@@ -165,7 +165,7 @@ def report(
         ]
         chosen["visible test, then log-prob (told more)"] = taken(both, groups)
     chosen["oracle"] = oracle
-    against = ["mean log-prob", *(["greedy"] if np.isfinite(chosen.get("greedy", np.nan)).any() else [])]
+    against = ["mean log-prob", *(["greedy"] if "greedy" in chosen else [])]
     text, rows = table(chosen, against, len(groups))
     by_name = {r["name"]: r for r in rows}
     gap, versus = by_name["reader"]["minus_mean log-prob"], by_name["reader"].get("minus_greedy")
@@ -199,7 +199,9 @@ def main() -> None:
     print(f"{len(groups)} of {len(rows)} prompts have the states of {completions} completions", flush=True)
     if len(groups) < 20:
         sys.exit("too few: give it more MINUTES")
-    chosen = {**nulls(groups, None), "greedy": greedy_rewards(groups)}
+    chosen, greedy = nulls(groups, None), greedy_rewards(groups)
+    if np.isfinite(greedy).any():
+        chosen = {"greedy": greedy, **chosen}
     made = {name: View(name, views[name]) for name in {*VIEWS, *PROBES.values()}}
     fits = learners({n: made[n] for n in VIEWS}, None, {loss: made[n] for loss, n in PROBES.items()})
     report(groups, chosen, fits, seeds=int(os.environ.get("SEEDS", "3")), completions=completions)
