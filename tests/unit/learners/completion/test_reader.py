@@ -71,6 +71,13 @@ def test_it_ties_with_the_null_where_only_the_null_tells_something():
     assert abs((by(reader, test) - by_logprob(test)).mean()) < 0.05
 
 
+def test_the_simplest_form_is_the_null_whatever_the_rewards_say():
+    groups = make(30, 0.0, -1.0, 13)  # the likelier, the worse
+    reader = fit_reader(groups, cues=[("mean_logprob",)], pool=(False,))
+    assert reader.form.states is None and reader.cue_C[0] > 0
+    np.testing.assert_array_equal(by(reader, groups), by_logprob(groups))
+
+
 def test_the_same_groups_in_any_order_give_the_same_reader_and_it_survives_disk(tmp_path):
     train, test = make(40, 2.0, 1.0, 5), make(6, 2.0, 1.0, 6)
     reader = fit_reader(train, {"a": Numbers()}, l2s=(1.0,))
