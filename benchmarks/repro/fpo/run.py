@@ -263,6 +263,23 @@ def summary(results: dict[str, Any], held: dict[str, list[int]]) -> dict[str, An
     return table
 
 
+PAIRED = (
+    ("fpo", "tdpo2"), ("fpo", "tdpo1"), ("fpo", "dpo"), ("fpo", "simpo"), ("fpo alpha 20", "tdpo2"),
+    ("fpo hidden state", "fpo"), ("fpo random dictionary", "fpo"), ("fpo alpha 20 hidden state", "fpo alpha 20"),
+    ("fpo hold target", "fpo hold control"),
+)  # fmt: skip
+
+
+def paired(results: dict[str, Any]) -> dict[str, Any]:
+    """Differences between the runs that the results page compares."""
+    keys = ("accuracy", "reward", "entropy", "kl", "distinct_2")
+    return {
+        f"{a} - {b}": {k: interval(results[a][k], results[b][k]) for k in keys}
+        for a, b in PAIRED
+        if a in results and b in results
+    }
+
+
 def chosen(table: dict[str, Any]) -> dict[str, str]:
     """Each core method's run with the best validation reward."""
     out = {}
@@ -312,7 +329,7 @@ def main() -> None:
     found = {
         "command": f"python benchmarks/repro/fpo/run.py FOLDER --model {setup.name}", "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, 1 thread", "setup": repr(setup), "pairs": pairs, "saes": saes, "held": held,
-        "runs": table, "chosen_rate": chosen(table), "not_run": missing,
+        "runs": table, "paired": paired(results), "chosen_rate": chosen(table), "not_run": missing,
         "texts": {k: r["texts"] for k, r in results.items()},
     }  # fmt: skip
     (RESULTS / f"fpo_{setup.name}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
