@@ -5,7 +5,7 @@
 
 Word problems and worked answers come by rule (problems.py). The stages, each resumable, all by default:
   train    SFT of the base on true answers; samples of the SFT policy on other problems; right-vs-wrong pairs of them;
-           DPO from SFT at two betas, and DPO from the base without SFT on the same pairs
+           DPO from SFT at two betas and two rates, and DPO from the base without SFT on the same pairs
   tradeoff reward and KL(policy || SFT) of samples at temperature 1, greedy reward (base, SFT, DPO)
   curves   chosen and rejected implicit rewards through training, with and without SFT first
   credit   planted errors: AUROC of -credit for the wrong tokens, against log-probs of base, SFT and DPO, and chance
@@ -28,7 +28,7 @@ from problems import Planted, plant, problems, reward, true_completion
 from trimtab.data.pairs import right_vs_wrong
 from trimtab.decoders.token import BeamSearch
 from trimtab.evaluation.metrics import paired_bootstrap
-from trimtab.learners.token.credit import auroc, token_credit
+from trimtab.learners.token.credit import auroc, pieces_of
 from trimtab.learners.token.policy import Policy
 from trimtab.learners.token.trainer import train_policy
 from trimtab.models.load import load_lm
@@ -42,11 +42,14 @@ ROOT = Path(__file__).parents[3]
 RUNS = Path(os.environ.get("RUNS", ROOT / "runs" / ("rstarq_small" if SMALL else "rstarq")))
 OUT = Path(__file__).parents[2] / "results" / "rstarq.json"
 MODEL = os.environ.get("MODEL", "smollm2-135m")
-N_SFT, N_PAIRS, N_TEST, N_PLANTED, N_BEAMS = (16, 8, 6, 8, 2) if SMALL else (480, 240, 80, 320, 32)
-BETAS = (0.1,) if SMALL else (0.1, 0.5)
+N_SFT, N_PAIRS, N_TEST, N_PLANTED, N_BEAMS = (16, 8, 6, 8, 2) if SMALL else (480, 240, 80, 300, 32)
+POLICIES = {"dpo 0.1": (0.1, 2e-5), "dpo 0.5": (0.5, 2e-5), "dpo 0.1 slow": (0.1, 3e-6)}
+"""Name: beta and learning rate of the DPO runs that start at the SFT policy."""
+if SMALL:
+    POLICIES = {"dpo 0.1 slow": (0.1, 3e-6)}
 BEAMS = (1, 2) if SMALL else (1, 2, 3, 5, 8, 16)
 SAMPLES = SamplingParams(temperature=1.0, top_p=1.0, max_tokens=64, seed=0)
-MAIN = "dpo 0.1"
+MAIN = "dpo 0.1 slow"
 
 
 def part(start: int, count: int):
@@ -90,7 +93,8 @@ def pairs() -> list[Pair]:
     return found
 
 
-def dpo(name: str, start: str, beta: float) -> str:
+def dpo(name: str, start: str = "", beta: float = 0.1, rate: float = 2e-5) -> str:
+    start = start or sft()
     return str(
         train_policy(
             pairs(),
@@ -99,7 +103,7 @@ def dpo(name: str, start: str, beta: float) -> str:
             loss="dpo",
             batch_size=4,
             loss_settings={"beta": beta},
-            learning_rate=2e-5,
+            learning_rate=rate,
             dtype="float32",
             save_steps=0.2,
             reference_store=RUNS / f"reference_{Path(start).name}",
@@ -108,15 +112,14 @@ def dpo(name: str, start: str, beta: float) -> str:
 
 
 def policies() -> dict[str, str]:
-    return {"base": MODEL, "sft": sft()} | {f"dpo {b:g}": dpo(f"dpo {b:g}", sft(), b) for b in BETAS}
+    return {"base": MODEL, "sft": sft()} | {k: dpo(k, beta=b, rate=r) for k, (b, r) in POLICIES.items()}
 
 
 def train() -> dict:
     groups = sampled("pairs", sft(), part(1000, N_PAIRS), 4, SAMPLES)
     mean = np.array([g.reward_N.mean() for g in groups])
-    for beta in BETAS:
-        dpo(f"dpo {beta:g}", sft(), beta)
-    dpo("dpo without sft", MODEL, 0.1)
+    policies()
+    dpo("dpo without sft", MODEL)
     return {"demonstrations": N_SFT, "prompts of pairs": N_PAIRS, "samples a prompt": 4,
             "pairs": len(pairs()), "pass@1 of SFT on them": float(mean.mean())}  # fmt: skip
 
@@ -150,8 +153,8 @@ def tradeoff() -> list[dict]:
 def curves() -> dict[str, list[dict]]:
     """rewards/chosen and rewards/rejected of every step, as train_policy logged them."""
     found = {}
-    dpo("dpo without sft", MODEL, 0.1)
-    for name in (*(f"dpo {b:g}" for b in BETAS), "dpo without sft"):
+    dpo("dpo without sft", MODEL)
+    for name in (*POLICIES, "dpo without sft"):
         log = [json.loads(x) for x in (RUNS / name.replace(" ", "_") / "log.jsonl").read_text().splitlines()]
         keys = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies", "logps/chosen", "logps/rejected")
         found[name] = [{k: x[k] for k in keys} for x in log if "rewards/chosen" in x]
@@ -173,23 +176,22 @@ def credit() -> list[dict]:
     planted = [plant(p, *cases[i % 4], rng) for i, p in enumerate(items)]
     groups = [Group(x.problem.prompt, (x.completion,)) for x in planted]
     names = policies()
-    lms = {k: Policy(load_lm(names[k], "float32")) for k in ("base", "sft", MAIN)}
-    dpo_credit = [g[0] for g in token_credit(groups, lms[MAIN], lms["sft"])]
-    sft_credit = [g[0] for g in token_credit(groups, lms["sft"], lms["base"])]
-    without = Policy(load_lm(dpo("dpo without sft", MODEL, 0.1), "float32"))
-    base_credit = [g[0] for g in token_credit(groups, without, lms["base"])]
-    signals = {
-        "credit of DPO (log-ratio to SFT)": [-np.array(c.advantage_T) for c in dpo_credit],
-        "credit of DPO without SFT (log-ratio to base)": [-np.array(c.advantage_T) for c in base_credit],
-        "log-ratio SFT to base": [-np.array(c.advantage_T) for c in sft_credit],
-        "-log π of DPO": [-np.array(c.logprobs) for c in dpo_credit],
-        "-log π of SFT": [-np.array(c.logprobs) for c in sft_credit],
-        "-log π of base": [-np.array(c.ref_logprobs) for c in sft_credit],
-        "chance (random)": [rng.random(len(c.logprobs)) for c in dpo_credit],
+    logprobs = {
+        k: [x[0] for x in Policy(load_lm(names[k], "float32")).logprobs(groups)] for k in ("base", "sft", *POLICIES)
     }
-    wrong = [planted_tokens(x, c.pieces) for x, c in zip(planted, dpo_credit, strict=True)]
-    digit = [np.array([p.strip().isdigit() for p in c.pieces]) for c in dpo_credit]
-    found, best = [], np.array([auroc(s, w) for s, w in zip(signals["-log π of SFT"], wrong, strict=True)])
+    lm = Policy(load_lm(names["sft"], "float32"))
+    pieces = [pieces_of(lm.lm.tokenizer, lm.encode(g)[1][0]) for g in groups]
+
+    def minus(a: str, b: str) -> list[np.ndarray]:
+        return [y - x for x, y in zip(logprobs[a], logprobs[b], strict=True)]
+
+    signals = {f"credit of {k} (log-ratio to SFT)": minus(k, "sft") for k in POLICIES}
+    signals |= {"log-ratio SFT to base": minus("sft", "base")}
+    signals |= {f"-log π of {k}": [-x for x in v] for k, v in logprobs.items()}
+    signals |= {"chance (random)": [rng.random(len(x)) for x in pieces]}
+    wrong = [planted_tokens(x, p) for x, p in zip(planted, pieces, strict=True)]
+    digit = [np.array([p.strip().isdigit() for p in row]) for row in pieces]
+    found, best = [], np.array([auroc(s, w) for s, w in zip(signals["-log π of sft"], wrong, strict=True)])
     for name, values in signals.items():
         area = np.array([auroc(s, w) for s, w in zip(values, wrong, strict=True)])
         digits = np.array([auroc(s[d], w[d]) for s, w, d in zip(values, wrong, digit, strict=True)])
@@ -197,7 +199,7 @@ def credit() -> list[dict]:
         row = {"signal": name} | {
             "auroc": list(paired_bootstrap(area)[:3]), "auroc among digits": list(paired_bootstrap(digits)[:3]),
             "top token is wrong": list(paired_bootstrap(first)[:3]),
-            "minus -log π of SFT": list(paired_bootstrap(area, best)[:3]),
+            "minus -log π of sft": list(paired_bootstrap(area, best)[:3]),
         }  # fmt: skip
         for i, (kind, way) in enumerate(cases):
             row[f"{kind}, {way}"] = list(paired_bootstrap(area[i::4])[:3])
