@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trimtab.errors import InputError, unknown
 from trimtab.rewards.adapters import Lifted, Trl, Verifier, adapt, lift
@@ -21,6 +21,10 @@ from trimtab.rewards.reasoning_gym import ReasoningGym, task_name
 from trimtab.rewards.score import score, unscored
 from trimtab.rewards.unit_tests import UnitTests
 from trimtab.types import RewardFn
+
+if TYPE_CHECKING:
+    from trimtab.rewards.choices import ChoiceJudge, PromptReward
+    from trimtab.rewards.reward_model import RewardModel
 
 _LATER = {
     "ChoiceJudge": "choices",
@@ -100,7 +104,7 @@ def _make(spec: str, make: Callable[..., Any], options: dict[str, Any]) -> Any:
         raise InputError(f"reward {spec!r} refuses its options {options}: {e}") from e
 
 
-__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [
     "EXTRACTORS",
     "REWARDS",
     "ChoiceJudge",
