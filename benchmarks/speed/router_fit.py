@@ -27,7 +27,7 @@ from trimtab.types import Prompt
 
 SMALL = os.environ.get("SMALL") == "1"
 P, M, T = (1000 if SMALL else 5000), 9, 13
-ROUNDS = 1 if SMALL else 3
+ROUNDS = 1 if SMALL else int(os.environ.get("ROUNDS", "3"))
 RESULTS = Path(__file__).parents[1] / "results" / "router_fit.json"
 
 
