@@ -79,6 +79,11 @@ def write_report(
         ],
         "greedy": _greedy(greedy_groups or (), {g.prompt.id for g in groups[:max_groups]}),
     }
+    return write_page(path, title, data)
+
+
+def write_page(path: str | Path, title: str, data: Mapping[str, Any]) -> Path:
+    """Writes a report's page, folders included, and returns its path. StoreError when the file cannot be written."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.data.matrix import ResponseMatrix
-from trimtab.errors import StoreError
-from trimtab.evaluation.report import machine, page
+from trimtab.evaluation.report import machine, write_page
 from trimtab.evaluation.report_figures import headline_figure
 from trimtab.evaluation.routing import confusion, frontier, route
 from trimtab.evaluation.table import Table, plain, row, tabulate
@@ -60,13 +59,7 @@ def write_routing_report(
         "extra": [{"head": "dollars a prompt", "values": cost}, {"head": "chose a best model", "values": _share(
             values, reward, best, len(matrix.models))}],
     }  # fmt: skip
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(title, plain(data)), encoding="utf-8")
-    except OSError as e:
-        raise StoreError(f"cannot write the report {path}: {e.strerror or e}; free space or choose another path") from e
-    return path
+    return write_page(path, title, data)
 
 
 def frontier_figure(
