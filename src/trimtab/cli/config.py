@@ -35,6 +35,9 @@ class Data:
     seed: int = 0
     chat: bool = True
     """Text prompts become one user message; false sends them raw."""
+    shots: int = 0
+    """Examples in front of every prompt: right answers of the training prompts of the run `shots_from`."""
+    shots_from: str = ""
 
 
 @dataclass(frozen=True)

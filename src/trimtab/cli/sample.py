@@ -41,10 +41,10 @@ def sample(
 
 
 def _check_gold(task: Any, json: bool) -> None:
-    from trimtab.cli import stages
+    from trimtab.cli.prompts import open_store
     from trimtab.rewards.unit_tests import GOLD, check_gold
 
-    store = stages.open_store(task)
+    store = open_store(task)
     prompts = [p for split in ("train", "test") for p in store.prompts(split)]
     having = sum(any(p.columns.get(g) is not None for g in GOLD) for p in prompts)
     failed = dict(check_gold(prompts))

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trimtab import data, embeddings, evaluation, learners, rewards, samplers
+from trimtab import embeddings, evaluation, learners, rewards, samplers
 from trimtab.cli import reader
-from trimtab.cli.config import REMEMBERED, Task
+from trimtab.cli.config import Task
+from trimtab.cli.prompts import open_store, reward_of
 from trimtab.errors import InputError, unknown
 from trimtab.store import Store, publish
-from trimtab.types import Embedder, Group, Prompt, RewardFn, Sampler, SamplingParams, fingerprint
+from trimtab.types import Embedder, Group, Sampler, SamplingParams, fingerprint
 
 ENGINES: dict[str, Callable[[Task], Sampler]] = {
     "openvino": lambda task: samplers.OpenVINO(task.model.name),
@@ -73,7 +74,7 @@ def sample(task: Task) -> dict[str, Any]:
 
 def score(task: Task) -> dict[str, Any]:
     """Completions to rewards; what could not be scored is NaN with a note, and counted here by its note."""
-    store, (name, reward) = open_store(task), _reward(task)
+    store, (name, reward) = open_store(task), reward_of(task)
     facts: dict[str, Any] = {"reward": name}
     for set_ in _sampled(store):
         groups = rewards.score(
@@ -100,7 +101,7 @@ def embed(task: Task) -> dict[str, Any]:
 
 def fit(task: Task) -> dict[str, Any]:
     """Rewards and vectors to one probe a loss, in `probes/<loss>`; skipped where nothing it is made of has changed."""
-    store, (name, _) = open_store(task), _reward(task)
+    store, (name, _) = open_store(task), reward_of(task)
     groups = store.groups("train", name)
     layers = {f"layer {n}": _reader(task, store, "train", n) for n in _layers(task)}
     facts: dict[str, Any] = {}
@@ -148,7 +149,7 @@ def _write_report(task: Task, e: "Evaluated") -> Path:
 
 def _against_prompts(task: Task, e: "Evaluated", draws: int) -> evaluation.Figure:
     """Probes refitted, as they were chosen, on fewer training prompts (the paper's Fig. 2)."""
-    store, (name, _) = open_store(task), _reward(task)
+    store, (name, _) = open_store(task), reward_of(task)
     train = store.groups("train", name)
     cards = {loss: _card(store, loss) for loss in task.probe.losses}
 
@@ -164,7 +165,7 @@ def _against_prompts(task: Task, e: "Evaluated", draws: int) -> evaluation.Figur
 
 def _against_layer(task: Task, e: "Evaluated", draws: int) -> evaluation.Figure:
     """Probes refitted on every stored layer, at the L2 that was chosen for the best one."""
-    store, (name, _) = open_store(task), _reward(task)
+    store, (name, _) = open_store(task), reward_of(task)
     train = store.groups("train", name)
     by_layer = {
         layer: {
@@ -201,7 +202,7 @@ class Evaluated:
 
 
 def _evaluated(task: Task) -> Evaluated:
-    store, (name, _) = open_store(task), _reward(task)
+    store, (name, _) = open_store(task), reward_of(task)
     groups, greedy = store.groups("test", name), store.groups("greedy", name)
     probes = {loss: _probe(task, store, loss) for loss in task.probe.losses}
     values = {f"probe {loss}": [[r.value for r in row] for row in p(groups)] for loss, p in probes.items()}
@@ -215,58 +216,9 @@ def _evaluated(task: Task) -> Evaluated:
     return Evaluated(groups, greedy, values, table)
 
 
-def open_store(task: Task) -> Store:
-    """The task's store with its prompts in it. The first call reads and splits them; a later one that would give other
-    prompts is refused with the difference."""
-    store, d = Store(task.out), task.data
-    if not d.prompts:
-        if store.tables("prompts"):
-            return store
-        raise InputError(f"{task.out}: no prompts; give data.prompts (or --prompts): a .jsonl or .parquet file")
-    train, test = _split(task)
-    settings = asdict(d) | {
-        "prompts": Path(d.prompts).name, "test_prompts": Path(d.test_prompts).name,
-        "train_content": fingerprint(train), "test_content": fingerprint(test),
-    }  # fmt: skip
-    store.add_prompts(train, "train", settings)
-    store.add_prompts(test, "test", settings)
-    publish(store.path / REMEMBERED, lambda tmp: tmp.write_text(json.dumps(asdict(task), indent=2)))
-    return store
-
-
-def _split(task: Task) -> tuple[list[Prompt], list[Prompt]]:
-    d = task.data
-    if _is_file(d.prompts):
-        prompts = data.load(d.prompts, chat=d.chat)
-    elif d.test_prompts:
-        prompts = data.load(d.prompts, **d.options)
-    elif d.train and d.test >= 1:
-        prompts = data.load(d.prompts, size=d.train + int(d.test), seed=d.seed, **d.options)
-    else:
-        raise InputError(
-            f"data.prompts = {d.prompts!r} makes prompts to order: say how many with data.train and data.test"
-        )
-    if d.test_prompts:
-        options = {"chat": d.chat} if _is_file(d.test_prompts) else d.options
-        train, test = prompts, data.load(d.test_prompts, **options)
-    else:
-        train, test = data.split_by_id(prompts, test=int(d.test) if d.test >= 1 else d.test, seed=d.seed)
-    train = train[: d.train] if d.train else train
-    if len(train) < 2 or not test:
-        raise InputError(
-            f"{d.prompts}: {len(train)} training and {len(test)} test prompts; a probe needs at least two to train on "
-            "and one to test on: give more prompts or change data.test"
-        )
-    return train, test
-
-
-def _is_file(spec: str) -> bool:
-    return spec.endswith((".jsonl", ".jsonl.gz", ".parquet"))
-
-
 def scored_groups(task: Task, name: str) -> tuple[list[Group], Store]:
     """The completions of a set with the task's rewards, and the store that they come from."""
-    store, (reward, _) = open_store(task), _reward(task)
+    store, (reward, _) = open_store(task), reward_of(task)
     return store.groups(name, reward), store
 
 
@@ -275,15 +227,6 @@ def _sampled(store: Store) -> set[str]:
     if not names:
         raise InputError(f"{store.path} holds no completions; run `trimtab sample` first")
     return names
-
-
-def _reward(task: Task) -> tuple[str, RewardFn]:
-    if not task.reward.name:
-        raise InputError("no reward; give reward.name (or --reward): a built-in or package.module:function")
-    name = task.reward.name.replace(":", ".")
-    if task.reward.options:  # two settings of one reward are two columns of rewards
-        name += "-" + fingerprint(task.reward.options)[:8]
-    return name, rewards.resolve(task.reward.name, **task.reward.options)
 
 
 def _reader(task: Task, store: Store, name: str, layer: int | None) -> Embedder:

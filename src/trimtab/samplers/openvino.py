@@ -195,8 +195,10 @@ def _engine(name: str, max_seqs: int, cache_gb: int, threads: int, device: str) 
     scheduler.enable_prefix_caching = False  # a prompt is run once anyway, and what is cached would depend on the past
     scheduler.dynamic_split_fuse = True
     # The default 8-bit KV cache moves a logit by 3e-3 when the batch's shape changes, enough to change four of five
-    # texts of twelve tokens; in float32 it is 1e-5 (SmolLM2-135M, 23 November 2026).
-    properties: dict[str, Any] = {"KV_CACHE_PRECISION": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    # texts of twelve tokens; in float32 it is 1e-5 (SmolLM2-135M, 23 November 2026). A CPU with bfloat16 instructions
+    # would compute in bfloat16 and then refuse this cache, so the arithmetic is named too.
+    properties: dict[str, Any] = {"KV_CACHE_PRECISION": "f32", "INFERENCE_PRECISION_HINT": "f32"}
+    properties |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
     try:
         pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, device, properties)
     except RuntimeError as e:
