@@ -111,7 +111,7 @@ def run_job(lm: Any, row: dict[str, Any], a: int, b: int, batch_tokens: int, ask
 
 def _keeper(states: dict[int, Any], layer: int) -> Any:
     def keep(module: Any, args: Any, output: Any) -> None:
-        states[layer] = (output[0] if isinstance(output, tuple) else output)[0]
+        states[layer] = (output[0] if isinstance(output, tuple) else output)[0].float()
 
     return keep
 
@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=10**9, help="jobs of this call")
     parser.add_argument("--completions", type=int, default=0, help="only the first so many of each prompt")
     parser.add_argument("--ask", action="store_true", help="also read the state behind the question")
+    parser.add_argument("--dtype", default="float32", help="of the forward pass: float32, or bfloat16 (faster, coarser)")
     args = parser.parse_args()
     from trimtab.models.load import load_lm
 
@@ -135,7 +136,7 @@ def main() -> None:
     todo = [j for n, j in enumerate(jobs_of(rows)) if n % of == mine]
     if args.completions:
         todo = [j for j in todo if j[2] <= args.completions]
-    lm, start, done = load_lm(MODEL, "float32"), time.time(), 0
+    lm, start, done = load_lm(MODEL, args.dtype), time.time(), 0
     for i, a, b in todo:
         path = out / f"{rows[i]['task_id']}-{a:02d}.npz"
         if path.exists():

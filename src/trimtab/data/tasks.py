@@ -18,7 +18,11 @@ from trimtab.errors import InputError, unknown
 from trimtab.types import Prompt
 
 FILES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
-STEPS = "Think step by step, and put your final answer within \\boxed{}."
+ASKS = {
+    "steps": "Think step by step, and put your final answer within \\boxed{}.",
+    "direct": "Answer with the number alone.",
+}
+ASKS = {"steps": STEPS, "direct": "Answer with the number alone."}
 PAL_SHOTS: tuple[tuple[str, str, str], ...] = (
     ("Olivia has $23. She bought five bagels for $3 each. How much money does she have left?",
      "money = 23\n    bagels = 5\n    price = 3", "money - bagels * price"),
@@ -50,9 +54,10 @@ def gsm8k(
 
         {"question": "Natalia sold clips to 48 of her friends ...", "answer": "... altogether.\n#### 72"}
 
-    form "steps": a chat question that asks for a \boxed{} answer after thinking, for the reward math_answer. form
-    "pal": raw text, eight questions answered by a program `solution()` and then this one, for unit_tests, which runs
-    it; stop at "\n\n\n". The target has `answer`, `solution` and, for "pal", `tests`.
+    form "steps": a chat question that asks for a \boxed{} answer after thinking, for the reward math_answer; "direct":
+    one that asks for the number alone. form "pal": raw text, eight questions answered by a program `solution()` and
+    then this one, for unit_tests, which runs it; stop at "\n\n\n". The target has `answer`, `solution` and, for
+    "pal", `tests`.
     """
     rows = read_rows(path, part, config="main")
     return _maths(
@@ -184,10 +189,10 @@ def _maths(
             }
             target["reference"] = target.pop("solution")  # prose: no program that check_gold could run
             messages = ({"role": "text", "content": pal_prompt(question)},)
-        elif form == "steps":
-            messages = ({"role": "user", "content": f"{question}\n{STEPS}"},)
+        elif form in ASKS:
+            messages = ({"role": "user", "content": f"{question}\n{ASKS[form]}"},)
         else:
-            raise unknown(f"form of {name}", form, ("steps", "pal"))
+            raise unknown(f"form of {name}", form, (*ASKS, "pal"))
         prompts.append(Prompt(f"{name}/{part}/{row.get('ID', n)}", messages, target, name))
     return some(prompts, size, seed)
 

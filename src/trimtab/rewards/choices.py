@@ -109,7 +109,8 @@ def log_odds(lm: LM, texts: Sequence[str], choices: tuple[str, str], *, batch_to
     ids = [lm.tokenizer(c, add_special_tokens=False)["input_ids"] for c in choices]
     if not all(ids) or ids[0][0] == ids[1][0]:
         raise InputError(f"{lm.name} writes the choices {choices} with the same first token; take other words")
-    rows = [encode_prompt(lm.tokenizer, Prompt("question", ({"role": "user", "content": t},))) for t in texts]
+    question_of = {t: i for i, t in enumerate(dict.fromkeys(texts))}  # equal completions are asked about once
+    rows = [encode_prompt(lm.tokenizer, Prompt("question", ({"role": "user", "content": t},))) for t in question_of]
     out = [math.nan] * len(rows)
     fitting = [i for i, r in enumerate(rows) if len(r) < lm.context]
     for part in buckets([len(rows[i]) for i in fitting], batch_tokens):
@@ -121,7 +122,7 @@ def log_odds(lm: LM, texts: Sequence[str], choices: tuple[str, str], *, batch_to
         logit_BV = lm.model.get_output_embeddings()(state_BD).float()
         for i, odds in zip(places, (logit_BV[:, ids[0][0]] - logit_BV[:, ids[1][0]]).tolist(), strict=True):
             out[i] = odds
-    return out
+    return [out[question_of[t]] for t in texts]
 
 
 def _lm(model: str | LM, dtype: str | None, device: str) -> LM:

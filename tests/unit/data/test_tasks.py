@@ -115,6 +115,9 @@ def test_gsm8k_in_steps_and_as_a_program(tmp_path):
     assert steps.target["answer"] == "1072"
     assert value(math_answer, steps, "So it is \\boxed{1072}.") == 1.0
     assert value(math_answer, steps, "So it is \\boxed{1071}.") == 0.0
+    (direct,) = data.load("gsm8k", path=path, form="direct")
+    assert direct.messages[0]["content"].endswith("in all?\nAnswer with the number alone.")
+    assert value(math_answer, direct, "1,072") == 1.0 and value(math_answer, direct, "I say 1071") == 0.0
     (pal,) = data.load("gsm8k", path=path, form="pal")
     reward = UnitTests(workers=1)
     assert pal.messages[0]["content"].count("def solution():") == 8
