@@ -22,7 +22,6 @@ ASKS = {
     "steps": "Think step by step, and put your final answer within \\boxed{}.",
     "direct": "Answer with the number alone.",
 }
-ASKS = {"steps": STEPS, "direct": "Answer with the number alone."}
 PAL_SHOTS: tuple[tuple[str, str, str], ...] = (
     ("Olivia has $23. She bought five bagels for $3 each. How much money does she have left?",
      "money = 23\n    bagels = 5\n    price = 3", "money - bagels * price"),
