@@ -1,11 +1,13 @@
 """Q-Probe's table and figures (arXiv 2402.14688) on what is stored here: one command each.
 
-    python benchmarks/repro/qprobe/figures.py table1 fig2 fig3 fig4 beta layers pairs|all [--run RUN | --mbpp]
+    python benchmarks/repro/qprobe/figures.py table1 fig2 fig3 fig4 beta layers pairs|all [--run RUN]
 
 --run: a finished `trimtab demo` or `trimtab run` (default runs/demo), its own train and test prompts. --mbpp: the MBPP
-samples and states that `make bench NAME=qprobe_mbpp` keeps (MBPP's own train and test ids). Probes are linear, on one
-layer (--view), l2 chosen by cross-validation on the training prompts. "pairs" is the preference part: Bradley-Terry
-and appendix B's ratio loss on fractions of the better-against-worse pairs. Results go into
+samples and states that `make bench NAME=qprobe_mbpp` keeps (MBPP's own train and test ids). Table 1 has the paper's
+baselines: greedy, the prompt RM, pass@k and, with --few (a run of the same task with `data.shots`), k-shot on own
+successes, alone and with a probe; LoRA SFT on successes is sft_on_successes.py. Probes are linear, on one layer
+(--view), l2 chosen by cross-validation on the training prompts. "pairs" is the preference part: Bradley-Terry and
+appendix B's ratio loss on fractions of the better-against-worse pairs. Results go into
 benchmarks/results/qprobe_figures.json under the task's name and the figure's.
 """
 
@@ -15,7 +17,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from trimtab import evaluation  # noqa: E402
 from trimtab.data import all_pairs  # noqa: E402
 from trimtab.evaluation.table import plain  # noqa: E402
 from trimtab.learners import fit_probe, fit_probe_pairs  # noqa: E402
+from trimtab.rewards import PromptReward, extractor  # noqa: E402
 from trimtab.types import Group  # noqa: E402
 
 LOSSES = ("mse", "ce", "pg")
@@ -47,6 +50,9 @@ class Given:
     views: dict[str, View]
     view: str
     greedy: np.ndarray
+    same: Any = None
+    prompt_rm: list[Any] | None = None
+    few: "Given | None" = None
 
     def values(self, train: list[Group], loss: str, view: str = "") -> list[list[float]]:
         """A probe of these training groups on the test groups."""
@@ -65,12 +71,23 @@ RANKERS: dict[str, Any] = {}
 
 def table1(g: Given) -> Any:
     """Table 1: every probe beside its nulls, minus greedy and minus the highest mean log-prob."""
-    chosen = {"greedy": g.greedy, **nulls(g.test, None)}
-    oracle = chosen.pop("oracle")
-    chosen |= {name: taken(v, g.test) for name, v in g.rankers().items()} | {"pass@k skyline": oracle}
+    chosen = ways(g, g.rankers())
+    if g.few is not None:
+        few = ways(g.few, {f"probe {loss}": g.few.values(g.few.train, loss) for loss in LOSSES})
+        chosen |= {f"k-shot, {name}": reward for name, reward in few.items()}
+    chosen |= {"pass@k skyline": chosen.pop("oracle")}
     text, rows = table(chosen, ["greedy", "mean log-prob"], len(g.test))
     print(text)
     return rows
+
+
+def ways(g: Given, rankers: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Every way of choosing to its reward on the test prompts."""
+    chosen = {"greedy": g.greedy, **nulls(g.test, g.same)}
+    oracle = chosen.pop("oracle")
+    if g.prompt_rm is not None:
+        chosen["prompt RM"] = taken(g.prompt_rm, g.test)
+    return chosen | {name: taken(v, g.test) for name, v in rankers.items()} | {"oracle": oracle}
 
 
 def fig2(g: Given) -> Any:
@@ -134,23 +151,44 @@ FIGURES: dict[str, Callable[[Given], Any]] = {
 
 def given(args: argparse.Namespace) -> Given:
     """The task's groups, split and views."""
-    if args.mbpp:
-        import qprobe_mbpp as bench
+    if not args.mbpp:
+        g = of_run(args.run, args)
+        if "table1" not in args.figures and "all" not in args.figures:
+            return g
+        model = PromptReward(g.train[0].completions[0].model.partition("@")[0], dtype="bfloat16")
+        return replace(
+            g,
+            prompt_rm=[[r.value for r in row] for row in model(g.test)],
+            few=matched(of_run(args.few, args), g.test) if args.few else None,
+        )
+    import qprobe_mbpp as bench
 
-        rows = bench.load_samples(str(bench.SAMPLES))
-        groups, vectors = bench.read_states(rows, bench.scored(rows), int(os.environ.get("COMPLETIONS", "8")))
-        greedy = dict(zip([g.prompt.id for g in groups], bench.greedy_rewards(groups), strict=True))
-        views = {k: View(k, v) for k, v in vectors.items()}
-        train = [g for g in groups if int(g.prompt.id.split("/")[1]) > 510]
-        test = [g for g in groups if int(g.prompt.id.split("/")[1]) <= 510]
-        name, view = "mbpp", args.view or "layer20.last"
-    else:
-        name, groups, views, rewards = read_run(args.run)
-        greedy = dict(zip([g.prompt.id for g in groups], rewards, strict=True))
-        test = [g for g in groups if np.isfinite(greedy[g.prompt.id])]
-        train = [g for g in groups if not np.isfinite(greedy[g.prompt.id])]
-        view = args.view or "layer20.text"
-    return Given(name, train, test, views, view, np.array([greedy[g.prompt.id] for g in test]))
+    rows = bench.load_samples(str(bench.SAMPLES))
+    groups, vectors, asked = bench.read_states(rows, bench.scored(rows), int(os.environ.get("COMPLETIONS", "16")))
+    greedy = dict(zip([g.prompt.id for g in groups], bench.greedy_rewards(groups), strict=True))
+    train = [g for g in groups if int(g.prompt.id.split("/")[1]) > 510]
+    test = [g for g in groups if int(g.prompt.id.split("/")[1]) <= 510]
+    return Given(
+        "mbpp", train, test, {k: View(k, v) for k, v in vectors.items()}, args.view or "layer20.last",
+        np.array([greedy[g.prompt.id] for g in test]), None, [asked[g.prompt.id] for g in test],
+    )  # fmt: skip
+
+
+def of_run(run: str, args: argparse.Namespace) -> Given:
+    """A finished run's groups; prompts with a greedy answer are its test prompts."""
+    name, groups, views, rewards = read_run(run)
+    greedy = dict(zip([g.prompt.id for g in groups], rewards, strict=True))
+    test = [g for g in groups if np.isfinite(greedy[g.prompt.id])]
+    train = [g for g in groups if not np.isfinite(greedy[g.prompt.id])]
+    view = args.view or "layer20.text"
+    return Given(name, train, test, views, view, np.array([greedy[g.prompt.id] for g in test]), extractor(args.extract))
+
+
+def matched(g: Given, test: list[Group]) -> Given:
+    """`g` with its test prompts in the order of `test`, so that differences are paired."""
+    place = {x.prompt.id: i for i, x in enumerate(g.test)}
+    order = [place[x.prompt.id] for x in test]
+    return replace(g, test=[g.test[i] for i in order], greedy=g.greedy[order])
 
 
 def main() -> None:
@@ -159,7 +197,9 @@ def main() -> None:
     parser.add_argument("figures", nargs="+", choices=[*FIGURES, "all"])
     parser.add_argument("--run", default="runs/demo")
     parser.add_argument("--mbpp", action="store_true")
+    parser.add_argument("--few", default="", help="a run of the same task with data.shots")
     parser.add_argument("--view", default="")
+    parser.add_argument("--extract", default="last_number")
     args = parser.parse_args()
     g = given(args)
     print(f"{g.name}: {len(g.train)} training and {len(g.test)} test prompts, {g.view}", flush=True)

@@ -48,16 +48,15 @@ def shuffled(row: dict[str, Any]) -> list[int]:
     return np.random.default_rng(row["task_id"]).permutation(len(row["completions"])).tolist()
 
 
-def run_job(lm: Any, row: dict[str, Any], a: int, b: int, batch_tokens: int, ask: bool) -> dict[str, np.ndarray]:
-    """All features of completions a..b of one prompt; arrays have one entry (or row) a completion. Without `ask` there
-    is no question behind the answer (a sixth less to compute): P(yes) and its states are those of the answer's end."""
+def run_job(lm: Any, row: dict[str, Any], a: int, b: int, batch_tokens: int) -> dict[str, np.ndarray]:
+    """All features of completions a..b of one prompt; arrays have one entry (or row) a completion."""
     import torch
 
     from trimtab.embeddings.hidden_states import _inputs, blocks, decoder, pack
 
     tok = lm.tokenizer
     encode = lambda text: tok.encode(text, add_special_tokens=False)  # noqa: E731
-    prompt, closing, question = encode(row["prompt"]), encode(FENCE), encode(QUESTION) if ask else []
+    prompt, closing, question = encode(row["prompt"]), encode(FENCE), encode(QUESTION)
     yes, no = ([encode(w)[0] for w in ws] for ws in (("Yes", "yes"), ("No", "no")))
     index = shuffled(row)[a:b]
     texts = [encode(row["completions"][i]) for i in index]
@@ -125,8 +124,9 @@ def main() -> None:
     parser.add_argument("--batch-tokens", type=int, default=1536)
     parser.add_argument("--limit", type=int, default=10**9, help="jobs of this call")
     parser.add_argument("--completions", type=int, default=0, help="only the first so many of each prompt")
-    parser.add_argument("--ask", action="store_true", help="also read the state behind the question")
-    parser.add_argument("--dtype", default="float32", help="of the forward pass: float32, or bfloat16 (faster, coarser)")
+    parser.add_argument(
+        "--dtype", default="float32", help="of the forward pass: float32, or bfloat16 (faster, coarser)"
+    )
     args = parser.parse_args()
     from trimtab.models.load import load_lm
 
@@ -141,7 +141,7 @@ def main() -> None:
         path = out / f"{rows[i]['task_id']}-{a:02d}.npz"
         if path.exists():
             continue
-        found = run_job(lm, rows[i], a, b, args.batch_tokens, args.ask)
+        found = run_job(lm, rows[i], a, b, args.batch_tokens)
         temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
         np.savez(temporary, **found)
         temporary.rename(path)
