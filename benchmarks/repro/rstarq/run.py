@@ -1,6 +1,7 @@
 """Claims of "From r to Q*" (arXiv 2404.12358) on a real model, SmolLM2-135M, with an exact judge: worked sums.
 
     python benchmarks/repro/rstarq/run.py [STAGE ...]      SMALL=1: a few problems of each, to see that it runs
+                                                           MORE=1: twice the samples for pairs, in bfloat16
                                                            RUNS=DIR keeps models and samples there (runs/rstarq)
 
 Word problems and worked answers come by rule (problems.py). The stages, each resumable, all by default:
@@ -11,7 +12,7 @@ Word problems and worked answers come by rule (problems.py). The stages, each re
   credit   planted errors: AUROC of -credit for the wrong tokens, against log-probs of base, SFT and DPO, and chance
   beams    1, 2, 3, 5, 8, 16 beams on SFT and DPO: reward, tokens and end, by the sum and by the mean of log-probs
 The judge is the sum itself; it taught nothing but the labels right and wrong. Intervals: 95 % paired bootstrap over
-problems. Writes benchmarks/results/rstarq.json, which docs/results/rstarq.md quotes.
+problems. Writes benchmarks/results/rstarq.json (MORE: rstarq_more.json), which docs/results/rstarq.md quotes.
 """
 
 import json
@@ -39,14 +40,24 @@ from trimtab.types import Group, Pair, Reward, SamplingParams
 
 SMALL = os.environ.get("SMALL") == "1"
 ROOT = Path(__file__).parents[3]
-RUNS = Path(os.environ.get("RUNS", ROOT / "runs" / ("rstarq_small" if SMALL else "rstarq")))
-OUT = Path(__file__).parents[2] / "results" / "rstarq.json"
+MORE = os.environ.get("MORE") == "1"
+NAME = "rstarq_small" if SMALL else "rstarq_more" if MORE else "rstarq"
+RUNS = Path(os.environ.get("RUNS", ROOT / "runs" / NAME))
+OUT = Path(__file__).parents[2] / "results" / f"{NAME}.json"
 MODEL = os.environ.get("MODEL", "smollm2-135m")
 N_SFT, N_PAIRS, N_TEST, N_PLANTED, N_BEAMS = (16, 8, 6, 8, 2) if SMALL else (480, 240, 80, 300, 32)
 POLICIES = {"dpo 0.1": (0.1, 2e-5), "dpo 0.5": (0.5, 2e-5), "dpo 0.1 slow": (0.1, 3e-6)}
 """Name: beta and learning rate of the DPO runs that start at the SFT policy."""
+if MORE:
+    POLICIES = {"dpo 0.1 slow": (0.1, 3e-6)}
 if SMALL:
     POLICIES = {"dpo 0.1 slow": (0.1, 3e-6)}
+EACH = 8 if MORE else 4
+"""Samples a problem, for the pairs."""
+DTYPE = "bfloat16" if MORE else "float32"
+"""Of sampling, log-probs and search. Trained weights are float32; with bfloat16 their step runs under autocast."""
+WITHOUT_SFT = () if MORE else ("dpo without sft",)
+STEP = {"trainer": {"bf16": True}, "micro_tokens": 1024} if MORE else {}
 BEAMS = (1, 2) if SMALL else (1, 2, 3, 5, 8, 16)
 SAMPLES = SamplingParams(temperature=1.0, top_p=1.0, max_tokens=64, seed=0)
 MAIN = "dpo 0.1 slow"
@@ -58,7 +69,7 @@ def part(start: int, count: int):
 
 
 def sampled(name: str, model: str, items, n: int, params: SamplingParams) -> list[Group]:
-    sampler = Cached(HF(model, batch=64, dtype="float32"), Store(RUNS / "samples"), name, batch=32)
+    sampler = Cached(HF(model, batch=64, dtype=DTYPE), Store(RUNS / "samples"), name, batch=32)
     groups = sampler([p.prompt for p in items], n, params)
     return [
         Group(g.prompt, g.completions, tuple(Reward(reward(c.text, g.prompt.target)) for c in g.completions))
@@ -79,6 +90,7 @@ def sft() -> str:
             epochs=1,
             dtype="float32",
             save_steps=0.2,
+            **STEP,
         )
     )
 
@@ -86,7 +98,7 @@ def sft() -> str:
 def pairs() -> list[Pair]:
     """Right against wrong samples of the SFT policy. SMALL's policy gets nothing right: there the answers by rule."""
     items = part(1000, N_PAIRS)
-    found = right_vs_wrong(sampled("pairs", sft(), items, 4, SAMPLES))
+    found = right_vs_wrong(sampled("pairs", sft(), items, EACH, SAMPLES))
     if SMALL and not found:
         rng = np.random.default_rng(0)
         found = [Pair(p.prompt, true_completion(p), plant(p, "step", "carried", rng).completion) for p in items]
@@ -106,6 +118,7 @@ def dpo(name: str, start: str = "", beta: float = 0.1, rate: float = 2e-5) -> st
             learning_rate=rate,
             dtype="float32",
             save_steps=0.2,
+            **STEP,
             reference_store=RUNS / f"reference_{Path(start).name}",
         )
     )
@@ -116,17 +129,18 @@ def policies() -> dict[str, str]:
 
 
 def train() -> dict:
-    groups = sampled("pairs", sft(), part(1000, N_PAIRS), 4, SAMPLES)
+    groups = sampled("pairs", sft(), part(1000, N_PAIRS), EACH, SAMPLES)
     mean = np.array([g.reward_N.mean() for g in groups])
     policies()
-    dpo("dpo without sft", MODEL)
-    return {"demonstrations": N_SFT, "prompts of pairs": N_PAIRS, "samples a prompt": 4,
+    for name in WITHOUT_SFT:
+        dpo(name, MODEL)
+    return {"demonstrations": N_SFT, "prompts of pairs": N_PAIRS, "samples a prompt": EACH,
             "pairs": len(pairs()), "pass@1 of SFT on them": float(mean.mean())}  # fmt: skip
 
 
 def sequence_logprobs(model: str, groups: Sequence[Group]) -> np.ndarray:
     """Σ log π of each completion, shape (P, N)."""
-    rows = Policy(load_lm(model, "float32")).logprobs(groups)
+    rows = Policy(load_lm(model, DTYPE)).logprobs(groups)
     return np.array([[float(np.sum(x, dtype=np.float64)) for x in row] for row in rows])
 
 
@@ -153,8 +167,9 @@ def tradeoff() -> list[dict]:
 def curves() -> dict[str, list[dict]]:
     """rewards/chosen and rewards/rejected of every step, as train_policy logged them."""
     found = {}
-    dpo("dpo without sft", MODEL)
-    for name in (*POLICIES, "dpo without sft"):
+    for name in WITHOUT_SFT:
+        dpo(name, MODEL)
+    for name in (*POLICIES, *WITHOUT_SFT):
         log = [json.loads(x) for x in (RUNS / name.replace(" ", "_") / "log.jsonl").read_text().splitlines()]
         keys = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies", "logps/chosen", "logps/rejected")
         found[name] = [{k: x[k] for k in keys} for x in log if "rewards/chosen" in x]
@@ -177,9 +192,9 @@ def credit() -> list[dict]:
     groups = [Group(x.problem.prompt, (x.completion,)) for x in planted]
     names = policies()
     logprobs = {
-        k: [x[0] for x in Policy(load_lm(names[k], "float32")).logprobs(groups)] for k in ("base", "sft", *POLICIES)
+        k: [x[0] for x in Policy(load_lm(names[k], DTYPE)).logprobs(groups)] for k in ("base", "sft", *POLICIES)
     }
-    lm = Policy(load_lm(names["sft"], "float32"))
+    lm = Policy(load_lm(names["sft"], DTYPE))
     pieces = [pieces_of(lm.lm.tokenizer, lm.encode(g)[1][0]) for g in groups]
 
     def minus(a: str, b: str) -> list[np.ndarray]:
@@ -212,7 +227,7 @@ def beams() -> list[dict]:
     prompts, rows = [p.prompt for p in part(2000, N_TEST)][:N_BEAMS], []
     names, kept = policies(), {}
     for name in ("sft", MAIN):
-        lm = load_lm(names[name], "float32")
+        lm = load_lm(names[name], DTYPE)
         for width in BEAMS:
             for penalty in (0.0, 1.0) if width in (5, 16) else (0.0,):
                 file = RUNS / "beams" / f"{name}_{width}_{penalty:g}.json"
@@ -254,7 +269,7 @@ def main() -> None:
         result = json.loads(OUT.read_text()) if OUT.is_file() and not SMALL else {}
         result[stage] = found
         result["machine"] = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-                             "date": time.strftime("%Y-%m-%d"), "model": MODEL}  # fmt: skip
+                             "date": time.strftime("%Y-%m-%d"), "model": MODEL, "dtype": DTYPE}  # fmt: skip
         print(f"{stage}: {time.time() - begin:.0f} s", flush=True)
         if not SMALL:
             OUT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")

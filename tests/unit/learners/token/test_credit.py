@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from trimtab.decoders.completion import BestOfN
+from trimtab.data.pairs import best_vs_worst
+from trimtab.decoders.completion import BestOfN, SoftmaxPolicy
 from trimtab.errors import ModelError
 from trimtab.learners.token.credit import Credit, auroc, pieces_of, token_credit
 from trimtab.learners.token.policy import ImplicitReward, Policy, load_policy
 from trimtab.learners.token.trainer import Lora, train_policy
 from trimtab.models.load import load_lm
+from trimtab.rewards import score
 from trimtab.testing import check_scorer, prompt, tiny_lm
 from trimtab.types import Completion, Group
 
@@ -87,6 +89,11 @@ def test_a_trained_run_is_a_reward_that_prefers_what_was_chosen(tmp_path, lm_fol
     sampler.model = "x"
     chosen = BestOfN(sampler, loaded.reward, n=2)([g.prompt for g in held])
     assert np.mean([a.completion.index == 0 for a in chosen]) > 0.8
+    softmax = [SoftmaxPolicy(sampler, loaded.reward, 2, beta)([g.prompt for g in held]) for beta in (0.0, 100.0)]
+    sharp, flat = (np.mean([a.completion.index == 0 for a in answers]) for answers in softmax)
+    assert sharp > 0.8 and sharp > flat  # beta 0 is the argmax, a large one the sampler
+    west = best_vs_worst(score(held, loaded.reward))
+    assert np.mean([p.chosen.index == 0 for p in west]) > 0.8 and len(west) == len(held)
 
 
 def test_folders_that_are_no_run_are_refused(tmp_path, lm_folder):

@@ -2,6 +2,7 @@ import json
 import logging
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +120,9 @@ def test_lora_starts_at_the_reference_and_loads_everywhere(train, lm_folder, tmp
     assert log[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)  # adapter off = reference, KL term included
     base = AutoModelForCausalLM.from_pretrained(lm_folder)
     untouched = base.state_dict()["model.layers.0.mlp.up_proj.weight"].clone()
+    card = json.loads((out / "adapter_config.json").read_text())  # what vLLM and llama.cpp's converter read
+    assert Path(card["base_model_name_or_path"]) == Path(lm_folder) and card["peft_type"] == "LORA"
+    assert (out / "adapter_model.safetensors").is_file() and (out / "tokenizer_config.json").is_file()
     ids = torch.tensor([[3, 4, 5]])
     adapted = PeftModel.from_pretrained(base, str(out))
     want = adapted(ids).logits
