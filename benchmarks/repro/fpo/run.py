@@ -1,16 +1,18 @@
 """FPO's claims repeated at the smallest sizes, where every method and sweep can be run: sentiment by rule.
 
     python benchmarks/repro/fpo/run.py FOLDER [--model stories|smollm2] [--minutes 40]
+    python benchmarks/repro/fpo/tables.py stories
 
 stories: the TinyStories Llama of 260,032 parameters (all weights trained); smollm2: SmolLM2-135M-Instruct with LoRA. A
 TopK SAE is trained on one layer's states over the model's own samples, and checked on texts held out. Every method
-learns one epoch from the same best-of-n against worst-of-n pairs with the same seed and the same three learning rates;
-the rate is chosen by the oracle's reward on validation prompts. On test prompts: accuracy on held-out pairs (by the
-mean log-ratio to the start), the oracle's reward of two samples a prompt at temperature 1, next-token entropy and
-KL(policy | start) at those samples, distinct-2, self-BLEU; how far the SAE's features moved. Intervals: 95 % paired
-bootstrap over prompts. Every finished run is kept in FOLDER, a second start continues; what did not fit into
-`--minutes` of processor time is listed as not run. Writes benchmarks/results/fpo_<model>.json; docs/results/fpo.md
-quotes it.
+learns one epoch from the same best-of-n against worst-of-n pairs at the same learning rates; the rate is chosen by the
+oracle's reward on validation prompts (`stories`) and further seeds are run at it. A seed decides the order of the
+pairs, the adapters, the random dictionary and the samples that are judged; pairs and SAE stay. On test prompts:
+accuracy on held-out pairs (by the mean log-ratio to the start), the oracle's reward of two samples a prompt at
+temperature 1, next-token entropy and KL(policy | start) at those samples, distinct-2, self-BLEU; how far the SAE's
+features moved. A prompt's number is its mean over seeds; intervals: 95 % paired bootstrap over prompts. Every finished
+run is kept in FOLDER, a second start continues; what did not fit into `--minutes` of processor time is listed as not
+run. Writes benchmarks/results/fpo_<model>.json, from which `tables.py` prints the tables of docs/results/fpo.md.
 """
 
 import argparse
@@ -18,100 +20,32 @@ import json
 import platform
 import shutil
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from methods import MAIN, SMOLLM2, STORIES, Run, Setup, at, sweeps
 from stories import convert
+from tables import RESULTS, summary
 from task import openings, reviews, sentiment
+from transformers import TrainerCallback
 
 from trimtab.data.pairs import best_vs_worst
 from trimtab.evaluation.diversity import diversity
-from trimtab.evaluation.metrics import paired_bootstrap
-from trimtab.learners.feature.changes import contrast, mean_features
+from trimtab.learners.feature.changes import feature_scale, mean_features
 from trimtab.learners.feature.check import check_sae
 from trimtab.learners.feature.leash import FeatureLeash
 from trimtab.learners.feature.sae import identity_sae, load_sae, random_sae
 from trimtab.learners.feature.train import train_sae
 from trimtab.learners.token.policy import Policy, load_policy
-from trimtab.learners.token.trainer import Lora, train_policy
+from trimtab.learners.token.trainer import train_policy
 from trimtab.models.load import LM, load_lm
 from trimtab.samplers import hf
 from trimtab.store import Store
 from trimtab.types import Group, Reward, SamplingParams
-
-RESULTS = Path(__file__).parents[2] / "results"
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Sizes of one model's repeat."""
-
-    name: str
-    layer: int
-    others: tuple[int, ...]
-    width: int
-    k: int
-    samples: int
-    lora: Lora | None
-    rates: tuple[float, ...]
-    """The first is used for the sweeps."""
-    batch: int
-    prompts: tuple[int, int, int]
-    """Training, validation, test."""
-    n: int
-    tokens: int
-
-
-STORIES = Setup("stories", 4, (2,), 256, 8, 400_000, None, (1e-3, 3e-4, 3e-3), 16, (200, 48, 120), 6, 32)
-SMOLLM2 = Setup("smollm2", 24, (), 1152, 24, 200_000, Lora(16, 32), (1e-3,), 8, (112, 0, 64), 6, 16)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training: a loss, its settings, which leash, and the place of its learning rate."""
-
-    name: str
-    loss: str
-    settings: dict[str, float] = field(default_factory=dict)
-    leash: str = ""
-    alpha: float = 0.5
-    """In units of 1 / the mean square of the start's top features on training pairs: dictionaries differ in scale."""
-    stop: bool = True
-    k: int = 50
-    layer: int = 0
-    hold: str = ""
-    """"target": the features that tell chosen from rejected; "control": as many others of like activity."""
-    rate: int = 0
-
-    @property
-    def key(self) -> str:
-        """Its name, with the learning rate's place when it is not the first."""
-        return self.name + (f" rate {self.rate}" if self.rate else "")
-
-
-def fpo(name: str, beta: float = 2.0, **more: Any) -> Run:
-    return Run(f"fpo {name}".strip(), "fpo", {"beta": beta}, more.pop("leash", "sae"), **more)
-
-
-CORE = [
-    Run("sft", "sft"), Run("dpo", "dpo"), Run("ln_dpo", "ln_dpo", {"beta": 2.0}), fpo(""), Run("simpo", "simpo"),
-    Run("tdpo2", "tdpo2"), Run("tdpo1", "tdpo1"), Run("orpo", "orpo"), Run("kto", "kto"),
-]  # fmt: skip
-SWEEPS = [
-    fpo("random dictionary", leash="random"), fpo("hidden state", leash="hidden"),
-    fpo("alpha 20", alpha=20.0), fpo("alpha 20 random dictionary", alpha=20.0, leash="random"),
-    fpo("alpha 20 hidden state", alpha=20.0, leash="hidden"), fpo("alpha 20 no stop", alpha=20.0, stop=False),
-    fpo("alpha 100", alpha=100.0), fpo("hold target", alpha=100.0, hold="target"),
-    fpo("hold control", alpha=100.0, hold="control"), fpo("alpha 5", alpha=5.0),
-    fpo("beta 0.1", 0.1), Run("ln_dpo beta 0.1", "ln_dpo", {"beta": 0.1}), fpo("beta 10", 10.0),
-    Run("ln_dpo beta 10", "ln_dpo", {"beta": 10.0}), fpo("alpha 0.5 no stop", stop=False),
-    fpo("alpha 5 no stop", alpha=5.0, stop=False), fpo("alpha 20 k 10", alpha=20.0, k=10),
-    fpo("alpha 20 k 200", alpha=20.0, k=200), fpo("beta 5", 5.0), Run("ln_dpo beta 5", "ln_dpo", {"beta": 5.0}),
-    fpo("alpha 0.1", alpha=0.1),
-    Run("simpo + leash", "simpo", {}, "sae", alpha=20.0), Run("dpo + leash", "dpo", {}, "sae", alpha=20.0),
-]  # fmt: skip
 
 
 def sampled(setup: Setup, model: str, folder: Path) -> dict[str, list[Group]]:
@@ -151,143 +85,142 @@ def make_sae(setup: Setup, layer: int, folder: Path, lm: LM, groups: list[Group]
             "cpu_s": round(time.process_time() - begun)}  # fmt: skip
 
 
-def leash_of(setup: Setup, run: Run, folder: Path, lm: LM, pairs: list[Any]) -> FeatureLeash | None:
-    if not run.leash:
-        return None
-    layer = run.layer or setup.layer
-    sae = load_sae(folder / f"sae{layer}")
-    if run.leash == "random":
-        sae = random_sae(sae)
-    elif run.leash == "hidden":
-        sae = identity_sae(sae.inputs, layer)
-    held = json.loads((folder / "held.json").read_text())[run.hold] if run.hold else []
-    k = sae.width if run.leash == "hidden" else min(run.k, sae.width)
-    top = np.sort(mean_features(lm, sae, pairs[:60]) ** 2, axis=1)[:, -k:]
-    return FeatureLeash(sae, layer, alpha=run.alpha / float(top.mean()), k=k, stop_gradient=run.stop, hold=tuple(held))
+class Clock(TrainerCallback):
+    """Processor seconds of each optimiser step."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.begun = time.process_time()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds.append(time.process_time() - self.begun)
 
 
-def held_features(setup: Setup, folder: Path, lm: LM, groups: list[Group], count: int = 20) -> dict[str, list[int]]:
-    """Target: strongest contrast between chosen and rejected completions, either way; control: others as active."""
-    sae, pairs = load_sae(folder / f"sae{setup.layer}"), best_vs_worst(groups)
-    good, bad = ([Group(p.prompt, (getattr(p, side),)) for p in pairs] for side in ("chosen", "rejected"))
-    target = [*contrast(lm, sae, good, bad, count=count // 2), *contrast(lm, sae, bad, good, count=count // 2)]
-    activity_F = mean_features(lm, sae, [*good, *bad]).mean(0)
-    others = [f for f in np.argsort(-activity_F).tolist() if f not in target]
-    control = []
-    for f in target:
-        nearest = min(others, key=lambda o: abs(activity_F[o] - activity_F[f]))
-        others.remove(nearest)
-        control.append(nearest)
-    return {"target": target, "control": control}
+class Bench:
+    """One model with its data and SAEs: trains a run and measures it."""
 
+    def __init__(self, setup: Setup, folder: Path):
+        self.setup, self.folder = setup, folder
+        self.name = str(convert(folder / "model")) if setup is STORIES else "smollm2-135m"
+        self.groups = sampled(setup, self.name, folder)
+        self.lm = load_lm(self.name, "float32")
+        self.start = Policy(self.lm)
+        self.pairs = best_vs_worst(self.groups["train"])
+        self.held_out = [Group(p.prompt, (p.chosen, p.rejected)) for p in best_vs_worst(self.groups["test"])]
+        self.saes = {n: cached(folder / f"sae{n}.json", lambda n=n: self.make_sae(n)) for n in self.layers}
+        self.sae = load_sae(folder / f"sae{setup.layer}")
 
-def train(setup: Setup, run: Run, lm: LM, folder: Path, groups: list[Group]) -> tuple[Policy, dict[str, Any]]:
-    out = folder / "policy"
-    shutil.rmtree(out, ignore_errors=True)
-    pairs: Any = best_vs_worst(groups)
-    if run.loss == "kto":  # the same completions, unpaired; twice the batch, so as many steps
-        pairs = [Group(p.prompt, (p.chosen, p.rejected), (Reward(1.0), Reward(0.0))) for p in pairs]
-    begun, leash = time.process_time(), leash_of(setup, run, folder, lm, pairs)
-    train_policy(
-        pairs, model=lm.name, out=out, loss=run.loss, loss_settings=run.settings, lora=setup.lora,
-        learning_rate=setup.rates[run.rate], batch_size=setup.batch * (2 if run.loss == "kto" else 1), dtype="float32",
-        reference_store=folder / "reference", micro_tokens=1024, leash=leash,
-        trainer={"save_strategy": "no"},
-    )  # fmt: skip
-    log = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
-    steps = [x for x in log if "loss" in x]
-    late = {
-        k: float(np.mean([x[k] for x in steps[-5:]]))
-        for k in ("loss", "rewards/margins", "feature/penalty", "feature/drift_chosen", "feature/drift_rejected")
-        if k in steps[-1]
-    }
-    facts = {"cpu_s": round(time.process_time() - begun, 1), "steps": len(steps), "late": late}
-    facts |= {"alpha": leash.alpha} if leash else {}
-    return Policy(load_policy(out, dtype="float32").policy.lm), facts
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return (self.setup.layer, *self.setup.others)
 
+    def make_sae(self, layer: int) -> dict[str, Any]:
+        return make_sae(self.setup, layer, self.folder, self.lm, self.groups["train"])
 
-def measure(setup: Setup, policy: Policy, start: Policy, groups: dict[str, list[Group]], sae: Any) -> dict[str, Any]:
-    pairs = [Group(p.prompt, (p.chosen, p.rejected)) for p in best_vs_worst(groups["test"])]
-    ours, theirs = policy.logprobs(pairs), start.logprobs(pairs)
-    ratio_P2 = [[float((a - b).mean()) for a, b in zip(x, y, strict=True)] for x, y in zip(ours, theirs, strict=True)]
-    samples = {s: draw(setup, policy.lm, [g.prompt for g in groups[s]]) for s in ("validation", "test") if groups[s]}
-    reward = {s: [float(np.mean([r.value for r in rs])) for rs in sentiment(gs)] for s, gs in samples.items()}
-    found = diversity(samples["test"], policy, start)
-    a_PF, b_PF = mean_features(start.lm, sae, pairs), mean_features(policy.lm, sae, pairs)
-    moved = np.linalg.norm(b_PF - a_PF, axis=1) / np.linalg.norm(a_PF, axis=1)
-    return {
-        "accuracy": [float(a > b) for a, b in ratio_P2], "margin": [a - b for a, b in ratio_P2],
-        "reward": reward["test"], "validation": reward.get("validation", []), "entropy": found.entropy.tolist(),
-        "kl": found.kl.tolist(), "distinct_2": found.distinct_2.tolist(), "self_bleu": found.self_bleu.tolist(),
-        "features_moved": moved.tolist(), "mean_gap_F": (b_PF - a_PF).mean(0).tolist(),
-        "texts": [g.completions[0].text for g in samples["test"][:2]],
-    }  # fmt: skip
+    @cache  # noqa: B019
+    def dictionary(self, kind: str, layer: int, seed: int, k: int) -> tuple[Any, int, float]:
+        """The SAE or what stands for it, its k, and the scale of its features."""
+        sae = load_sae(self.folder / f"sae{layer}")
+        sae = {"sae": lambda: sae, "random": lambda: random_sae(sae, seed),
+               "hidden": lambda: identity_sae(sae.inputs, layer)}[kind]()  # fmt: skip
+        k = sae.width if kind == "hidden" else min(k, sae.width)
+        return sae, k, feature_scale(self.lm, sae, self.pairs[:60], k=k)
 
+    def leash(self, run: Run) -> FeatureLeash | None:
+        if not run.leash:
+            return None
+        layer = run.layer or self.setup.layer
+        sae, k, scale = self.dictionary(run.leash, layer, run.seed if run.leash == "random" else 0, run.k)
+        return FeatureLeash(sae, layer, alpha=run.alpha / scale, k=k, stop_gradient=run.stop)
 
-def draw(setup: Setup, lm: LM, prompts: list[Any]) -> list[Group]:
-    """Two samples a prompt of a model that is in memory, by the sampler's own loop."""
-    sampler, plain = hf.HF(lm.name, batch=128, dtype="float32"), hf._load
-    hf._load = lambda *_: lm
-    try:
-        return sampler(prompts, 2, SamplingParams(temperature=1.0, top_p=1.0, max_tokens=setup.tokens, seed=7))
-    finally:
-        hf._load = plain
-
-
-MEASURES = ("accuracy", "margin", "reward", "entropy", "kl", "distinct_2", "self_bleu", "features_moved")
-
-
-def interval(a: list[float], b: list[float] | None = None) -> list[float]:
-    x = paired_bootstrap(a, b, draws=4000)
-    return [round(v, 4) for v in (x.mean, x.lower, x.upper)]
-
-
-def summary(results: dict[str, Any], held: dict[str, list[int]]) -> dict[str, Any]:
-    table = {}
-    for name, r in results.items():
-        row: dict[str, Any] = {k: interval(r[k]) for k in MEASURES}
-        row["validation"] = round(float(np.mean(r["validation"])), 4) if r["validation"] else None
-        row["held_moved"] = {
-            k: round(float(np.abs(np.array(r["mean_gap_F"])[ids]).mean()), 4) for k, ids in held.items()
+    def train(self, run: Run) -> tuple[Policy, dict[str, Any]]:
+        out, clock = self.folder / "policy", Clock()
+        shutil.rmtree(out, ignore_errors=True)
+        data: Any = self.pairs
+        if run.loss == "kto":  # the same completions, unpaired; twice the batch, so as many steps
+            data = [Group(p.prompt, (p.chosen, p.rejected), (Reward(1.0), Reward(0.0))) for p in self.pairs]
+        leash = self.leash(run)
+        train_policy(
+            data, model=self.name, out=out, loss=run.loss, loss_settings=run.settings, lora=self.setup.lora,
+            learning_rate=self.setup.rates[run.rate], batch_size=self.setup.batch * (2 if run.loss == "kto" else 1),
+            dtype="float32", reference_store=self.folder / "reference", micro_tokens=1024, leash=leash, seed=run.seed,
+            trainer={"save_strategy": "no"}, callbacks=[clock],
+        )  # fmt: skip
+        log = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
+        steps = [x for x in log if "loss" in x]
+        late = {
+            k: float(np.mean([x[k] for x in steps[-5:]]))
+            for k in ("loss", "rewards/margins", "feature/penalty", "feature/drift_chosen", "feature/drift_rejected")
+            if k in steps[-1]
         }
-        if name != "start":
-            row["against_start"] = {k: interval(r[k], results["start"][k]) for k in ("reward", "entropy", "distinct_2")}
-            row["train"] = r["train"]
-        rate = name.split(" rate ")[1] if " rate " in name else ""
-        rival = "ln_dpo" + (f" rate {rate}" if rate else "")
-        if name != rival and name != "start" and rival in results:
-            row["against_ln_dpo"] = {
-                k: interval(r[k], results[rival][k]) for k in ("accuracy", "reward", "entropy", "kl", "features_moved")
-            }
-        table[name] = row
-    return table
+        facts = {"cpu_s_a_step": float(np.median(clock.seconds)), "steps": len(steps), "late": late}
+        facts |= {"alpha": leash.alpha} if leash else {}
+        return Policy(load_policy(out, dtype="float32").policy.lm), facts
+
+    @cache  # noqa: B019
+    def of_start(self) -> tuple[Any, Any]:
+        return self.start.logprobs(self.held_out), mean_features(self.lm, self.sae, self.held_out)
+
+    def measure(self, policy: Policy, seed: int, *, validation: bool) -> dict[str, Any]:
+        theirs, a_PF = self.of_start()
+        ours, b_PF = policy.logprobs(self.held_out), mean_features(policy.lm, self.sae, self.held_out)
+        ratio_P2 = [
+            [float((a - b).mean()) for a, b in zip(x, y, strict=True)] for x, y in zip(ours, theirs, strict=True)
+        ]
+        samples = self.draw(policy.lm, "test", seed)
+        found = diversity(samples, policy, self.start)
+        moved = np.linalg.norm(b_PF - a_PF, axis=1) / np.linalg.norm(a_PF, axis=1)
+        return {
+            "accuracy": [float(a > b) for a, b in ratio_P2], "margin": [a - b for a, b in ratio_P2],
+            "reward": rewards_of(samples), "entropy": found.entropy.tolist(), "kl": found.kl.tolist(),
+            "validation": rewards_of(self.draw(policy.lm, "validation", seed)) if validation else [],
+            "distinct_2": found.distinct_2.tolist(), "self_bleu": found.self_bleu.tolist(),
+            "features_moved": moved.tolist(), "texts": [g.completions[0].text for g in samples[:2]],
+        }  # fmt: skip
+
+    def draw(self, lm: LM, split: str, seed: int) -> list[Group]:
+        """Two samples a prompt of a model that is in memory, by the sampler's own loop."""
+        sampler, plain = hf.HF(lm.name, batch=128, dtype="float32"), hf._load
+        hf._load = lambda *_: lm
+        params = SamplingParams(temperature=1.0, top_p=1.0, max_tokens=self.setup.tokens, seed=7 + seed)
+        try:
+            return sampler([g.prompt for g in self.groups[split]], 2, params)
+        finally:
+            hf._load = plain
+
+    def do(self, run: Run, *, validation: bool = False) -> dict[str, Any]:
+        policy, facts = self.train(run)
+        return {**self.measure(policy, run.seed, validation=validation), "train": facts}
 
 
-PAIRED = (
-    ("fpo", "tdpo2"), ("fpo", "tdpo1"), ("fpo", "dpo"), ("fpo", "simpo"), ("fpo alpha 20", "tdpo2"),
-    ("fpo hidden state", "fpo"), ("fpo random dictionary", "fpo"), ("fpo alpha 20 hidden state", "fpo alpha 20"),
-    ("fpo hold target", "fpo hold control"),
-)  # fmt: skip
+def rewards_of(groups: list[Group]) -> list[float]:
+    return [float(np.mean([r.value for r in rs])) for rs in sentiment(groups)]
 
 
-def paired(results: dict[str, Any]) -> dict[str, Any]:
-    """Differences between the runs that the results page compares."""
-    keys = ("accuracy", "reward", "entropy", "kl", "distinct_2")
-    return {
-        f"{a} - {b}": {k: interval(results[a][k], results[b][k]) for k in keys}
-        for a, b in PAIRED
-        if a in results and b in results
-    }
+def best_rates(results: dict[str, Any], setup: Setup) -> dict[str, int]:
+    """Each method's learning rate (its place): the one of highest validation reward among those that were run."""
+    found = {}
+    for run in MAIN:
+        known = [i for i in range(len(setup.rates)) if at(run, i).key in results]
+        found[run.name] = max(known, key=lambda i: np.mean(results[at(run, i).key]["validation"]), default=0)
+    return found
 
 
-def chosen(table: dict[str, Any]) -> dict[str, str]:
-    """Each core method's run with the best validation reward."""
-    out = {}
-    for run in CORE:
-        mine = [n for n in table if n == run.name or n.startswith(f"{run.name} rate ")]
-        if mine and all(table[n]["validation"] is not None for n in mine):
-            out[run.name] = max(mine, key=lambda n: table[n]["validation"])
-    return out
+def plan(setup: Setup, results: dict[str, Any]) -> Iterator[tuple[Run, bool]]:
+    """Runs in the order of their worth, and whether validation prompts are measured: grid, seeds, sweeps."""
+    for i in range(len(setup.rates)):
+        yield from ((at(run, i), True) for run in MAIN)
+    rates = best_rates(results, setup)
+    for seed in range(1, setup.seeds):
+        yield from ((at(run, rates[run.name], seed), False) for run in MAIN)
+    if setup is STORIES:
+        for seed in range(setup.seeds):
+            same = [at(r, rates["fpo"], seed) for r in MAIN if r.leash or r.name == "tdpo2"]
+            same += [at(r, i, seed) for r in MAIN if r.name == "ln_dpo" for i in range(len(setup.rates))]
+            yield from ((run, False) for run in same if run.key not in results)
+            yield from ((at(run, rates["fpo"], seed), False) for run in sweeps(setup))
 
 
 def main() -> None:
@@ -299,43 +232,33 @@ def main() -> None:
     setup = STORIES if args.model == "stories" else SMOLLM2
     folder, begun = args.folder / setup.name, time.process_time()
     folder.mkdir(parents=True, exist_ok=True)
-    model = str(convert(folder / "model")) if setup is STORIES else "smollm2-135m"
-    groups = sampled(setup, model, folder)
-    lm = load_lm(model, "float32")
-    saes = {n: _cached(folder / f"sae{n}.json", lambda n=n: make_sae(setup, n, folder, lm, groups["train"]))
-            for n in (setup.layer, *setup.others)}  # fmt: skip
-    held = _cached(folder / "held.json", lambda: held_features(setup, folder, lm, groups["train"]))
-    start, sae = Policy(lm), load_sae(folder / f"sae{setup.layer}")
-    results = {"start": _cached(folder / "start.json", lambda: measure(setup, start, start, groups, sae))}
-    tuned = [replace(r, rate=i) for i in range(1, len(setup.rates)) for r in CORE]
-    layers = [fpo(f"alpha 20 layer {n}", alpha=20.0, layer=n) for n in setup.others]
+    bench = Bench(setup, folder)
+    starts = {
+        f"start seed {s}": cached(
+            folder / f"start {s}.json", lambda s=s: bench.measure(bench.start, s, validation=not s)
+        )
+        for s in range(setup.seeds)
+    }
+    results: dict[str, Any] = {}
     missing: list[str] = []
-    for run in [*CORE[:6], *SWEEPS[:2], *CORE[6:], *SWEEPS[2:], *layers, *tuned]:
+    for run, validation in plan(setup, results):
         file = folder / f"run {run.key}.json"
         if not file.is_file() and time.process_time() - begun > 60 * args.minutes:
             missing.append(run.key)
             continue
-
-        def do(run: Run = run) -> dict[str, Any]:
-            policy, facts = train(setup, run, lm, folder, groups["train"])
-            return {**measure(setup, policy, start, groups, sae), "train": facts}
-
-        results[run.key] = _cached(file, do)
-        r = results[run.key]
+        results[run.key] = r = cached(file, lambda run=run, v=validation: bench.do(run, validation=v))
         line = {k: round(float(np.mean(r[k])), 3) for k in ("accuracy", "reward", "entropy", "kl", "features_moved")}
-        print(run.key, line, r["train"]["cpu_s"], r["train"]["late"], flush=True)
-    table = summary(results, held)
-    pairs = len(best_vs_worst(groups["train"]))
+        spent = round(time.process_time() - begun)
+        print(f"{spent} s", run.key, line, r["train"]["cpu_s_a_step"], r["train"]["late"], flush=True)
     found = {
         "command": f"python benchmarks/repro/fpo/run.py FOLDER --model {setup.name}", "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, 1 thread", "setup": repr(setup), "pairs": pairs, "saes": saes, "held": held,
-        "runs": table, "paired": paired(results), "chosen_rate": chosen(table), "not_run": missing,
-        "texts": {k: r["texts"] for k, r in results.items()},
+        "machine": f"{platform.machine()}, 1 thread", "setup": repr(setup), "pairs": len(bench.pairs),
+        "saes": bench.saes, **summary(results | starts, best_rates(results, setup), setup), "not_run": missing,
     }  # fmt: skip
     (RESULTS / f"fpo_{setup.name}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
-def _cached(file: Path, make: Any) -> Any:
+def cached(file: Path, make: Any) -> Any:
     if file.is_file():
         return json.loads(file.read_text())
     found = make()
