@@ -43,6 +43,8 @@ class Run:
     alpha: float = 0.5
     """In units of 1 / the mean square of the start's top features on training pairs: dictionaries differ in scale."""
     stop: bool = True
+    hold: tuple[int, ...] = ()
+    """Only these features on the leash."""
     k: int = 50
     layer: int = 0
     rate: int = 0
@@ -80,6 +82,14 @@ def sweeps(setup: Setup) -> list[Run]:
     for loss in ("simpo", "dpo"):
         found += [Run(f"{loss} + leash alpha {a:g}", loss, {}, "sae", alpha=a) for a in (0.5, 5.0)]
     return found
+
+
+def leashes() -> list[Run]:
+    """Leashes from loose to tight at one rate, the one that most methods chose: for reward at equal drift."""
+    found = [fpo("", alpha=0.5), fpo("hidden", leash="hidden"), fpo("random", leash="random"), Run("tdpo2", "tdpo2")]
+    found += [fpo(f"alpha {a:g}", alpha=a) for a in (5.0, 20.0, 100.0)]
+    found += [fpo(f"hidden alpha {a:g}", leash="hidden", alpha=a) for a in (5.0, 20.0)]
+    return found + [Run(f"tdpo2 alpha {a:g}", "tdpo2", {"alpha": a}) for a in (0.1, 0.25, 1.0)]
 
 
 def at(run: Run, rate: int, seed: int = 0) -> Run:

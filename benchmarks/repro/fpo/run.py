@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from methods import MAIN, SMOLLM2, STORIES, Run, Setup, at, sweeps
+from methods import MAIN, SMOLLM2, STORIES, Run, Setup, at, leashes, sweeps
 from stories import convert
 from tables import RESULTS, summary
 from task import openings, reviews, sentiment
@@ -133,7 +133,7 @@ class Bench:
             return None
         layer = run.layer or self.setup.layer
         sae, k, scale = self.dictionary(run.leash, layer, run.seed if run.leash == "random" else 0, run.k)
-        return FeatureLeash(sae, layer, alpha=run.alpha / scale, k=k, stop_gradient=run.stop)
+        return FeatureLeash(sae, layer, alpha=run.alpha / scale, k=k, stop_gradient=run.stop, hold=run.hold)
 
     def train(self, run: Run) -> tuple[Policy, dict[str, Any]]:
         out, clock = self.folder / "policy", Clock()
@@ -221,6 +221,7 @@ def plan(setup: Setup, results: dict[str, Any]) -> Iterator[tuple[Run, bool]]:
             same += [at(r, i, seed) for r in MAIN if r.name == "ln_dpo" for i in range(len(setup.rates))]
             yield from ((run, False) for run in same if run.key not in results)
             yield from ((at(run, rates["fpo"], seed), False) for run in sweeps(setup))
+            yield from ((run, False) for run in (at(r, 0, seed) for r in leashes()) if run.key not in results)
 
 
 def main() -> None:

@@ -34,11 +34,13 @@ FAMILIES = {
     "random dictionary": ["fpo random at", "fpo random alpha 5", "fpo random alpha 20", "fpo random alpha 100",
                           "fpo random alpha 400"],
     "tdpo2": ["tdpo2 alpha 0.1", "tdpo2 alpha 0.25", "tdpo2 at", "tdpo2 alpha 1", "tdpo2 alpha 2"],
-    "ln_dpo, beta": ["ln_dpo at", "ln_dpo beta 5", "ln_dpo beta 10"],
+    "fpo, low rate": ["fpo rate 0", "fpo alpha 5 rate 0", "fpo alpha 20 rate 0", "fpo alpha 100 rate 0"],
+    "hidden state, low rate": ["fpo hidden rate 0", "fpo hidden alpha 5 rate 0", "fpo hidden alpha 20 rate 0"],
+    "tdpo2, low rate": ["tdpo2 alpha 0.1 rate 0", "tdpo2 alpha 0.25 rate 0", "tdpo2 rate 0", "tdpo2 alpha 1 rate 0"],
     "ln_dpo, learning rate": ["ln_dpo rate 0", "ln_dpo rate 1", "ln_dpo rate 2"],
 }  # fmt: skip
-"""Ways to buy less drift, each a row of settings; "at" is the main row at FPO's learning rate."""
-DRIFTS = (0.2, 0.3, 0.4, 0.6, 0.8)
+"""Ways to buy less drift, each a row of settings: "at" is the main row at FPO's learning rate, a low rate is 1e-3."""
+DRIFTS = (0.25, 0.4, 0.7, 1.7, 2.5, 3.3)
 Arrays = dict[str, np.ndarray]
 
 
@@ -98,6 +100,7 @@ def equal_drift(families: dict[str, list[Arrays]], draws: int = 2000) -> dict[st
     """
     rng = np.random.default_rng(0)
     size = len(families["fpo"][0]["kl"]) if families["fpo"] else 0
+    ours = ("fpo", "fpo, low rate")
     indices = [np.arange(size), *rng.integers(0, size, (draws, size))] if size else []
     curves: dict[tuple[str, float], np.ndarray] = {}
     for name, points in families.items():
@@ -108,14 +111,15 @@ def equal_drift(families: dict[str, list[Arrays]], draws: int = 2000) -> dict[st
             if min(means) <= drift <= max(means):
                 lines = [sorted((p["kl"][i].mean(), p["reward"][i].mean()) for p in points) for i in indices]
                 curves[name, drift] = np.array([np.interp(drift, *zip(*x, strict=True)) for x in lines])
-    return {
-        f"{drift:g}": {
-            name: {"reward": bounds(curve), **({"minus_fpo": bounds(curve - curves["fpo", drift])}
-                                               if ("fpo", drift) in curves and name != "fpo" else {})}
+    found: dict[str, Any] = {}
+    for drift in DRIFTS:
+        fpo = next((curves[n, drift] for n in ours if (n, drift) in curves), None)
+        found[f"{drift:g}"] = {
+            name: {"reward": bounds(curve), **({"minus_fpo": bounds(curve - fpo)}
+                                               if fpo is not None and name not in ours else {})}
             for (name, d), curve in curves.items() if d == drift
-        }
-        for drift in DRIFTS
-    }  # fmt: skip
+        }  # fmt: skip
+    return found
 
 
 def bounds(values: np.ndarray) -> list[float]:
