@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab.errors import InputError, unknown
 from trimtab.rewards.adapters import Lifted, Trl, Verifier, adapt, lift
+from trimtab.rewards.agreement import ExecutionAgreement
 from trimtab.rewards.combine import Clip, StandardiseInGroup, Weighted
 from trimtab.rewards.extract import EXTRACTORS, extractor
 from trimtab.rewards.instructions import Instructions
@@ -55,6 +56,7 @@ REWARDS: dict[str, Callable[..., RewardFn]] = {
     "math_answer": MathAnswer,
     "reasoning_gym": ReasoningGym,
     "unit_tests": UnitTests,
+    "execution_agreement": ExecutionAgreement,
     "instructions": Instructions,
     "prompt_reward": _later("PromptReward"),
     "reward_model": _later("RewardModel"),
@@ -110,6 +112,7 @@ __all__ = [
     "ChoiceJudge",
     "Clip",
     "ExactMatch",
+    "ExecutionAgreement",
     "FromReward",
     "Instructions",
     "Judge",

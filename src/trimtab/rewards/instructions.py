@@ -85,7 +85,7 @@ def _follows(check: Any, name: str, kwargs: dict[str, Any], prompt: str, text: s
 
 def _registry() -> dict[str, Any]:
     try:
-        from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
+        from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT  # pyright: ignore[reportMissingImports]
     except ImportError as e:
         raise InputError(
             f"IFEval's checks are not installed ({e}): pip install lm-eval langdetect immutabledict nltk"

@@ -5,20 +5,19 @@ program; it can only answer rightly. NaN with a note where nothing can be said a
 sandbox. Not here: reading programs from stdin to stdout, and partial credit per test.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trimtab.errors import InputError
 from trimtab.rewards.programs import defines, extract_program
-from trimtab.rewards.sandbox.limits import Job, Limits, escape
+from trimtab.rewards.sandbox.limits import Job, escape
+from trimtab.rewards.sandbox.shared import shared
 from trimtab.types import Completion, Group, Prompt, Reward
 
 TESTS = ("tests", "test_list", "test")
 SETUP = ("setup", "test_setup_code", "test_imports")
 GOLD = ("code", "canonical_solution", "gold", "solution")
-_OPEN: dict[Any, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,8 @@ class UnitTests:
         jobs = [self.job(g.prompt, c) for g in groups for c in g.completions]
         if not jobs:
             return [[] for _ in groups]
-        outcomes = self._sandbox().run(jobs)
+        sandbox = shared(self.timeout_s, self.memory_mb, self.workers, self.way, self.unsafe)
+        outcomes = sandbox.run(jobs)
         return [[_reward(next(outcomes)) for _ in g.completions] for g in groups]
 
     def job(self, prompt: Prompt, completion: Completion) -> Job:
@@ -66,16 +66,6 @@ class UnitTests:
         wanted = entry or _called(text)
         program = extract_program(completion.text, wanted, signature) if self.extract else signature + completion.text
         return Job(program, text, entry, signature)
-
-    def _sandbox(self) -> Any:
-        from trimtab.rewards.sandbox.pool import Sandbox
-
-        key = (os.getpid(), self.timeout_s, self.memory_mb, self.workers, self.way, self.unsafe)
-        found = _OPEN.get(key)
-        if found is None or found.closed:
-            limits = Limits(wall_s=self.timeout_s, memory_mb=self.memory_mb)
-            found = _OPEN[key] = Sandbox(self.workers, limits, way=self.way, unsafe=self.unsafe)
-        return found
 
 
 def check_gold(prompts: Sequence[Prompt], reward: UnitTests | None = None) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ alone is one. It does not sample or embed, and its values compare completions of
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,18 @@ import numpy.typing as npt
 from trimtab import __version__
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.completion.probe import check_card
-from trimtab.learners.completion.reader_cues import LOGPROB_CUES, Same, cue_rows, have_logprobs, same_class, same_text
+from trimtab.learners.completion.reader_cues import (
+    CUES,
+    LOGPROB_CUES,
+    Same,
+    cue_rows,
+    have_logprobs,
+    same_class,
+    same_text,
+)
 from trimtab.learners.completion.reader_search import Form, Rows, Search, choose, pooled
 from trimtab.learners.completion.reader_solve import Floats
-from trimtab.types import Embedder, Group, Reward, canonical_json, describe, fingerprint
+from trimtab.types import Embedder, Group, Reward, RewardFn, canonical_json, describe, fingerprint
 
 CUE_SETS: tuple[tuple[str, ...], ...] = (
     ("mean_logprob",),
@@ -49,6 +57,8 @@ class Reader:
     card: Mapping[str, Any]
     embed: Embedder | None = None
     same: Same = same_text
+    signals: Mapping[str, RewardFn] = field(default_factory=dict)
+    """Rewards that the form reads as cues, by name."""
 
     def __repr__(self) -> str:
         """Short, and the same for the same reader: it is the manifest's entry."""
@@ -63,14 +73,15 @@ class Reader:
                 raise ModelError("this reader reads states and has no embedder: Reader.load(folder, embed)")
             check_card(self.card["embedder"], self.embed.card)
             states = self.embed(groups)
+        said_R = cue_rows(groups, self.form.cues, self.same, self.signals) @ self.cue_C
+        parts = np.split(said_R, np.cumsum([len(g.completions) for g in groups], dtype=int)[:-1])
         return [
-            [_reward(v) for v in self.values(g, x)] if g.completions else []
-            for g, x in zip(groups, states, strict=True)
+            [_reward(v) for v in self._values(g, said_N, x)] if g.completions else []
+            for g, said_N, x in zip(groups, parts, states, strict=True)
         ]
 
-    def values(self, group: Group, state_ND: npt.NDArray[Any] | None = None) -> Floats:
-        """The values of one group's completions, shape (N,), from its embedding (unused by a reader without states)."""
-        value_N = cue_rows([group], self.form.cues, self.same) @ self.cue_C
+    def _values(self, group: Group, value_N: Floats, state_ND: npt.NDArray[Any] | None) -> Floats:
+        """The values of one group's completions from what its cues say, shape (N,), and its embedding."""
         if len(self.state_D):
             state_ND = np.asarray(state_ND, dtype=np.float64)
             if state_ND.shape != (len(group.completions), len(self.state_D)):
@@ -92,9 +103,12 @@ class Reader:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path, embed: Embedder | None = None, same: Same = same_text) -> "Reader":
+    def load(
+        cls, folder: str | Path, embed: Embedder | None = None, same: Same = same_text,
+        signals: Mapping[str, RewardFn] | None = None,
+    ) -> "Reader":  # fmt: skip
         """The reader of `folder`, with the same rewards as when it was saved. InputError when files are missing or
-        broken; ModelError, with the difference, when `embed` or `same` are not those it was fitted with."""
+        broken; ModelError, with the difference, when `embed`, `same` or `signals` are not those it was fitted with."""
         from safetensors.numpy import load_file
 
         folder = Path(folder)
@@ -109,41 +123,57 @@ class Reader:
             raise ModelError(f"{folder}: fitted with same={card['same']}, given {describe(same)}; give that function")
         if embed is not None and card["embedder"] is not None:
             check_card(card["embedder"], embed.card)
-        return cls(form, cue_C, state_D, card, embed, same)
+        given = {n: describe(f) for n, f in (signals or {}).items()}
+        for name, wanted in card.get("signals", {}).items():
+            if given.get(name) != wanted:
+                raise ModelError(
+                    f"{folder}: it reads the signal {name!r}, {wanted}; given {given.get(name, 'none of that name')}"
+                )
+        return cls(
+            form, cue_C, state_D, card, embed, same, {n: f for n, f in (signals or {}).items() if n in form.cues}
+        )
 
 
 def fit_reader(
     groups: Sequence[Group], embeds: Embedder | Mapping[str, Embedder] | None = None, *,
-    cues: Sequence[Sequence[str]] = CUE_SETS, same: Same = same_text, l2s: Sequence[float] = L2S,
-    pool: Sequence[bool] = (False, True), margin: float = 1.0, folds: int = 5, seed: int = 0,
+    cues: Sequence[Sequence[str]] = CUE_SETS, same: Same = same_text, signals: Mapping[str, RewardFn] | None = None,
+    l2s: Sequence[float] = L2S, pool: Sequence[bool] = (False, True), margin: float = 1.0, folds: int = 5,
+    seed: int = 0,
 ) -> Reader:  # fmt: skip
     """Fit a reader to scored groups; its form is the best over folds of prompts, and no more complex than it pays for.
 
     embeds: name -> embedder, or one, or None for cues alone; each is tried by itself (an embedder of several layers
-    concatenates them). cues: the sets tried, () for states alone; `pool`: whether to try adding up completions of which
-    `same` says the same. A form that learns more must be `margin` standard errors better, held out, than a simpler one
-    (0 takes the highest figure, which overfits with few prompts). The same data and seed give the same weights, in any
-    order of the groups. card["selection"] has every form's held-out reward; the best of many is optimistic, judge on
-    other prompts. Unscored completions count in the cues and are not learnt from. InputError: fewer than two prompts
-    whose rewards differ, a prompt in two groups, unknown cues, embeddings that do not fit.
+    concatenates them). cues: the sets tried, () for states alone. signals: name -> any reward, read as one more cue (a
+    prompted model's yes, how far programs answer alike); each set is tried without and with all of them. `pool`:
+    whether to try adding up completions of which `same` says the same. A form that learns more must be `margin`
+    standard errors better, held out, than a simpler one (0 takes the highest figure, which overfits with few prompts).
+    The same data and seed give the same weights, in any order of the groups. card["selection"]: each form's held-out
+    reward; the best of many is optimistic, judge on other prompts. Unscored completions count in the cues and are not
+    learnt from. InputError: fewer than two prompts whose rewards differ, a prompt in two groups, unknown cues,
+    embeddings that do not fit.
     """
     if not isinstance(embeds, Mapping):
         embeds = {} if embeds is None else {"states": embeds}
     rows = Rows.of(groups, folds, seed)
+    signals = dict(signals or {})
+    if taken := signals.keys() & CUES.keys():
+        raise InputError(f"a signal cannot have the name of a cue: {', '.join(sorted(taken))}")
     sets = [tuple(names) for names in cues]
     if not have_logprobs(rows.groups):
         sets = [tuple(c for c in names if c not in LOGPROB_CUES) for names in sets]
-    sets = list(dict.fromkeys(sets))
+    sets = list(dict.fromkeys([*sets, *((*names, *signals) for names in sets)]))
     if not any(sets) and not embeds:
         raise InputError("nothing to read: no embedder, and no cue that needs no log-probs; see learners CUES")
     states = {name: np.concatenate([np.asarray(x) for x in e(rows.groups)]) for name, e in embeds.items()}
-    search = Search.of(rows, list(dict.fromkeys(c for s in sets for c in s)), same, states, l2s)
+    search = Search.of(rows, list(dict.fromkeys(c for s in sets for c in s)), same, states, l2s, signals)
     tried = list(search.forms(sets, pool))
     best, reward_P = choose(tried, margin)
     cue_C, state_D = search.weights(best)
     embed = embeds[best.states] if best.states is not None else None
+    heard = {n: f for n, f in signals.items() if n in best.cues}
     card = {
-        "kind": "reader", "form": asdict(best), "same": describe(same), "margin": margin, "folds": folds, "seed": seed,
+        "kind": "reader", "form": asdict(best), "same": describe(same),
+        "signals": {n: describe(f) for n, f in heard.items()}, "margin": margin, "folds": folds, "seed": seed,
         "embedder": None if embed is None else json.loads(canonical_json(dict(embed.card))),
         "prompts": len(rows.groups), "learnable_prompts": int((rows.fold_P >= 0).sum()),
         "completions": len(rows.reward_R), "unscored": int(np.isnan(rows.reward_R).sum()),
@@ -152,7 +182,7 @@ def fit_reader(
         "selection": [{**asdict(form), "reward": float(value_P.mean())} for form, value_P in tried],
         "trimtab": __version__,
     }  # fmt: skip
-    return Reader(best, cue_C, state_D, card, embed, same)
+    return Reader(best, cue_C, state_D, card, embed, same, heard)
 
 
 def _reward(value: float) -> Reward:

@@ -9,13 +9,13 @@ program and sees no reward.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError, unknown
-from trimtab.types import Completion, Group
+from trimtab.types import Completion, Group, Reward, RewardFn
 
 Floats = npt.NDArray[np.float64]
 Same = Callable[[str], Hashable | None]
@@ -86,18 +86,33 @@ def same_class(group: Group, same: Same) -> npt.NDArray[np.int64]:
     return np.array([number.setdefault(k, len(number)) for k in marked], dtype=np.int64)
 
 
-def cue_rows(groups: Sequence[Group], names: Sequence[str], same: Same) -> Floats:
+def cue_rows(
+    groups: Sequence[Group], names: Sequence[str], same: Same, signals: Mapping[str, RewardFn] | None = None
+) -> Floats:
     """The cues of all completions in order, each centred within its group, (R, len(names)).
 
-    InputError for an unknown cue, or a log-prob cue where a completion has no log-probs (the prompt is named).
+    `signals` are further cues by name, the values of any reward; where one is unscored it says nothing (the group's
+    mean). InputError for an unknown cue, or a log-prob cue where a completion has no log-probs (the prompt is named).
     """
+    signals = signals or {}
     for name in names:
-        if name not in CUES:
-            raise unknown("cue", name, CUES)
-    blocks = [np.stack([CUES[n](g, same) for n in names], axis=1) for g in groups if names]
-    if not blocks:
-        return np.zeros((sum(len(g.completions) for g in groups), 0))
-    return np.concatenate([b - b.mean(0) if len(b) else b for b in blocks])
+        if name not in CUES and name not in signals:
+            raise unknown("cue", name, (*CUES, *signals))
+    if not names or not groups:
+        return np.zeros((sum(len(g.completions) for g in groups), len(names)))
+    read = {n: signals[n](groups) for n in names if n in signals}
+    blocks = []
+    for i, g in enumerate(groups):
+        columns = [_told(read[n][i]) if n in signals else CUES[n](g, same) for n in names]
+        block = np.stack(columns, axis=1)
+        blocks.append(block - block.mean(0) if len(block) else block)
+    return np.concatenate(blocks)
+
+
+def _told(rewards: Sequence[Reward]) -> Floats:
+    value_N = np.array([r.value for r in rewards], dtype=float)
+    told_N = np.isfinite(value_N)
+    return np.where(told_N, value_N, value_N[told_N].mean() if told_N.any() else 0.0)
 
 
 def have_logprobs(groups: Sequence[Group]) -> bool:

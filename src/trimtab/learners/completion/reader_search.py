@@ -14,7 +14,7 @@ import numpy.typing as npt
 from trimtab.errors import InputError
 from trimtab.learners.completion.reader_cues import Same, cue_rows, same_class
 from trimtab.learners.completion.reader_solve import Floats, Ints, Ridge, centre, listwise
-from trimtab.types import Group
+from trimtab.types import Group, RewardFn
 
 DRAWS = 6
 """Random halves of every group that the criterion chooses among beside the whole: less noise from one lucky choice."""
@@ -147,10 +147,11 @@ class Search:
 
     @classmethod
     def of(
-        cls, rows: Rows, cues: Sequence[str], same: Same, states: Mapping[str, npt.NDArray[Any]], l2s: Sequence[float]
-    ) -> "Search":
+        cls, rows: Rows, cues: Sequence[str], same: Same, states: Mapping[str, npt.NDArray[Any]], l2s: Sequence[float],
+        signals: Mapping[str, RewardFn] | None = None,
+    ) -> "Search":  # fmt: skip
         """Reads the cues and solves the ridge of every state and fold."""
-        raw_RC = cue_rows(rows.groups, cues, same)
+        raw_RC = cue_rows(rows.groups, cues, same, signals)
         spread = {c: float(raw_RC[:, i].std()) or 1.0 for i, c in enumerate(cues)}
         column_R = {c: raw_RC[:, i] / spread[c] for i, c in enumerate(cues)}
         views = {name: View.of(rows, x_RD, l2s) for name, x_RD in states.items()}

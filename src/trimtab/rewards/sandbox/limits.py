@@ -51,7 +51,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a job. `passed` is None when nothing can be said about the program, and `note` says why."""
+    """What came of a job. `passed` is None when nothing can be said about the program, and `note` says why; for mode
+    "value" it says whether there is a value."""
 
     passed: bool | None
     note: str = ""

@@ -172,10 +172,11 @@ def test_the_leash_pulls_and_is_logged(lm_folder, tmp_path):
 @pytest.mark.parametrize("kind", ["topk", "jumprelu"])
 def test_micro_batches_padding_and_layout_change_nothing(lm_folder, tmp_path, kind):
     leash = FeatureLeash(make_sae(kind=kind), alpha=5.0)
-    whole = train(lm_folder, tmp_path / "a", leash=leash, micro_tokens=10**6)
-    assert_same_run(whole, train(lm_folder, tmp_path / "b", leash=leash, micro_rows=1))
-    assert_same_run(whole, train(lm_folder, tmp_path / "c", leash=leash, share_prompt=False, micro_tokens=10**6))
-    assert_same_run(whole, train(lm_folder, tmp_path / "d", leash=leash, checkpointing=True))
+    same = {"leash": leash, "learning_rate": 3e-4}  # Adam makes of a rounding error in a tiny gradient a whole step
+    whole = train(lm_folder, tmp_path / "a", **same, micro_tokens=10**6)
+    assert_same_run(whole, train(lm_folder, tmp_path / "b", **same, micro_rows=1))
+    assert_same_run(whole, train(lm_folder, tmp_path / "c", **same, share_prompt=False, micro_tokens=10**6))
+    assert_same_run(whole, train(lm_folder, tmp_path / "d", **same, checkpointing=True))
 
 
 def test_offline_cache_is_the_online_reference(lm, tmp_path):

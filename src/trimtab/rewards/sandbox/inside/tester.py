@@ -256,6 +256,7 @@ def _serve_one(job_fd, link_fd, out_fd, err_fd, in_fd):
         report["passed"], report["note"] = judge(job, link)
     elif job["mode"] == "value":
         report["value"], report["note"] = value_of(job, link)
+        report["passed"] = report["value"] is not None
     else:
         report["note"], word = _watch(job, link, in_fd), b"W"
     link.drain_rest()

@@ -1,0 +1,20 @@
+"""One warm sandbox a process and setting, shared by every reward that runs programs: starting workers is what costs."""
+
+import os
+from typing import Any
+
+from trimtab.rewards.sandbox.limits import Limits
+
+_OPEN: dict[Any, Any] = {}
+
+
+def shared(timeout_s: float, memory_mb: int, workers: int, way: str, unsafe: bool) -> Any:
+    """The open `Sandbox` of these settings, started if need be. EngineError: this machine gives no isolation."""
+    from trimtab.rewards.sandbox.pool import Sandbox
+
+    key = (os.getpid(), timeout_s, memory_mb, workers, way, unsafe)
+    found = _OPEN.get(key)
+    if found is None or found.closed:
+        limits = Limits(wall_s=timeout_s, memory_mb=memory_mb)
+        found = _OPEN[key] = Sandbox(workers, limits, way=way, unsafe=unsafe)
+    return found
