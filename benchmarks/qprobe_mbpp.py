@@ -26,10 +26,10 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "repro" / "qprobe"))
 
-from reading import View, cross_validated, learners, nulls, table, taken  # noqa: E402
+from reading import Known, View, cross_validated, learners, nulls, table, taken  # noqa: E402
 from states import load_samples, shuffled  # noqa: E402
 
-from trimtab.rewards import UnitTests  # noqa: E402
+from trimtab.rewards import ExecutionAgreement, UnitTests  # noqa: E402
 from trimtab.types import Completion, Group, Prompt, Reward, SamplingParams  # noqa: E402
 
 DATA = Path(os.environ.get("TRIMTAB_DATA") or HERE.parents[1] / "shared" / "data")
@@ -137,6 +137,17 @@ def visible_test(groups: list[Group]) -> list[np.ndarray]:
     return [np.array([r.value for r in row]) for row in UnitTests()(shown)]
 
 
+def agreement(groups: list[Group], inputs: str) -> list[np.ndarray]:
+    """How far each program answers as the others of its group do; NaN (no call is shown) says nothing."""
+    return [np.nan_to_num([r.value for r in row]) for row in ExecutionAgreement(inputs=inputs)(groups)]
+
+
+def then_logprob(values: list[np.ndarray], groups: list[Group]) -> list[np.ndarray]:
+    """`values`, ties broken by mean log-prob."""
+    order = [np.argsort(np.argsort([np.mean(c.logprobs or (0.0,)) for c in g.completions])) for g in groups]
+    return [v + 1e-6 * o for v, o in zip(values, order, strict=True)]
+
+
 def small() -> None:
     """Cues alone on twelve prompts x four, with lengths for log-probs: that every part runs, in seconds."""
     rows = load_samples(str(SAMPLES))[:12]
@@ -160,12 +171,8 @@ def report(
     oracle = chosen.pop("oracle")
     chosen |= fitted
     if not SMALL:
-        shown = visible_test(groups)
-        both = [
-            v + 1e-3 * np.argsort(np.argsort([np.mean(c.logprobs or (0.0,)) for c in g.completions]))
-            for v, g in zip(shown, groups, strict=True)
-        ]
-        chosen["visible test, then log-prob (told more)"] = taken(both, groups)
+        for name, told in {"visible test": visible_test(groups), "visible call": agreement(groups, "shown")}.items():
+            chosen[f"{name}, then log-prob (told more)"] = taken(then_logprob(told, groups), groups)
     chosen["oracle"] = oracle
     against = ["mean log-prob", *(["greedy"] if "greedy" in chosen else [])]
     text, rows = table(chosen, against, len(groups))
@@ -206,7 +213,15 @@ def main() -> None:
     if np.isfinite(greedy).any():
         chosen = {"greedy": greedy, **chosen}
     made = {name: View(name, views[name]) for name in {*VIEWS, *PROBES.values()}}
-    fits = learners({n: made[n] for n in VIEWS}, None, {loss: made[n] for loss, n in PROBES.items()})
+    alike = agreement(groups, "generic")
+    chosen["execution agreement, then log-prob"] = taken(then_logprob(alike, groups), groups)
+    signals = {
+        "execution agreement": Known(
+            "execution agreement", {g.prompt.id: v for g, v in zip(groups, alike, strict=True)}
+        ),
+        "prompt RM": Known("prompt RM", asked),
+    }
+    fits = learners({n: made[n] for n in VIEWS}, None, {loss: made[n] for loss, n in PROBES.items()}, signals)
     report(groups, chosen, fits, seeds=int(os.environ.get("SEEDS", "3")), completions=completions)
 
 

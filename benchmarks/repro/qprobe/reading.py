@@ -5,7 +5,7 @@ and a prompt's reward is the mean over seeds. Differences are paired over prompt
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from trimtab.evaluation import ways as null_ways
 from trimtab.evaluation.metrics import Interval, paired_bootstrap
 from trimtab.learners import fit_probe, fit_reader
 from trimtab.learners.completion.reader_cues import agreement, likeness, same_text
-from trimtab.types import Group
+from trimtab.types import Group, Reward, RewardFn
 
 Chosen = dict[str, np.ndarray]
 """Way of choosing -> reward of what it takes from each prompt, shape (P,), NaN where it has none."""
@@ -34,6 +34,17 @@ class View:
 
     def __call__(self, groups: Sequence[Group]) -> list[np.ndarray]:
         return [self.vectors[g.prompt.id] for g in groups]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Values that are already there, by prompt id, as a RewardFn."""
+
+    name: str
+    values: Mapping[str, np.ndarray] = field(repr=False)
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[Reward]]:
+        return [[Reward(float(v)) for v in self.values[g.prompt.id]] for g in groups]
 
 
 def taken(values: Sequence[Any], groups: Sequence[Group]) -> np.ndarray:
@@ -61,10 +72,12 @@ def nulls(groups: Sequence[Group], same: Callable[[str], Any] | None) -> Chosen:
 
 
 def learners(
-    views: Mapping[str, View], same: Callable[[str], Any] | None, probes: Mapping[str, View]
-) -> dict[str, Any]:
+    views: Mapping[str, View], same: Callable[[str], Any] | None, probes: Mapping[str, View],
+    signals: Mapping[str, RewardFn] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Name -> a function of training groups that gives a RewardFn. `probes`: loss -> the one view that the
-    paper's kind of probe reads."""
+    paper's kind of probe reads. `signals`: rewards that readers may read beside their cues; the same reader without
+    them has a row of its own."""
     kwargs: dict[str, Any] = {} if same is None else {"same": same}
     out: dict[str, Any] = {
         f"probe {loss} on {view.name}": lambda train, loss=loss, view=view: fit_probe(
@@ -76,6 +89,13 @@ def learners(
     out["reader: log-prob and states"] = lambda train: fit_reader(
         train, views, cues=[("mean_logprob",)], pool=(False,), **kwargs
     )
+    if signals:
+        kwargs["signals"] = signals
+        for name in signals:
+            out[f"reader: log-prob and {name}"] = lambda train, name=name: fit_reader(
+                train, None, cues=[("mean_logprob",)], pool=(False,), signals={name: signals[name]}
+            )
+        out["reader without signals"] = lambda train: fit_reader(train, views, **{**kwargs, "signals": None})
     out["reader"] = lambda train: fit_reader(train, views, **kwargs)
     out["reader, margin 0"] = lambda train: fit_reader(train, views, margin=0.0, **kwargs)
     return out
