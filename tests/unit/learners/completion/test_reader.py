@@ -180,6 +180,49 @@ def test_a_more_complex_form_must_pay_for_itself():
     assert choose([(simple, null), (complex_, null)], 0.0)[0] == simple
 
 
+@dataclass(frozen=True)
+class Second:
+    """The second number of a text, of every third completion NaN."""
+
+    holes: bool = False
+
+    def __call__(self, groups):
+        return [
+            [Reward(math.nan if self.holes and c.index % 3 == 0 else float(c.text.split()[1])) for c in g.completions]
+            for g in groups
+        ]
+
+
+def swapped(groups: list[Group]) -> list[Group]:
+    """The number that tells is the second."""
+    turn = lambda t: " ".join((t.split()[1], t.split()[0], *t.split()[2:]))  # noqa: E731
+    return [replace(g, completions=tuple(replace(c, text=turn(c.text)) for c in g.completions)) for g in groups]
+
+
+def test_a_signal_is_read_where_it_tells_something_and_wanted_back(tmp_path):
+    train, test = swapped(make(80, 2.0, 1.0, 14)), swapped(make(200, 2.0, 1.0, 15))
+    reader = fit_reader(train, cues=[("mean_logprob",)], pool=(False,), signals={"second": Second()})
+    assert reader.form.cues == ("mean_logprob", "second")
+    assert (by(reader, test) - by_logprob(test)).mean() > 0.1
+    folder = reader.save(tmp_path / "r")
+    assert Reader.load(folder, signals={"second": Second()})(test) == reader(test)
+    for other in (None, {"second": Second(holes=True)}, {"another": Second()}):
+        with pytest.raises(ModelError, match="signal 'second'"):
+            Reader.load(folder, signals=other)
+    with pytest.raises(InputError, match="name of a cue: length"):
+        fit_reader(train, signals={"length": Second()})
+
+
+def test_a_signal_that_tells_nothing_ties_with_the_null_and_nan_says_nothing():
+    train, test = make(80, 0.0, 2.0, 16), make(300, 0.0, 2.0, 17)
+    reader = fit_reader(train, cues=[("mean_logprob",)], pool=(False,), signals={"second": Second()})
+    assert abs((by(reader, test) - by_logprob(test)).mean()) < 0.05
+    (g,) = train[:1]
+    row_N = cue_rows([g], ("s",), same_text, {"s": Second(holes=True)})[:, 0]
+    np.testing.assert_allclose(row_N[[0, 3, 6]], 0, atol=1e-12)  # the mean of the others, which centring takes away
+    assert np.ptp(row_N) > 0
+
+
 def test_unscored_completions_are_not_learnt_from():
     groups = make(40, 2.0, 1.0, 11)
     spoiled = [replace(g, rewards=(Reward(math.nan, "died"), *g.rewards[1:])) for g in groups]
