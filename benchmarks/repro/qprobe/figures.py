@@ -16,7 +16,7 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,25 @@ class Given:
 
 
 RANKERS: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Picked:
+    """A view of whole groups, asked for some completions of them: pairs name a few."""
+
+    view: View
+    whole: dict[str, Group]
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return self.view.card
+
+    def __call__(self, groups: Sequence[Group]) -> list[np.ndarray]:
+        rows = []
+        for g in groups:
+            every = self.whole[g.prompt.id].completions
+            rows.append(self.view([g])[0][[every.index(c) for c in g.completions]])
+        return rows
 
 
 def table1(g: Given) -> Any:
@@ -133,10 +152,11 @@ def pairs(g: Given) -> Any:
     every = all_pairs(g.train)
     order = np.random.default_rng(0).permutation(len(every))
     chosen = {"mean log-prob": nulls(g.test, None)["mean log-prob"]}
+    view = Picked(g.views[g.view], {x.prompt.id: x for x in [*g.train, *g.test]})
     for loss in ("bt", "ratio"):
         for fraction in (0.05, 0.2, 1.0):
             some = [every[i] for i in order[: max(int(fraction * len(every)), 2)]]
-            probe = fit_probe_pairs(some, g.views[g.view], loss=loss, l2=(1.0, 0.1))
+            probe = fit_probe_pairs(some, view, loss=loss, l2=(1.0, 0.1))
             values = [[r.value for r in row] for row in probe(g.test)]
             chosen[f"{loss}, {fraction:.0%} of {len(every)} pairs"] = taken(values, g.test)
     text, rows = table(chosen, ["mean log-prob"], len(g.test))

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from alpaca_data import RUNS, form_vectors, groups, hints, labels, names, rows, word_vectors
 from chain import Students, every_l2, show
-from experiment import Board, Teacher, Vectors, arm, label_pairs, pair_error
+from experiment import Board, Teacher, Vectors, arm, label_pairs, pair_errors
 
 from trimtab.evaluation.reward_report import null_values
 from trimtab.learners import mix
@@ -33,7 +33,7 @@ SMALL = os.environ.get("SMALL") == "1"
 OUT = Path(__file__).parents[2] / "results" / "westofn_alpaca.json"
 L2 = (1.0, 10.0, 100.0, 1000.0)
 SETTINGS = {"20 labelled prompts": (20, 3)}
-NS = (2, 8, 16, 64)
+NS = (2, 8, 16, 32, 64)
 
 
 def rewarded(gs: list[Group], label_PM: np.ndarray) -> list[Group]:
@@ -88,7 +88,7 @@ def one_seed(data: dict, labelled: int, seed: int) -> Board:
     }  # fmt: skip
     for name, fit in teachers.items():
         teacher = fitted if name == "same" else fit(base)
-        board.note(f"teacher {name}", error=pair_error(teacher, judged))
+        board.by_id(f"teacher {name}", "error", pair_errors(teacher, judged))
         if name == "hints":
             board.test("teacher hints", teacher, judged, 0.75)
         ways = {f"N={n}": {"n": n} for n in NS} | {

@@ -13,7 +13,10 @@ student's L2 (1, 10, 100) is chosen on the validation pairs, the base's too. Tea
     signals   a linear probe on seven numbers that no hidden state of one sample holds: mean, sum and lowest log-prob,
               length, the share of the prompt's samples with the same answer, whether it is the commonest, whether any
 
-Every seed is cached under RUNS/chain_results, so a second start goes on. Writes benchmarks/results/westofn_chain.json.
+Settings of 0, 10, 30 and 40 % wrong labels run only the sizes of N: the sweep in which the teachers' error varies.
+
+Every seed is cached under RUNS/chain_results, so a second start goes on (LIMIT_S: no new seed after so many seconds). Writes
+benchmarks/results/westofn_chain.json.
 """
 
 import json
@@ -26,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from chain_data import RUNS, load
-from experiment import Board, Teacher, Vectors, arm, label_pairs, pair_error
+from experiment import OF_PAIRS, Board, Teacher, Vectors, arm, label_pairs, pair_errors
 
 from trimtab.learners import mix
 from trimtab.rewards.extract import last_number
@@ -35,9 +38,11 @@ from trimtab.types import Group, Pair
 SMALL = os.environ.get("SMALL") == "1"
 OUT = Path(__file__).parents[2] / "results" / "westofn_chain.json"
 L2 = (1.0, 10.0, 100.0)
-SETTINGS = {  # name: (labelled prompts, share of labels turned round, seeds)
-    "10 prompts, 20% wrong": (10, 0.2, 6), "40 prompts, 20% wrong": (40, 0.2, 3),
-}  # fmt: skip
+SETTINGS = {  # name: (labelled prompts, share of labels turned round, seeds, whether every arm runs)
+    "10 prompts, 20% wrong": (10, 0.2, 6, True),
+    **{f"10 prompts, {wrong}% wrong": (10, wrong / 100, 6, False) for wrong in (0, 10, 30, 40)},
+    "40 prompts, 20% wrong": (40, 0.2, 3, True),
+}
 NS = (2, 8, 32, 64)
 MORE_WEIGHT = {f"N={n}, 4:1": {"n": n, "ratio": 4.0} for n in (8, 64)}
 """Four pseudo-labelled pairs to one labelled, for a teacher that errs less than the labels do."""
@@ -80,7 +85,7 @@ def every_l2(board: Board, arm: str, student: Students, test: list[Group]) -> No
         board.test(f"{arm} | L2 {l2:g}", fitted, test)
 
 
-def one_seed(data: dict, labelled: int, flip: float, seed: int) -> Board:
+def one_seed(data: dict, labelled: int, flip: float, seed: int, every_arm: bool) -> Board:
     (side, side_x), (pool, pool_x) = data["train"], data["test"]
     everything, vectors = side + pool, side_x + pool_x
     states = Vectors.of("layer20", everything, [x[:, 1792:2688] for x in vectors])
@@ -104,22 +109,44 @@ def one_seed(data: dict, labelled: int, flip: float, seed: int) -> Board:
         "signals": Teacher("linear", hints, 1.0)(base, seed),
     }  # fmt: skip
     for name, teacher in teachers.items():
-        board.note(f"teacher {name}", error=pair_error(teacher, test))
+        board.by_id(f"teacher {name}", "error", pair_errors(teacher, test))
         if name == "signals":
             board.test("teacher signals", teacher, test)
-        ways = {f"N={n}": {"n": n} for n in NS} | {
+        ways: dict[str, dict] = {f"N={n}": {"n": n} for n in NS}
+        more = {
             "N=64, best vs random": {"n": 64, "pairing": "best_vs_random"},
             "N=64, sure half": {"n": 64, "confidence": 0.5}, "N=64, likely half": {"n": 64, "logprob": 0.5},
             "N=64, both filters": {"n": 64, "confidence": 0.5, "logprob": 0.5},
         } | MORE_WEIGHT  # fmt: skip
-        for way, settings in ways.items():
+        for way, settings in (ways | more if every_arm else ways).items():
             _, mixed = arm(board, f"{name}, {way}", base, pool, test, gold, teacher, student, seed, **settings)
             if way == "N=64":
                 first_mix = mixed
                 every_l2(board, f"{name}, {way}", student, test)
+        if not every_arm:
+            continue
         again = {"same": student, "pairwise": Teacher("pairwise", states), "signals": Teacher("linear", hints, 1.0)}
         arm(board, f"{name}, N=64, round 2", base, pool, test, gold, again[name](first_mix, seed), student, seed, n=64)
     return board
+
+
+def sweep(results: dict) -> list[dict]:
+    """One row a setting of 10 labelled prompts and teacher: its error, the bound, what its pairs and students were."""
+    out = []
+    for name, (labelled, flip, _, _) in sorted(SETTINGS.items(), key=lambda kv: kv[1][1]):
+        rows = {r["arm"]: r for r in results.get(name, {"rows": []})["rows"]}
+        for teacher in ("same", "pairwise", "signals") if labelled == 10 and rows else ():
+            arms = {n: rows[f"{teacher}, N={n}"] for n in NS}
+            error = rows[f"teacher {teacher}"]["error"]
+            out.append({
+                "wrong": flip, "seeds": results[name]["seeds"], "teacher": teacher, "base": rows["base"]["accuracy"],
+                "error": error, "bound": round(1 - 2 * error[0], 4),
+                "bound_holds": all(a["pseudo_accuracy"][1] >= 1 - 2 * error[0] for a in arms.values()),
+                **{k: {str(n): a[k] for n, a in arms.items()}
+                   for k in ("pseudo_accuracy", "pseudo_ties_half", "accuracy_gain", "best_of_n_gain")},
+                "more_labels_gain": rows["more labels"]["accuracy_gain"],
+            })  # fmt: skip
+    return out
 
 
 def main() -> None:
@@ -128,7 +155,7 @@ def main() -> None:
     cache.mkdir(parents=True, exist_ok=True)
     data = load()
     begun, results = time.time(), {}
-    for name, (labelled, flip, seeds) in list(SETTINGS.items())[: 1 if SMALL else None]:
+    for name, (labelled, flip, seeds, every_arm) in list(SETTINGS.items())[: 1 if SMALL else None]:
         total = Board()
         done = 0
         for seed in range(1 if SMALL else seeds):
@@ -136,7 +163,7 @@ def main() -> None:
             if not file.exists():
                 if time.time() - begun > float(os.environ.get("LIMIT_S", "1e9")):
                     break
-                board = one_seed(data, labelled, flip, seed)
+                board = one_seed(data, labelled, flip, seed, every_arm)
                 file.write_text(json.dumps([board.by_prompt, board.by_seed]))
                 print(name, seed, round(time.time() - begun), flush=True)
             board = Board()
@@ -147,7 +174,7 @@ def main() -> None:
         if done:
             results[name] = {"seeds": done, "rows": total.rows("base")}
     report = {
-        "settings": results, "student": "linear Bradley-Terry probe, layer 20", "l2": L2,
+        "settings": results, "sweep": sweep(results), "student": "linear Bradley-Terry probe, layer 20", "l2": L2,
         "pass_rate": {k: round(float(np.mean([g.reward_N.mean() for g in v[0]])), 4) for k, v in data.items()},
         "command": "python benchmarks/repro/westofn/chain.py", "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
@@ -166,9 +193,10 @@ def show(row: dict) -> str:
         if k in row:
             mean, (gain, low, high) = row[k][0], row[f"{k}_gain"]
             parts.append(f"{k} {mean:.3f} ({gain:+.3f} [{low:+.3f}, {high:+.3f}])")
+    parts += [f"{k} {row[k][0]:.3f} [{row[k][1]:.3f}, {row[k][2]:.3f}]" for k in OF_PAIRS if k in row]
     parts += [
         f"{k} {row[k]:.3f}"
-        for k in ("pseudo_accuracy", "pseudo_differs", "error", "kept", "mean_logprob", "accuracy_up", "best_of_n_up")
+        for k in ("pseudo_differs", "kept", "mean_logprob", "accuracy_up", "best_of_n_up")
         if row.get(k) is not None
     ]
     return "  ".join(parts)

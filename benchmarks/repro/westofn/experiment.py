@@ -67,9 +67,12 @@ def label_pairs(groups: Sequence[Group], per_prompt: int, flip: float, rng: np.r
     return out
 
 
-def pair_error(teacher: Any, groups: Sequence[Group]) -> float:
-    """The teacher's mean |P - gold| over pairs of different gold reward: the epsilon of theorem 4.1, on average."""
-    errors = []
+def pair_errors(teacher: Any, groups: Sequence[Group]) -> dict[str, float]:
+    """The share of a prompt's pairs of different gold reward that the teacher orders wrongly, by prompt id.
+
+    Its mean over prompts stands for the epsilon of theorem 4.1, which is a maximum over all pairs.
+    """
+    errors = {}
     for g in groups:
         better, worse = np.nonzero(g.reward_N[:, None] > g.reward_N[None, :])
         if len(better):
@@ -79,21 +82,21 @@ def pair_error(teacher: Any, groups: Sequence[Group]) -> float:
             else:
                 v = np.array([r.value for r in teacher([g])[0]])
                 p = 1 / (1 + np.exp(-np.clip(v[better] - v[worse], -700, 700)))
-            errors.append(float(np.mean(p < 0.5) + 0.5 * np.mean(p == 0.5)))
-    return float(np.mean(errors))
+            errors[g.prompt.id] = float(np.mean(p < 0.5) + 0.5 * np.mean(p == 0.5))
+    return errors
 
 
-def gold_share(pairs: Sequence[Any], gold: dict[tuple[str, str, int], float]) -> tuple[float, float]:
-    """(share of pairs whose chosen one is truly better, of those where gold differs; share where gold differs)."""
-    value = [
-        [gold.get((p.pair.prompt.id, c.model, c.index), math.nan) for c in (p.pair.chosen, p.pair.rejected)]
+def gold_gaps(pairs: Sequence[Any], gold: dict[tuple[str, str, int], float]) -> dict[str, float]:
+    """Gold reward of the chosen one minus that of the rejected one, by prompt id; NaN where one is not judged."""
+    return {
+        p.pair.prompt.id: gold.get((p.pair.prompt.id, p.pair.chosen.model, p.pair.chosen.index), math.nan)
+        - gold.get((p.pair.prompt.id, p.pair.rejected.model, p.pair.rejected.index), math.nan)
         for p in pairs
-    ]
-    gaps = [chosen - rejected for chosen, rejected in value]  # NaN: not judged
-    told = [g for g in gaps if g != 0 and math.isfinite(g)]
-    return (float(np.mean([g > 0 for g in told])) if told else math.nan), len(told) / max(
-        sum(math.isfinite(g) for g in gaps), 1
-    )
+    }
+
+
+OF_PAIRS = ("error", "pseudo_accuracy", "pseudo_ties_half")
+"""Measures of teachers and their pairs, which have no gain over a base."""
 
 
 @dataclass
@@ -129,13 +132,18 @@ class Board:
             for k, values in figures.items():
                 self.by_seed[arm][k] += values
 
+    def by_id(self, arm: str, measure: str, values: dict[str, float]) -> None:
+        """One figure a prompt, so that its mean gets an interval."""
+        for i, v in values.items():
+            self.by_prompt[arm][measure][i].append(v)
+
     def note(self, arm: str, **figures: float) -> None:
         for k, v in figures.items():
             self.by_seed[arm][k].append(float(v))
 
     def note_gains(self, base: str) -> None:
         """Of one seed's board: whether an arm's mean is above the base's; `rows` says in what share of seeds."""
-        means = {a: {m: np.nanmean([v for x in p.values() for v in x]) for m, p in ms.items()}
+        means = {a: {m: np.nanmean([v for x in p.values() for v in x]) for m, p in ms.items() if m not in OF_PAIRS}
                  for a, ms in self.by_prompt.items()}  # fmt: skip
         for arm, measures in means.items():
             self.note(arm, **{f"{m}_up": v > means[base][m] for m, v in measures.items() if m in means[base]})
@@ -148,9 +156,11 @@ class Board:
             for name, prompts in self.by_prompt.get(arm, {}).items():
                 ids = sorted(prompts)
                 mine = [np.nanmean(prompts[i]) if np.isfinite(prompts[i]).any() else math.nan for i in ids]
+                row[name] = [round(float(x), 4) for x in paired_bootstrap(mine, draws=draws)[:3]]
+                if name in OF_PAIRS:
+                    continue
                 other = self.by_prompt[base][name]
                 ref = [np.nanmean(other[i]) if np.isfinite(other[i]).any() else math.nan for i in ids]
-                row[name] = [round(float(x), 4) for x in paired_bootstrap(mine, draws=draws)[:3]]
                 row[f"{name}_gain"] = [round(float(x), 4) for x in paired_bootstrap(mine, ref, draws=draws)[:3]]
             for name, values in self.by_seed.get(arm, {}).items():
                 known = [v for v in values if math.isfinite(v)]
@@ -175,7 +185,12 @@ def arm(
     mixed = mix(base, [p.pair for p in kept], ratio, seed=seed)
     fitted = student(mixed, seed)
     board.test(name, fitted, test, sure_gap)
-    right, differs = gold_share(kept, gold)
+    gaps = {i: gap for i, gap in gold_gaps(kept, gold).items() if math.isfinite(gap)}
+    told = {i: float(gap > 0) for i, gap in gaps.items() if gap != 0}
+    board.by_id(name, "pseudo_accuracy", told)
+    board.by_id(name, "pseudo_ties_half", {i: (float(np.sign(gap)) + 1) / 2 for i, gap in gaps.items()})
     logprobs = [p.mean_logprob for p in kept]
-    board.note(name, pseudo_accuracy=right, pseudo_differs=differs, kept=len(kept), mean_logprob=np.mean(logprobs))
+    board.note(
+        name, pseudo_differs=len(told) / max(len(gaps), 1), kept=len(kept), mean_logprob=np.mean(logprobs)
+    )  # fmt: skip
     return fitted, mixed
