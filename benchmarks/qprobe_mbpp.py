@@ -174,7 +174,7 @@ def report(
         for name, told in {"visible test": visible_test(groups), "visible call": agreement(groups, "shown")}.items():
             chosen[f"{name}, then log-prob (told more)"] = taken(then_logprob(told, groups), groups)
     chosen["oracle"] = oracle
-    against = ["mean log-prob", *(["greedy"] if "greedy" in chosen else [])]
+    against = ["mean log-prob", *(x for x in ("greedy", "majority of equal texts") if x in chosen)]
     text, rows = table(chosen, against, len(groups))
     by_name = {r["name"]: r for r in rows}
     gap, versus = by_name["reader"]["minus_mean log-prob"], by_name["reader"].get("minus_greedy")

@@ -129,13 +129,13 @@ def cross_validated(
 
 def table(chosen: Chosen, against: Sequence[str], n: int) -> tuple[str, list[dict[str, Any]]]:
     """Rows of rewards with paired differences, as text and for JSON."""
-    rows, lines = [], [f"{'chosen by':34s}{'reward':26s}" + "".join(f"{'minus ' + a:30s}" for a in against)]
+    rows, lines = [], [f"{'chosen by':40s}{'reward':26s}" + "".join(f"{'minus ' + a:30s}" for a in against)]
     for name, reward_P in chosen.items():
         own = paired_bootstrap(reward_P)
         gaps = {a: paired_bootstrap(reward_P, chosen[a]) for a in against if a in chosen and a != name}
         rows.append({"name": name, "reward": own._asdict(), **{f"minus_{a}": g._asdict() for a, g in gaps.items()}})
         cells = "".join(f"{_signed(gaps[a]) if a in gaps else '':30s}" for a in against)
-        lines.append(f"{name:34s}{own!s:26s}{cells}")
+        lines.append(f"{name:40s}{own!s:26s}{cells}")
     return "\n".join([*lines, f"{n} prompts; 95 % paired bootstrap intervals over prompts"]), rows
 
 

@@ -142,11 +142,13 @@ class Board:
             self.by_seed[arm][k].append(float(v))
 
     def note_gains(self, base: str) -> None:
-        """Of one seed's board: whether an arm's mean is above the base's; `rows` says in what share of seeds."""
+        """Of one seed's board: how far an arm's mean is above the base's; `rows` says how it varies over seeds."""
         means = {a: {m: np.nanmean([v for x in p.values() for v in x]) for m, p in ms.items() if m not in OF_PAIRS}
                  for a, ms in self.by_prompt.items()}  # fmt: skip
         for arm, measures in means.items():
-            self.note(arm, **{f"{m}_up": v > means[base][m] for m, v in measures.items() if m in means[base]})
+            for m in measures.keys() & means[base].keys():
+                gain = measures[m] - means[base][m]
+                self.note(arm, **{f"{m}_up": gain > 0, f"{m}_gain_by_seed": gain})
 
     def rows(self, base: str, draws: int = 4000) -> list[dict[str, Any]]:
         """One row an arm: means with intervals, and the gain over `base`, both over prompts."""
@@ -164,6 +166,9 @@ class Board:
                 row[f"{name}_gain"] = [round(float(x), 4) for x in paired_bootstrap(mine, ref, draws=draws)[:3]]
             for name, values in self.by_seed.get(arm, {}).items():
                 known = [v for v in values if math.isfinite(v)]
+                if name.endswith("_by_seed"):
+                    row[name] = [round(float(x), 4) for x in paired_bootstrap(known, draws=draws)[:3]]
+                    continue
                 row[name] = round(float(np.mean(known)), 4) if known else None
             out.append(row)
         return out

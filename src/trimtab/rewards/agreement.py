@@ -105,7 +105,7 @@ def shown_calls(prompt: Prompt) -> list[str]:
     calls = []
     for message in prompt.messages:
         for line in str(message["content"]).splitlines():
-            head, _, code = line.strip().partition(" ")
+            head, _, code = line.partition("<|")[0].strip().partition(" ")  # a raw prompt's lines end in marks
             if head not in ("assert", ">>>"):
                 continue
             try:

@@ -62,6 +62,7 @@ def test_a_prompt_that_shows_no_call_is_unscored():
 def test_calls_that_a_prompt_shows():
     text = "def f(x):\n    >>> f([1, 2])\n    3\n    >>> f([1, 2])\nassert set(g('a', k=2)) == {1}\nassert True\nf(9)"
     assert shown_calls(group(prompt=text).prompt) == ["f([1, 2])", "g('a', k=2)"]
+    assert shown_calls(group(prompt="assert f(12) == 7<|im_end|>\n<|im_start|>assistant").prompt) == ["f(12)"]
 
 
 def test_options_are_checked_and_the_name_resolves():
