@@ -182,7 +182,7 @@ def main() -> None:
             results[name] = {"seeds": done, "rows": total.rows("base")}
     report = {
         "settings": results, "sweep": sweep(results), "student": "linear Bradley-Terry probe, layer 20", "l2": L2,
-        "pass_rate": {k: round(float(np.mean([g.reward_N.mean() for g in v[0]])), 4) for k, v in data.items() if k != "judge"},
+        "pass_rate": {k: round(float(np.mean([g.reward_N.mean() for g in data[k][0]])), 4) for k in ("train", "test")},
         "command": "python benchmarks/repro/westofn/chain.py", "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
     if not SMALL:

@@ -2,8 +2,8 @@
 
 DEMO (default runs/demo) is read; the further samples (the same sampler and settings, seed 1) and their states go to
 RUNS/chain (default runs/westofn/chain), so that West-of-N can be asked at N = 64, with the model's own judgement of a
-prompt's first two samples. `python chain_data.py` makes them:
-about 4 minutes on 2 cores. `load()` gives groups with the verifier's rewards and all stored vectors.
+prompt's first two samples. `python chain_data.py` makes them: about 4 minutes of one core. `load()` gives groups with
+the verifier's rewards and all stored vectors.
 """
 
 import json
@@ -49,7 +49,7 @@ class Known:
 
 
 def judge(ask: ChoiceJudge | None = None) -> dict[str, float]:
-    """What the sampled model itself prefers of each test prompt's first two samples; asked where the file is missing."""
+    """What the sampled model prefers of each test prompt's first two samples; asked where the file is missing."""
     file = RUNS / "chain" / "judge.json"
     if ask and not file.exists():
         groups = Store(DEMO).groups("test")
@@ -59,8 +59,10 @@ def judge(ask: ChoiceJudge | None = None) -> dict[str, float]:
 
 
 def load() -> dict[str, Any]:
-    """ "train" (150 prompts × 16, labels) and "test" (100 × 64, the pool): groups with rewards, (N, D) vectors; "judge":
-    see `judge`."""
+    """ "train" (150 prompts × 16, labels) and "test" (100 × 64, the pool): groups with rewards, (N, D) vectors.
+
+    "judge" is what `judge` gives.
+    """
     demo = Store(DEMO)
     score = ReasoningGym("chain_sum")
     sides = {}
