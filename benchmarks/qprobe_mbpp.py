@@ -18,6 +18,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,21 @@ def compute_states(completions: int, minutes: float) -> None:
 
 
 def read_states(
-    rows: list[dict[str, Any]], rewards: dict[int, list[Reward]], completions: int
+    rows: list[dict[str, Any]],
+    rewards: dict[int, list[Reward]],
+    completions: int,
+    folder: Path = STATES,
+    prompt: Callable[[dict[str, Any]], Prompt] = prompt_of,
 ) -> tuple[list[Group], dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """Groups of the prompts whose states are there, their completions with log-probs; every view, and the prompt RM's
     log-odds, by prompt id. A completion that the sampler cut has `finish` "length"."""
     groups, views, asked = [], {}, {}
     for row in rows:
-        parts = [STATES / f"{row['task_id']}-{a:02d}.npz" for a in range(0, completions, 8)]
+        parts = [folder / f"{row['task_id']}-{a:02d}.npz" for a in range(0, completions, 8)]
         if not all(p.exists() for p in parts):
             continue
         loaded = [np.load(p) for p in parts]
-        made, p = [], prompt_of(row)
+        made, p = [], prompt(row)
         for z in loaded:
             logprobs = np.split(z["logprob"], np.cumsum(z["lengths"])[:-1])
             for i, lp, ended in zip(map(int, z["index"]), logprobs, z["ended"], strict=True):
