@@ -8,9 +8,9 @@ annotators judged, 4 pairs a prompt. Judge: gpt4's labels (against text_davinci_
 prompts: accuracy over pairs that it tells apart, "sure" the pairs of a win against a loss, best of 16. The pool's N
 samples are answers of N of 92 models, those 16 first. Students are linear Bradley-Terry probes on 14 marks of form and
 256 hashed n-grams of the answer, L2 (1, 10, 100, 1000) chosen on the validation pairs. Teachers as in chain.py; "hints"
-reads likeness to the prompt's other answers and the rank of its form among them. Log-probs are not known, so the
-likelihood filter is left out. Every seed is cached under RUNS/alpaca_results. Writes
-benchmarks/results/westofn_alpaca.json.
+reads likeness to the prompt's other answers and the rank of its form among them. The answers come
+without log-probs: the likelihood filter reads those of SmolLM2-135M for the first 400 characters. Every seed is cached
+under RUNS/alpaca_results. Writes benchmarks/results/westofn_alpaca.json.
 """
 
 import json
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from alpaca_data import RUNS, form_vectors, groups, hints, labels, names, rows, word_vectors
+from alpaca_data import RUNS, Likelihood, form_vectors, groups, hints, labels, names, rows, word_vectors
 from chain import Students, every_l2, show
 from experiment import Board, Teacher, Vectors, arm, label_pairs, pair_errors
 
@@ -57,7 +57,7 @@ def load() -> dict:
         "states": Vectors.of("words", everything, [np.concatenate(x, 1) for x in zip(words, marks, strict=True)]),
         "hints": Vectors.of("hints", everything, [hints(w, m) for w, m in zip(words, marks, strict=True)]),
         "w": rewarded(few, labels(data, both, "w")), "g4": rewarded(few, labels(data, both, "g4")),
-        "models": (len(both), len(rest)),
+        "likelihood": Likelihood(), "models": (len(both), len(rest)),
     }  # fmt: skip
 
 
@@ -94,6 +94,8 @@ def one_seed(data: dict, labelled: int, seed: int) -> Board:
         ways = {f"N={n}": {"n": n} for n in NS} | {
             "N=16, best vs random": {"n": 16, "pairing": "best_vs_random"},
             "N=16, sure half": {"n": 16, "confidence": 0.5},
+            "N=16, likely half": {"n": 16, "logprob": 0.5, "likelihood": data["likelihood"]},
+            "N=16, both filters": {"n": 16, "confidence": 0.5, "logprob": 0.5, "likelihood": data["likelihood"]},
         }  # fmt: skip
         first_mix = base
         for way, settings in ways.items():

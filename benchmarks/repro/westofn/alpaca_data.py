@@ -2,7 +2,7 @@
 
 Data: `alpacaeval/pool_train.jsonl.gz` under TRIMTAB_DATA (604 prompts). `labels()` has, for every prompt and model, the
 label of gpt4_turbo against gpt4_1106_preview ("w", 1 to 2) and of gpt4 against text_davinci_003 ("g4", 1, 1.5 or 2).
-Word vectors are cached under RUNS (default runs/westofn).
+Word vectors are cached under RUNS (default runs/westofn), and so are the log-likelihoods of pairs (`Likelihood`).
 """
 
 import gzip
@@ -10,11 +10,15 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trimtab.embeddings.logprobs import completion_logprobs
+from trimtab.learners.completion.pseudo_pairs import PseudoPair
+from trimtab.models.load import load_lm
 from trimtab.types import Completion, Group, Prompt, fingerprint
 
 DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -101,6 +105,46 @@ def word_vectors(gs: list[Group], dim: int = 256) -> list[np.ndarray]:
 
     texts = [Prompt("", ({"role": "user", "content": c.text or " "},)) for g in gs for c in g.completions]
     return cached(f"ngrams-{dim}", gs, lambda: HashedNgrams(dim).embed_prompts(texts))
+
+
+class Likelihood:
+    """Gives pairs the mean log-probs of both answers under a small language model, for no policy sampled all of them.
+
+    Only the first `characters` of an answer are read, for time. Every answer is scored once and kept under RUNS.
+    """
+
+    def __init__(self, model: str = "smollm2-135m", characters: int = 400):
+        self.model, self.characters = model, characters
+        self.file = RUNS / f"likelihood-{model}-{characters}.json"
+        self.known: dict[str, float] = json.loads(self.file.read_text()) if self.file.exists() else {}
+
+    def __call__(self, pairs: list[PseudoPair]) -> list[PseudoPair]:
+        missing: dict[str, tuple[Prompt, list[str]]] = {}
+        for p in pairs:
+            for c in (p.pair.chosen, p.pair.rejected):
+                if self._key(p.pair.prompt, c) not in self.known:
+                    missing.setdefault(p.pair.prompt.id, (p.pair.prompt, []))[1].append(self._cut(c))
+        groups = [
+            Group(p, tuple(Completion(t, "", 0, i, "length") for i, t in enumerate(ts))) for p, ts in missing.values()
+        ]
+        if groups:
+            for g, rows in zip(groups, completion_logprobs(load_lm(self.model), groups), strict=True):
+                self.known |= {
+                    self._key(g.prompt, c): float(x.mean()) for c, x in zip(g.completions, rows, strict=True)
+                }
+            self.file.write_text(json.dumps(self.known))
+        return [
+            replace(
+                p, mean_logprob=sum(self.known[self._key(p.pair.prompt, c)] for c in (p.pair.chosen, p.pair.rejected))
+            )
+            for p in pairs
+        ]
+
+    def _key(self, prompt: Prompt, c: Completion) -> str:
+        return fingerprint([prompt.id, self._cut(c)])
+
+    def _cut(self, c: Completion) -> str:
+        return c.text[: self.characters] or " "
 
 
 def hints(words: np.ndarray, form_N: np.ndarray) -> np.ndarray:

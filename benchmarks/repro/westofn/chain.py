@@ -6,7 +6,7 @@
 150 prompts × 16 samples give labels, validation and test; 100 other prompts × 64 are the unlabelled pool. A seed draws
 10 or 40 labelled prompts (4 pairs each, a share of the labels turned round), 20 validation prompts labelled the same
 way, and tests on the rest. Students are linear Bradley-Terry probes on the last token's state of layer 20; every
-student's L2 (1, 10, 100) is chosen on the validation pairs, the base's too. Teachers:
+student's L2 (1, 10, 100, 1000) is chosen on the validation pairs, the base's too. Teachers:
 
     same      the base itself: the student's kind on the student's features, labelled data only
     pairwise  a pairwise net on the same features
@@ -38,7 +38,7 @@ from trimtab.types import Group, Pair
 
 SMALL = os.environ.get("SMALL") == "1"
 OUT = Path(__file__).parents[2] / "results" / "westofn_chain.json"
-L2 = (1.0, 10.0, 100.0)
+L2 = (1.0, 10.0, 100.0, 1000.0)
 SETTINGS = {  # name: (labelled prompts, share of labels turned round, seeds, whether every arm runs)
     "10 prompts, 20% wrong": (10, 0.2, 12, True),
     **{f"10 prompts, {wrong}% wrong": (10, wrong / 100, 12, False) for wrong in (0, 10, 30, 40)},

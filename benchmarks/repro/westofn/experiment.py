@@ -6,7 +6,7 @@ are kept per test prompt: intervals are paired bootstraps over prompts (means ov
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from trimtab.evaluation.metrics import paired_bootstrap, ranking_accuracy
 from trimtab.learners import filter_pairs, fit_pairwise, fit_probe_pairs, mix, pseudo_pairs
+from trimtab.learners.completion.pseudo_pairs import PseudoPair
 from trimtab.types import Group, Pair
 
 
@@ -182,10 +183,11 @@ def arm(
     board: Board, name: str, base: Sequence[Pair], pool: Sequence[Group], test: Sequence[Group],
     gold: dict[tuple[str, str, int], float], teacher: Any, student: Teacher, seed: int, *, n: int,
     pairing: str = "best_vs_worst", confidence: float = 0.0, logprob: float = 0.0, ratio: float = 1.0,
-    sure_gap: float = 0.0,
+    sure_gap: float = 0.0, likelihood: Callable[[list[PseudoPair]], list[PseudoPair]] | None = None,
 ) -> Any:  # fmt: skip
     """One arm: pseudo-pairs of the pool's first n, filters, mix, student, figures. Returns the student and the mix."""
     made, _ = pseudo_pairs(first(pool, n), teacher, pairing=pairing, seed=seed)
+    made = likelihood(made) if likelihood else made
     kept = filter_pairs(made, confidence=confidence, logprob=logprob)
     mixed = mix(base, [p.pair for p in kept], ratio, seed=seed)
     fitted = student(mixed, seed)
