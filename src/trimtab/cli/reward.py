@@ -141,13 +141,14 @@ def judge(
     judge_model: Annotated[str, typer.Option("--judge-model", help="Model that judges.")] = "qwen2.5-coder-0.5b",
     base_url: Annotated[str, typer.Option("--base-url", help="OpenAI-compatible server of the judge.")] = "",
     graded: Annotated[bool, typer.Option("--graded", help="Arena-Hard's five grades.")] = False,
+    skills: Annotated[bool, typer.Option("--skills", help="Rate each skill a row names (FLASK), no baseline.")] = False,
     limit: Annotated[int, typer.Option("--limit", help="First so many prompts; 0 takes all.")] = 0,
     json: Json = False,
 ) -> None:
     """Win rate and length-controlled win rate over a baseline, or a mean rating, by an LLM judge in both orders."""
     from trimtab.cli.reward_parts import judged, sampler_of
 
-    facts, text = judged(ours, theirs, questions, sampler_of(judge_model, base_url), graded, limit)
+    facts, text = judged(ours, theirs, questions, sampler_of(judge_model, base_url), graded, limit, skills)
     emit(_plain(facts), text, json)
 
 

@@ -80,24 +80,23 @@ def sampler_of(model: str, base_url: str) -> Sampler:
 
 
 def judged(
-    ours: str, theirs: str, questions: str, sampler: Sampler, graded: bool, limit: int
+    ours: str, theirs: str, questions: str, sampler: Sampler, graded: bool, limit: int, skills: bool = False
 ) -> tuple[dict[str, Any], str]:
-    """Facts and text of a judgement: pairwise with a baseline, else ratings from 1 to 10."""
+    """Facts and text of a judgement: pairwise with a baseline, else ratings from 1 to 10, or of the rows' skills."""
     import numpy as np
 
     from trimtab.data.chat_evals import against, load_answers
-    from trimtab.evaluation.metrics import paired_bootstrap
+    from trimtab.errors import InputError
     from trimtab.evaluation.win_rate import win_rates
-    from trimtab.rewards.judge import Judge, RatingJudge, summarise
+    from trimtab.rewards.judge import Judge, summarise
     from trimtab.rewards.verdicts import GRADED_TEMPLATE, PAIR_TEMPLATE
 
     mine = load_answers(ours, questions)
     mine = mine[:limit] if limit else mine
     if not theirs:
-        rows = RatingJudge(sampler)(mine)
-        rating = paired_bootstrap([r[0].value for r in rows], draws=2000)
-        lost = sum(r[0].value != r[0].value for r in rows)
-        return {"rating": rating, "unread": lost}, f"rating {rating}, {lost} of {len(rows)} unread"
+        return _rated(mine, sampler, skills)
+    if skills:
+        raise InputError("--skills rates answers alone (FLASK): leave the baseline out")
     groups = against(mine, load_answers(theirs, questions))
     judge = Judge(sampler, template=GRADED_TEMPLATE if graded else PAIR_TEMPLATE)
     said = judge.compare(groups, [np.array([[0, 1]])] * len(groups))
@@ -114,3 +113,26 @@ def judged(
         f"{s.tokens} tokens; position bias {s.position_bias:+.3f}, orders agree on {s.consistent:.2f}"
     )
     return {"win_rates": rates, "summary": asdict(s)}, text
+
+
+def _rated(groups: Sequence[Group], sampler: Sampler, skills: bool) -> tuple[dict[str, Any], str]:
+    """Mean rating, and what it consists of: of every turn of a conversation (MT-Bench), or of every skill (FLASK)."""
+    import json
+
+    from trimtab.evaluation.metrics import paired_bootstrap
+    from trimtab.rewards.judge import RatingJudge, SkillJudge
+
+    rows = [row[0] for row in (SkillJudge(sampler) if skills else RatingJudge(sampler))(groups)]
+    known = [(g, r) for g, r in zip(groups, rows, strict=True) if r.value == r.value]
+    parts: dict[str, list[float]] = {}
+    for g, r in known:
+        turn = sum(m["role"] == "user" for m in g.prompt.messages)
+        for name, value in (json.loads(r.note) if skills else {f"turn {turn}": r.value}).items():
+            parts.setdefault(name, []).append(value)
+    rating = paired_bootstrap([r.value for r in rows], draws=2000)
+    by_part = {name: paired_bootstrap(values, draws=2000) for name, values in sorted(parts.items())}
+    lines = [f"rating {rating}, {len(rows) - len(known)} of {len(rows)} unread"]
+    if skills or len(by_part) > 1:
+        lines += [f"{name}: {mean}, {mean.n} answers" for name, mean in by_part.items()]
+    facts = {"rating": rating, "skills" if skills else "turns": by_part, "unread": len(rows) - len(known)}
+    return facts, "\n".join(lines)

@@ -94,6 +94,30 @@ def test_judge_of_files(tmp_path, monkeypatch):
     assert facts["summary"]["calls"] == 12 and facts["win_rates"]["mean_length_difference"] == 5
 
 
+def test_judge_rates_both_turns_and_named_skills(tmp_path, monkeypatch):
+    def say(p, rng):
+        text = p.messages[0]["content"]
+        if "Skills:" in text:
+            return "logic: 4\nwit: 2" if "ours" in text else "no idea"
+        return "[[9]]" if "second" in text else "[[5]]"
+
+    monkeypatch.setattr(reward_parts, "sampler_of", lambda *a: FakeSampler(say))
+    questions = [{"question_id": i, "category": "writing", "turns": [f"first {i}", "second"]} for i in range(4)]
+    answers = [{"question_id": i, "model_id": "m", "choices": [{"index": 0, "turns": ["a", "b"]}]} for i in range(4)]
+    files = [write_jsonl(tmp_path / f"{n}.jsonl", r) for n, r in (("q", questions), ("a", answers))]
+    facts = invoke("reward", "judge", files[1], "--questions", files[0])
+    assert facts["rating"][0] == 7 and facts["unread"] == 0
+    assert [facts["turns"][f"turn {t}"][0] for t in (1, 2)] == [5, 9]
+
+    flask = [{"instruction": f"q{i}", "output": o, "skills": ["logic", "wit"]} for i, o in enumerate(("ours", "x"))]
+    (tmp_path / "flask.json").write_text(json.dumps(flask))
+    facts = invoke("reward", "judge", tmp_path / "flask.json", "--skills")
+    assert facts["rating"][0] == 3 and facts["unread"] == 1
+    assert {k: v[0] for k, v in facts["skills"].items()} == {"logic": 4, "wit": 2}
+    with pytest.raises(InputError, match="leave the baseline out"):
+        invoke("reward", "judge", tmp_path / "flask.json", tmp_path / "flask.json", "--skills")
+
+
 @dataclass(frozen=True)
 class States:
     """The state of a completion is in its text."""
