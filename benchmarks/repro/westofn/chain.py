@@ -149,7 +149,7 @@ def sweep(results: dict) -> list[dict]:
             out.append({
                 "wrong": flip, "seeds": results[name]["seeds"], "teacher": teacher, "base": rows["base"]["accuracy"],
                 "error": error, "bound": round(1 - 2 * error[0], 4),
-                "bound_holds": all(a["pseudo_ties_half"][1] >= 1 - 2 * error[0] for a in arms.values()),
+                "above_bound": {str(n): a["pseudo_ties_half"][1] > 1 - 2 * error[0] for n, a in arms.items()},
                 **{k: {str(n): a[k] for n, a in arms.items()} for k in SWEPT},
                 "more_labels_gain": rows["more labels"]["accuracy_gain"],
             })  # fmt: skip

@@ -35,15 +35,15 @@ from trimtab.types import Completion, Group, Prompt
 
 OUT = Path(__file__).parents[2] / "results" / "judge_local.json"
 MODEL = os.environ.get("MODEL", "qwen2.5-coder-0.5b")
-TOKENS = int(os.environ.get("TOKENS", "700"))
-PAIRS = int(os.environ.get("PAIRS", "60"))
+TOKENS = int(os.environ.get("TOKENS", "450"))
+PAIRS = int(os.environ.get("PAIRS", "40"))
 LIMIT_S = float(os.environ.get("LIMIT_S", "1e9"))
 SETS = {  # name: (judged model, the baseline's column, the label's)
     "AlpacaEval 2": ("FuseChat-Llama-3.2-3B-Instruct", "ref_w", "w"),
     "AlpacaEval 1": ("alpaca-farm-ppo-human", "ref_g4", "g4"),
 }
 JUDGES = ("choice", "written")
-PART = 5
+PART = 10
 BOTH = np.array([[0, 1], [1, 0]])
 
 
@@ -77,13 +77,13 @@ def pairs(data: list[dict], model: str, baseline: str, key: str) -> tuple[list[G
 def written(groups: list[Group]) -> list[dict]:
     """Comparisons by the verdict that the model writes."""
     sampler = OpenVINO(MODEL, threads=int(os.environ.get("OMP_NUM_THREADS", "0")))
-    judge = Judge(sampler, params=replace(JUDGING, max_tokens=256))
+    judge = Judge(sampler, params=replace(JUDGING, max_tokens=200))
     return [asdict(row[0]) for row in judge.compare(groups, [BOTH[:1]] * len(groups))]
 
 
 def choice(groups: list[Group]) -> list[dict]:
     """Comparisons by P(A), each order read by itself."""
-    read = ChoiceJudge(MODEL, both_orders=False)(groups, [BOTH] * len(groups))
+    read = ChoiceJudge(MODEL, both_orders=False, dtype="bfloat16")(groups, [BOTH] * len(groups))
     return [asdict(Comparison(float(p[0]), 1 - float(p[1]), 1.0, 2, 0)) for p in read]
 
 
@@ -171,7 +171,8 @@ def main() -> None:
             if found:
                 known[judge] = report(judge, found, groups, label_P)
     OUT.write_text(json.dumps({
-        "judge": MODEL, "question_tokens": TOKENS, "sets": results, "date": time.strftime("%Y-%m-%d"),
+        "judge": MODEL, "question_tokens": TOKENS, "verdict_tokens": 200, "choice_dtype": "bfloat16",
+        "sets": results, "date": time.strftime("%Y-%m-%d"),
         "command": "python benchmarks/repro/westofn/local_judge.py",
     }, indent=1) + "\n")  # fmt: skip
     print(json.dumps(results, indent=1))

@@ -100,7 +100,7 @@ def main() -> None:
     print(labels(chain["sweep"]))
     print(gains(chain["sweep"]))
     for name, s in chain["settings"].items():
-        if len(s["rows"]) > 30:
+        if any(r["arm"] == "same, N=64, round 2" for r in s["rows"]):
             print(f"{name}, {s['seeds']} seeds\n\n{arms(s['rows'])}\n{fixed_l2(s['rows'], chain['l2'])}")
     alpaca = json.loads((RESULTS / "westofn_alpaca.json").read_text())
     for name, s in alpaca["settings"].items():
