@@ -151,7 +151,7 @@ def sweep(results: dict) -> list[dict]:
                 "error": error, "bound": round(1 - 2 * error[0], 4),
                 "above_bound": {str(n): a["pseudo_ties_half"][1] > 1 - 2 * error[0] for n, a in arms.items()},
                 **{k: {str(n): a[k] for n, a in arms.items()} for k in SWEPT},
-                "more_labels_gain": rows["more labels"]["accuracy_gain"],
+                **{f"more_labels_{k}": rows["more labels"][k] for k in ("accuracy_gain", "accuracy_gain_by_seed")},
             })  # fmt: skip
     return out
 

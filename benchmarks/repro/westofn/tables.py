@@ -30,12 +30,14 @@ def labels(sweep: list[dict[str, Any]]) -> str:
 
 
 def gains(sweep: list[dict[str, Any]]) -> str:
-    """What the students gained."""
+    """What the students gained; intervals over the seeds."""
     rows = []
     for r in sweep:
         new = r["teacher"] == "same"
-        base = [number(r["base"]), number(r["more_labels_gain"], "+")] if new else ["", ""]
-        rows.append([f"{r['wrong']:.0%}", *base, r["teacher"], *(number(r["accuracy_gain"][n], "+") for n in NS)])
+        base = [number(r["base"]), number(r["more_labels_accuracy_gain_by_seed"], "+")] if new else ["", ""]
+        rows.append(
+            [f"{r['wrong']:.0%}", *base, r["teacher"], *(number(r["accuracy_gain_by_seed"][n], "+") for n in NS)]
+        )
     return table(["labels wrong", "base", "more labels", "teacher", *(f"N = {n}" for n in NS)], rows)
 
 
