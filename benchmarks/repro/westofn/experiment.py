@@ -147,7 +147,7 @@ class Board:
         means = {a: {m: np.nanmean([v for x in p.values() for v in x]) for m, p in ms.items() if m not in OF_PAIRS}
                  for a, ms in self.by_prompt.items()}  # fmt: skip
         for arm, measures in means.items():
-            for m in measures.keys() & means[base].keys():
+            for m in (m for m in measures if m in means[base]):
                 gain = measures[m] - means[base][m]
                 self.note(arm, **{f"{m}_up": gain > 0, f"{m}_gain_by_seed": gain})
 

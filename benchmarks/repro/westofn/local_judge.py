@@ -36,7 +36,7 @@ from trimtab.types import Completion, Group, Prompt
 OUT = Path(__file__).parents[2] / "results" / "judge_local.json"
 MODEL = os.environ.get("MODEL", "qwen2.5-coder-0.5b")
 TOKENS = int(os.environ.get("TOKENS", "450"))
-PAIRS = int(os.environ.get("PAIRS", "40"))
+PAIRS = int(os.environ.get("PAIRS", "30"))
 LIMIT_S = float(os.environ.get("LIMIT_S", "1e9"))
 SETS = {  # name: (judged model, the baseline's column, the label's)
     "AlpacaEval 2": ("FuseChat-Llama-3.2-3B-Instruct", "ref_w", "w"),
