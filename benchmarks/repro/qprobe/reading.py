@@ -89,15 +89,17 @@ def learners(
     out["reader: log-prob and states"] = lambda train: fit_reader(
         train, views, cues=[("mean_logprob",)], pool=(False,), **kwargs
     )
+    heard = kwargs
     if signals:
-        kwargs["signals"] = signals
         for name in signals:
             out[f"reader: log-prob and {name}"] = lambda train, name=name: fit_reader(
                 train, None, cues=[("mean_logprob",)], pool=(False,), signals={name: signals[name]}
             )
-        out["reader without signals"] = lambda train: fit_reader(train, views, **{**kwargs, "signals": None})
-    out["reader"] = lambda train: fit_reader(train, views, **kwargs)
-    out["reader, margin 0"] = lambda train: fit_reader(train, views, margin=0.0, **kwargs)
+        heard = {**kwargs, "signals": signals}
+        out["reader without signals"] = lambda train: fit_reader(train, views, **kwargs)
+        out["reader: cues and signals"] = lambda train: fit_reader(train, None, **heard)
+    out["reader"] = lambda train: fit_reader(train, views, **heard)
+    out["reader, margin 0"] = lambda train: fit_reader(train, views, margin=0.0, **heard)
     return out
 
 
@@ -129,13 +131,13 @@ def cross_validated(
 
 def table(chosen: Chosen, against: Sequence[str], n: int) -> tuple[str, list[dict[str, Any]]]:
     """Rows of rewards with paired differences, as text and for JSON."""
-    rows, lines = [], [f"{'chosen by':40s}{'reward':26s}" + "".join(f"{'minus ' + a:30s}" for a in against)]
+    rows, lines = [], [f"{'chosen by':42s}{'reward':26s}" + "".join(f"{'minus ' + a:30s}" for a in against)]
     for name, reward_P in chosen.items():
         own = paired_bootstrap(reward_P)
         gaps = {a: paired_bootstrap(reward_P, chosen[a]) for a in against if a in chosen and a != name}
         rows.append({"name": name, "reward": own._asdict(), **{f"minus_{a}": g._asdict() for a, g in gaps.items()}})
         cells = "".join(f"{_signed(gaps[a]) if a in gaps else '':30s}" for a in against)
-        lines.append(f"{name:40s}{own!s:26s}{cells}")
+        lines.append(f"{name:42s}{own!s:26s}{cells}")
     return "\n".join([*lines, f"{n} prompts; 95 % paired bootstrap intervals over prompts"]), rows
 
 
