@@ -70,14 +70,16 @@ def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
 
 
 def encode_completion(tokenizer: Any, completion: Completion) -> list[int]:
-    """Token ids of the completion: its own `tokens` when the engine gave them, else its text tokenised without special
-    tokens, and the end token when `finish` is "stop".
+    """Token ids of the completion: its own `tokens` when they are this tokenizer's, else its text tokenised without
+    special tokens, and the end token when `finish` is "stop".
 
-    Caveat: tokenising text is not the inverse of decoding. A model may have written "ab" as two tokens that the
-    tokenizer would merge, and a stop string also ends a completion with "stop" though no end token was emitted; engines
-    that give `tokens` do not have this trouble.
+    Tokens are this tokenizer's when they decode to the text (or to more, for a stop string is cut off the text only):
+    another model's answer is read by its text, never by ids of another vocabulary. Caveat: tokenising text is not the
+    inverse of decoding. A model may have written "ab" as two tokens that the tokenizer would merge, and a stop string
+    also ends a completion with "stop" though no end token was emitted; engines that give `tokens` do not have this
+    trouble.
     """
-    if completion.tokens is not None:
+    if completion.tokens is not None and _spells(tokenizer, completion.tokens, completion.text):
         return list(completion.tokens)
     ids = list(tokenizer(completion.text, add_special_tokens=False)["input_ids"])
     end = tokenizer.eos_token_id
@@ -110,6 +112,13 @@ def template_hash(tokenizer: Any) -> str:
     if isinstance(template, Mapping):  # several named templates: the one that render_prompt applies
         template = tokenizer.get_chat_template()
     return fingerprint([template, tokenizer.bos_token, tokenizer.eos_token])[:16]
+
+
+def _spells(tokenizer: Any, tokens: tuple[int, ...], text: str) -> bool:
+    """Whether the ids are of this vocabulary and decode to the text. White space around it is not compared."""
+    if tokens and not 0 <= min(tokens) <= max(tokens) < len(tokenizer):
+        return False
+    return tokenizer.decode(tokens, skip_special_tokens=True).strip().startswith(text.strip())
 
 
 def _name(tokenizer: Any) -> str:

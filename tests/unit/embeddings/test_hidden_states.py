@@ -87,7 +87,8 @@ def test_nothing_above_the_highest_layer_runs(lm):
 def test_end_token_and_empty_completion(lm):
     tok = lm.tokenizer
     ids = tuple(encode_completion(tok, Completion("2", "m", 0, 0, "length")))
-    given = tuple(Completion("2", "m", i, i, tokens=t) for i, t in enumerate([ids, (*ids, tok.eos_token_id), ()]))
+    tokens = [ids, (*ids, tok.eos_token_id), ()]
+    given = tuple(Completion("2" if t else "", "m", i, i, tokens=t) for i, t in enumerate(tokens))
     (cut, ended, empty), (as_text_cut,), (as_text,) = HiddenStates(lm, layers=(2,))(
         [Group(GROUPS[0].prompt, given), Group(GROUPS[0].prompt, completions("2", finish="length")),
          Group(GROUPS[0].prompt, completions("2"))]

@@ -56,7 +56,9 @@ def test_one_bos_whoever_adds_it(tokenizer):
 
 def test_completion_tokens_win_over_text(tokenizer):
     eos = tokenizer.eos_token_id
-    assert encode_completion(tokenizer, Completion("Hi", "m", 0, 0, tokens=(7, 8))) == [7, 8]
+    own = tuple(ids(tokenizer, "H", "i"))  # cut by a stop string: no end token though it finished
+    assert encode_completion(tokenizer, Completion("Hi", "m", 0, 0, tokens=own)) == list(own)
+    assert encode_completion(tokenizer, Completion("H", "m", 0, 0, tokens=own)) == list(own)
     assert encode_completion(tokenizer, Completion("Hi", "m", 0, 0, "stop")) == [*ids(tokenizer, "H", "i"), eos]
     assert encode_completion(tokenizer, Completion("Hi", "m", 0, 0, "length")) == ids(tokenizer, "H", "i")
     assert encode_completion(tokenizer, Completion("", "m", 0, 0, tokens=())) == []
@@ -94,3 +96,9 @@ def test_template_hash_follows_the_template(tokenizer):
     assert before == template_hash(tokenizer) and len(before) == 16
     tokenizer.chat_template += " "
     assert template_hash(tokenizer) != before
+
+
+@pytest.mark.parametrize("foreign", [(7, 8), (151_645,), (-1,)])
+def test_ids_of_another_vocabulary_are_never_fed(tokenizer, foreign):
+    read = encode_completion(tokenizer, Completion("Hi", "another model", 0, 0, "length", tokens=foreign))
+    assert read == ids(tokenizer, "H", "i")
