@@ -3,7 +3,7 @@
     python benchmarks/repro/qprobe/reader_tasks.py RUN [RUN ...] [--extract last_number] [--seeds 3]
 
 Greedy answers are only stored for the test prompts, so the difference to greedy is over these. Writes
-benchmarks/results/reader_tasks.json, one entry a task.
+benchmarks/results/reader_tasks.json, one entry a task and size.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main() -> None:
         text, rows = table(chosen, ["mean log-prob", "majority vote", "greedy"], len(groups))
         print(f"\n{source}\n{text}\n", flush=True)
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        results[source] = {
+        results[f"{source}, {len(groups)} prompts"] = {
             "prompts": len(groups), "completions": sorted({len(g.completions) for g in groups}), "seeds": args.seeds,
             "rows": rows, "forms": forms, "date": datetime.date.today().isoformat(),
             "machine": platform.machine(), "cpus": os.cpu_count(),
