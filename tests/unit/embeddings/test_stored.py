@@ -122,7 +122,7 @@ def test_half_precision_is_refused_where_it_does_not_fit(store):
 
 
 JOB = """
-import functools, os, random, signal, sys, time
+import functools, os, pathlib, random, signal, sys, time
 import torch, transformers.models.llama.modeling_llama
 from trimtab.embeddings import HiddenStates, Stored
 from trimtab.models.load import load_lm
@@ -132,16 +132,18 @@ from trimtab.store import Store
 torch.set_num_threads(1)
 Store.writer = functools.partialmethod(Store.writer, flush_s=0.0)  # a shard a block: many moments to be killed at
 rng, killed = random.Random(0), 0
+shards = lambda: sum(1 for _ in pathlib.Path(sys.argv[1], "embeddings", "test").glob("*.safetensors"))
 while True:
+    wanted = shards() + rng.randint(0, 15)  # killed by progress, not by the clock: a fast machine must not finish first
     child = os.fork()
     if not child:
         store, embed = Store(sys.argv[1]), HiddenStates(load_lm(sys.argv[2], "float32"), layers=(1, 3))
         Stored(embed, store, "test", batch=1)(store.groups("test"))
         os._exit(0)
-    end = time.monotonic() + rng.uniform(0, 0.5)
-    while killed < 20 and time.monotonic() < end and not (done := os.waitpid(child, os.WNOHANG))[0]:
-        time.sleep(0.002)
+    while killed < 20 and not (done := os.waitpid(child, os.WNOHANG))[0] and shards() < wanted:
+        time.sleep(0.001)
     if killed < 20 and not done[0]:
+        time.sleep(rng.uniform(0, 0.02))  # somewhere within the writing of the next
         os.kill(child, signal.SIGKILL)
         killed += 1
         os.waitpid(child, 0)
