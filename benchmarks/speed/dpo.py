@@ -8,13 +8,13 @@ Tokens are counted as prompt + chosen + prompt + rejected, padding not included.
 `ratio` = our tokens/s over TRL's, `ratio_cpu_time` the same in processor time (fairer when others use the machine),
 `ratio_with_cache` with both sides' reference pass in the time of one epoch, `memory_ratio` = our peak over TRL's.
 TRL comes by pip, without dependencies, into a private folder; TRL=FOLDER uses one that has it.
+
+MODEL, DEVICE, DTYPE, BATCH, STEPS and ROUNDS in the environment change what their names say; on a GPU the memory is the
+most that torch had allocated on it (see shape_2b.py for the model), and the results are dpo_gpu.json's.
 """
 
 import json
 import os
-import platform
-import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,49 +22,24 @@ import tempfile
 import time
 from pathlib import Path
 
+from training import DEVICE, DTYPE, Stopwatch, callback_of, machine, peak_mb, random_rows
+
 SMALL = bool(os.environ.get("SMALL"))
 MODEL = os.environ.get("MODEL", "smollm2-135m")
-BATCH = 4
-STEPS = 1 if SMALL else 4
-ROUNDS = 1 if SMALL else 2
-WORDS = ("time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state")
+BATCH = int(os.environ.get("BATCH") or 4)
+STEPS = int(os.environ.get("STEPS") or (1 if SMALL else 4))
+ROUNDS = int(os.environ.get("ROUNDS") or (1 if SMALL else 2))
 
 
 def rows() -> list[dict[str, str]]:
-    rng = random.Random(0)
-
-    def words(low: int, high: int) -> str:
-        return "".join(f" {rng.choice(WORDS)}" for _ in range(rng.randint(low, high)))
-
-    return [
-        {"prompt": "Story:" + words(150, 250), "chosen": words(60, 140), "rejected": words(60, 140)}
-        for _ in range(BATCH * STEPS)
-    ]
-
-
-def clock():
-    """A callback that times each step, and the times it has taken."""
-    from transformers import TrainerCallback
-
-    class Clock(TrainerCallback):
-        def __init__(self):
-            self.times, self.cpu_times = [], []
-
-        def on_step_begin(self, args, state, control, **kwargs):
-            self.begun = time.perf_counter(), time.process_time()
-
-        def on_step_end(self, args, state, control, **kwargs):
-            self.times.append(time.perf_counter() - self.begun[0])
-            self.cpu_times.append(time.process_time() - self.begun[1])
-
-    return Clock()
+    return random_rows(BATCH * STEPS, (150, 250), (60, 140))
 
 
 def ours() -> dict:
     from trimtab.data.preference import pairs_from_rows
     from trimtab.learners.token import trainer
 
-    timer, spent = clock(), []
+    watch, spent = Stopwatch(), []
     plain = trainer.with_reference
 
     def timed(*args, **kwargs):
@@ -78,12 +53,13 @@ def ours() -> dict:
     with tempfile.TemporaryDirectory() as folder:
         out = trainer.train_policy(
             pairs_from_rows(rows()), model=MODEL, out=folder + "/run", loss="dpo", batch_size=BATCH, learning_rate=1e-6,
-            shuffle=False, dtype="float32", callbacks=[timer], trainer={"save_strategy": "no"},
+            shuffle=False, dtype=DTYPE, device=DEVICE, callbacks=[callback_of(watch)],
+            trainer={"save_strategy": "no"},
         )  # fmt: skip
         log = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
     return {
-        "times": timer.times,
-        "cpu_times": timer.cpu_times,
+        "times": watch.times,
+        "cpu_times": watch.cpu_times,
         "cache_s": sum(spent),
         "losses": [x["loss"] for x in log if "loss" in x],
     }
@@ -97,25 +73,30 @@ def trl(checkpointing: bool) -> dict:
 
     from trimtab.models.catalog import locate
 
-    folder, timer = str(locate(MODEL, "torch")), clock()
+    folder, watch = str(locate(MODEL, "torch")), Stopwatch()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     with tempfile.TemporaryDirectory() as out:
         config = DPOConfig(
             out, per_device_train_batch_size=BATCH, num_train_epochs=1, learning_rate=1e-6, beta=0.1, logging_steps=1,
-            bf16=False, use_cpu=True, precompute_ref_log_probs=True, precompute_ref_batch_size=BATCH, max_length=None,
-            gradient_checkpointing=checkpointing, report_to="none", save_strategy="no", disable_tqdm=True,
-            train_sampling_strategy="sequential", weight_decay=0.0, dataloader_pin_memory=False,
+            bf16=False, use_cpu=DEVICE == "cpu", precompute_ref_log_probs=True, precompute_ref_batch_size=BATCH,
+            max_length=None, gradient_checkpointing=checkpointing, report_to="none", save_strategy="no",
+            disable_tqdm=True, train_sampling_strategy="sequential", weight_decay=0.0,
+            dataloader_pin_memory=DEVICE != "cpu",
         )  # fmt: skip
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, DTYPE))
         loaded = time.perf_counter()
         trainer = DPOTrainer(
-            model, args=config, train_dataset=Dataset.from_list(rows()), processing_class=tokenizer, callbacks=[timer]
+            model,
+            args=config,
+            train_dataset=Dataset.from_list(rows()),
+            processing_class=tokenizer,
+            callbacks=[callback_of(watch)],
         )
         cache_s = time.perf_counter() - loaded
         trainer.train()
     return {
-        "times": timer.times,
-        "cpu_times": timer.cpu_times,
+        "times": watch.times,
+        "cpu_times": watch.cpu_times,
         "cache_s": cache_s,
         "losses": [x["loss"] for x in trainer.state.log_history if "loss" in x],
     }
@@ -129,14 +110,16 @@ def planned_mb() -> float:
 
     count = load_tokenizer(MODEL)
     longest = max(sum(len(count(v)["input_ids"]) for v in r.values()) + 2 for r in rows())
-    return plan_memory(locate(MODEL, "torch"), longest_row=longest).total / 2**20
+    budget = 512 if DEVICE == "cpu" else 8192  # train_policy's defaults
+    plan = plan_memory(locate(MODEL, "torch"), longest_row=longest, micro_tokens=budget, dtype=DTYPE)
+    return plan.total / 2**20
 
 
 def worker(side: str) -> None:
     result = ours() if side == "ours" else trl(side == "trl_checkpointing")
     if side == "ours":
         result |= {"plan_mb": planned_mb()}
-    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    result["peak_mb"] = peak_mb()
     print(json.dumps(result))
 
 
@@ -186,9 +169,9 @@ def main() -> None:
         "loss_difference": max(
             abs(a - b) for a, b in zip(found["ours"][0]["losses"], found["trl"][0]["losses"], strict=True)
         ),
-        "model": MODEL, "batch": BATCH, "steps": STEPS, "small": SMALL,
+        "model": Path(MODEL).name, "device": DEVICE, "dtype": DTYPE, "batch": BATCH, "steps": STEPS, "small": SMALL,
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
     if "trl_checkpointing" in found:
@@ -197,7 +180,7 @@ def main() -> None:
     if not SMALL:
         results = Path(__file__).resolve().parent.parent / "results"
         results.mkdir(exist_ok=True)
-        (results / "dpo.json").write_text(json.dumps(result, indent=2) + "\n")
+        (results / ("dpo.json" if DEVICE == "cpu" else "dpo_gpu.json")).write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))
 
 

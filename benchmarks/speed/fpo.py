@@ -8,15 +8,13 @@ its end, memory is the peak resident set of the process.
 `ratio` = FPO's tokens/s over `tdpo2_plain`'s and `memory_ratio` its peak over that side's; `ratio_ours` and
 `memory_ratio_ours` the same against our own TDPO2; `ratio_ln_dpo`, `memory_ratio_ln_dpo` against LN-DPO;
 `ratio_cpu_time...` are the same in processor time, fairer when others use the machine. Each side
-counts prompt + chosen + prompt + rejected tokens, padding not included. SIDES, BATCH, STEPS, ROUNDS and LORA=1 in the
-environment change what their names say.
+counts prompt + chosen + prompt + rejected tokens, padding not included. SIDES, BATCH, STEPS, ROUNDS, LORA=1, MODEL,
+LAYER, SAE_WIDTH, DEVICE and DTYPE in the environment change what their names say; on a GPU the memory is the most that
+torch had allocated on it (see shape_2b.py for the model), and the results are fpo_gpu.json's.
 """
 
 import json
 import os
-import platform
-import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,68 +23,50 @@ import time
 from pathlib import Path
 from typing import Any
 
+from training import DEVICE, DTYPE, Stopwatch, callback_of, machine, peak_mb, random_rows
+
 SMALL = bool(os.environ.get("SMALL"))
 MODEL = os.environ.get("MODEL", "smollm2-135m")
 LORA = bool(os.environ.get("LORA"))
 BATCH = int(os.environ.get("BATCH") or (2 if SMALL else 8))
 STEPS = int(os.environ.get("STEPS") or (1 if SMALL else 2))
 ROUNDS = int(os.environ.get("ROUNDS") or (1 if SMALL else 2))
-LAYER, WIDER = 26, 8
+LAYER = int(os.environ.get("LAYER") or 26)
+SAE_WIDTH = int(os.environ.get("SAE_WIDTH") or 8 * 576)
 SIDES = tuple(os.environ.get("SIDES", "fpo tdpo2_plain" if SMALL else "fpo tdpo2_plain ln_dpo tdpo2").split())
 LENGTHS = ((20, 30), (20, 30)) if SMALL else ((90, 110), (90, 110))
-WORDS = ("time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state")
 
 
 def rows() -> list[dict[str, str]]:
-    rng = random.Random(0)
-
-    def words(low: int, high: int) -> str:
-        return "".join(f" {rng.choice(WORDS)}" for _ in range(rng.randint(low, high)))
-
-    (a, b), (c, d) = LENGTHS
-    return [
-        {"prompt": "Story:" + words(a, b), "chosen": words(c, d), "rejected": words(c, d)} for _ in range(BATCH * STEPS)
-    ]
+    return random_rows(BATCH * STEPS, *LENGTHS)
 
 
 def ours(loss: str) -> dict[str, Any]:
-    from transformers import TrainerCallback
-
     from trimtab.data.preference import pairs_from_rows
     from trimtab.learners.feature.leash import FeatureLeash
     from trimtab.learners.feature.sae import random_sae
     from trimtab.learners.token import trainer
 
-    class Clock(TrainerCallback):
-        def __init__(self):
-            self.times: list[float] = []
-            self.cpu_times: list[float] = []
-
-        def on_step_begin(self, args, state, control, **kwargs):
-            self.begun = time.perf_counter(), time.process_time()
-
-        def on_step_end(self, args, state, control, **kwargs):
-            self.times.append(time.perf_counter() - self.begun[0])
-            self.cpu_times.append(time.process_time() - self.begun[1])
-
-    clock = Clock()
+    watch = Stopwatch()
     leash = FeatureLeash(random_sae(shape()), LAYER) if loss == "fpo" else None
     with tempfile.TemporaryDirectory() as folder:
         trainer.train_policy(
             pairs_from_rows(rows()), model=MODEL, out=folder + "/run", loss=loss, batch_size=BATCH, learning_rate=1e-6,
-            shuffle=False, dtype="float32", callbacks=[clock], trainer={"save_strategy": "no"}, leash=leash,
-            lora=trainer.Lora() if LORA else None,
+            shuffle=False, dtype=DTYPE, device=DEVICE, callbacks=[callback_of(watch)],
+            trainer={"save_strategy": "no"}, leash=leash, lora=trainer.Lora() if LORA else None,
         )  # fmt: skip
-    return {"times": clock.times, "cpu_times": clock.cpu_times}
+    return {"times": watch.times, "cpu_times": watch.cpu_times}
 
 
 def shape() -> Any:
     """A TopK SAE of the right shape; its values do not matter for time and memory."""
     import torch
+    from transformers import AutoConfig
 
     from trimtab.learners.feature.sae import SAE
+    from trimtab.models.catalog import locate
 
-    D, F = 576, 576 * WIDER
+    D, F = AutoConfig.from_pretrained(locate(MODEL, "torch")).hidden_size, SAE_WIDTH
     ones = torch.full((D, F), 0.04)
     return SAE(ones, torch.zeros(F), ones.T.contiguous(), torch.zeros(D), "topk", None, 32, layer=LAYER)
 
@@ -98,10 +78,10 @@ def tdpo2_plain() -> dict[str, Any]:
 
     from trimtab.models.load import load_lm
 
-    policy, reference = (load_lm(MODEL, "float32") for _ in range(2))
+    policy, reference = (load_lm(MODEL, DTYPE, DEVICE) for _ in range(2))
     tokenizer, model = policy.tokenizer, policy.model.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    data, times, cpu_times = rows(), [], []
+    data, watch = rows(), Stopwatch()
 
     def side(name: str, batch: list[dict[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
         ids = [[tokenizer(r["prompt"])["input_ids"], [*tokenizer(r[name])["input_ids"], 2]] for r in batch]
@@ -110,7 +90,7 @@ def tdpo2_plain() -> dict[str, Any]:
         for i, (p, c) in enumerate(ids):
             tokens[i, : len(p) + len(c)] = torch.tensor(p + c)
             labels[i, len(p) : len(p) + len(c)] = torch.tensor(c)
-        return tokens, labels
+        return tokens.to(DEVICE), labels.to(DEVICE)
 
     def both(batch: list[dict[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
         (a, x), (b, y) = side("chosen", batch), side("rejected", batch)
@@ -120,7 +100,7 @@ def tdpo2_plain() -> dict[str, Any]:
         return torch.cat(grow[:2]), torch.cat(grow[2:])
 
     for i in range(0, len(data), BATCH):
-        begun, cpu = time.perf_counter(), time.process_time()
+        watch.begin()
         tokens, labels = both(data[i : i + BATCH])
         mask = labels != -100  # padding stands on the right, where causal attention never sees it
         logits = model(tokens, use_cache=False).logits
@@ -136,14 +116,13 @@ def tdpo2_plain() -> dict[str, Any]:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        times.append(time.perf_counter() - begun)
-        cpu_times.append(time.process_time() - cpu)
-    return {"times": times, "cpu_times": cpu_times}
+        watch.end()
+    return {"times": watch.times, "cpu_times": watch.cpu_times}
 
 
 def worker(side: str) -> None:
     result = tdpo2_plain() if side == "tdpo2_plain" else ours(side)
-    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    result["peak_mb"] = peak_mb()
     print(json.dumps(result))
 
 
@@ -184,15 +163,16 @@ def main() -> None:
     tokens = tokens_of_a_step()
     result |= {
         "tokens_per_s": {s: round(tokens / t, 1) for s, t in step.items()},
-        "peak_mb": {s: round(x) for s, x in peak.items()}, "model": MODEL, "sae_width": 576 * WIDER, "layer": LAYER,
-        "lora": LORA, "batch": BATCH, "steps": STEPS, "small": SMALL,
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "peak_mb": {s: round(x) for s, x in peak.items()}, "model": Path(MODEL).name, "sae_width": SAE_WIDTH,
+        "layer": LAYER, "device": DEVICE, "dtype": DTYPE, "lora": LORA, "batch": BATCH, "steps": STEPS, "small": SMALL,
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"), "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
     if not SMALL:
         results = Path(__file__).resolve().parent.parent / "results"
         results.mkdir(exist_ok=True)
-        (results / ("fpo_lora.json" if LORA else "fpo.json")).write_text(json.dumps(result, indent=2) + "\n")
+        name = ("fpo_lora" if LORA else "fpo") + ("" if DEVICE == "cpu" else "_gpu")
+        (results / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))
 
 
