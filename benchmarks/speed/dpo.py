@@ -110,9 +110,7 @@ def planned_mb() -> float:
 
     count = load_tokenizer(MODEL)
     longest = max(sum(len(count(v)["input_ids"]) for v in r.values()) + 2 for r in rows())
-    budget = 512 if DEVICE == "cpu" else 8192  # train_policy's defaults
-    plan = plan_memory(locate(MODEL, "torch"), longest_row=longest, micro_tokens=budget, dtype=DTYPE)
-    return plan.total / 2**20
+    return plan_memory(locate(MODEL, "torch"), longest_row=longest, device=DEVICE, dtype=DTYPE).total / 2**20
 
 
 def worker(side: str) -> None:

@@ -138,10 +138,10 @@ def _plan(
 ) -> Any:  # fmt: skip
     from trimtab.learners.token.plan import plan_memory
     from trimtab.models.chat import encode_completion, encode_prompt
-    from trimtab.models.load import default_dtype, load_tokenizer
+    from trimtab.models.load import default_device, default_dtype, load_tokenizer
     from trimtab.types import Pair
 
-    tokenizer = load_tokenizer(model)
+    device, tokenizer = device or default_device(), load_tokenizer(model)
     longest = 0
     for row in rows:
         answers = [row.chosen, row.rejected] if isinstance(row, Pair) else row.completions
@@ -150,8 +150,8 @@ def _plan(
             longest, len(encode_prompt(tokenizer, row.prompt)) + (sum(sizes) if isinstance(row, Pair) else max(sizes))
         )
     return plan_memory(
-        _folder(model), longest_row=longest, micro_tokens=micro or (512 if (device or "cpu") == "cpu" else 8192),
-        dtype=dtype or str(default_dtype(device or "cpu")).removeprefix("torch."), lora=lora,
+        _folder(model), longest_row=longest, device=device, micro_tokens=micro,
+        dtype=dtype or str(default_dtype(device)).removeprefix("torch."), lora=lora,
         checkpointing=checkpointing, live_reference=loss.startswith("tdpo"), sae_width=sae_width,
     )  # fmt: skip
 

@@ -128,6 +128,11 @@ def revision(name: str) -> str:
     return catalog.revision(name)
 
 
+def default_device() -> str:
+    """ "cuda" where torch has one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def default_dtype(device: str = "cpu") -> torch.dtype:
     """bfloat16 on an accelerator or a CPU with bfloat16 instructions (AVX512-BF16 or AMX), else float32: without them
     bfloat16 is emulated and slower than float32."""

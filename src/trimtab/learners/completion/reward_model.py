@@ -9,7 +9,6 @@ Hugging Face model (a LoRA is merged into it), so transformers and vLLM read it.
 import contextlib
 import json
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,10 @@ from transformers import PrinterCallback, Trainer
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.token.examples import encode_pairs
 from trimtab.learners.token.forward import length_buckets
-from trimtab.learners.token.step import unwrapped
-from trimtab.learners.token.trainer import LOG, Lora, _arguments, _begin, _quiet, _trainable
+from trimtab.learners.token.step import Means, unwrapped
+from trimtab.learners.token.trainer import LOG, Lora, _arguments, _begin, _quiet, _trainable, micro_budget
 from trimtab.models.chat import template_hash
-from trimtab.models.load import LM, load_classifier
+from trimtab.models.load import LM, default_device, load_classifier
 from trimtab.store import publish
 from trimtab.tensors import pad_right
 from trimtab.types import Pair
@@ -105,13 +104,13 @@ def train_reward_model(
         raise InputError("no pairs to train on; a group whose rewards are all equal gives none")
     if (done := _begin(out, settings, pairs, CARD)) is not None:
         return done
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     lm = load_classifier(model, dtype, device, new_head=True, seed=seed)
     set_padding(lm)
     limit = min(max_tokens or lm.context, lm.context)
     examples = _examples(pairs, lm, limit, overlong, margin)
     held = _examples(held_out, lm, limit, overlong, margin) if held_out else None
-    step = _Step(center, label_smoothing, micro_tokens or (512 if device == "cpu" else 8192), lm.tokenizer.pad_token_id)
+    step = _Step(center, label_smoothing, micro_tokens or micro_budget(device), lm.tokenizer.pad_token_id)
     network = _trainable(lm.model, lora, seed, checkpointing, "SEQ_CLS")
     rate = learning_rate or (1e-4 if lora else 1e-5)
     arguments = _arguments(out, epochs, rate, batch_size, seed, save_steps, shuffle, device, bool(held), trainer or {})
@@ -196,7 +195,7 @@ class _RewardTrainer(Trainer):
     def __init__(self, *args: Any, step: _Step, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.step = step
-        self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+        self._means = Means()
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         model.train()
@@ -225,20 +224,16 @@ class _RewardTrainer(Trainer):
     def _loss(self, model: Any, examples: Sequence[RankedPair]) -> Tensor:
         with self.compute_loss_context_manager():
             loss_B, chosen_B, rejected_B = self.step(model, examples)
-        found = {
+        self._means.add({
             "rewards/chosen": chosen_B, "rewards/rejected": rejected_B, "rewards/margins": chosen_B - rejected_B,
             "rewards/accuracies": (chosen_B > rejected_B).float(),
-        }  # fmt: skip
-        for name, value_B in found.items():
-            self._sums[name][0] += value_B.sum().item()
-            self._sums[name][1] += len(value_B)
+        })  # fmt: skip
         return loss_B.sum()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         prefix = "" if self.model is None or self.model.training else "eval_"
         if not any(k.startswith("train_") for k in logs):
-            logs.update({prefix + k: s / n for k, (s, n) in self._sums.items() if n})
-            self._sums.clear()
+            logs.update({prefix + k: v for k, v in self._means.take().items()})
         super().log(logs, start_time)
 
 

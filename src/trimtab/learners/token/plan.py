@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import ModelError
-from trimtab.learners.token.trainer import Lora
+from trimtab.learners.token.trainer import Lora, micro_budget
+from trimtab.tensors import chunk_logits
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 
@@ -44,12 +45,14 @@ class MemoryPlan:
 
 
 def plan_memory(
-    folder: str | Path, *, longest_row: int, micro_tokens: int = 512, dtype: str = "float32", lora: Lora | None = None,
-    checkpointing: bool = False, live_reference: bool = False, sae_width: int = 0,
+    folder: str | Path, *, longest_row: int, device: str = "cpu", micro_tokens: int | None = None,
+    dtype: str = "float32", lora: Lora | None = None, checkpointing: bool = False, live_reference: bool = False,
+    sae_width: int = 0,
 ) -> MemoryPlan:  # fmt: skip
     """The plan for a model folder and a longest row (prompt and every completion, in tokens).
 
-    A forward holds at most max(`micro_tokens`, `longest_row`) tokens, whatever the batch size. `sae_width` is the
+    A forward holds at most max(`micro_tokens`, `longest_row`) tokens (`micro_tokens` None: train_policy's
+    default on `device`), whatever the batch size. `sae_width` is the
     number of features of a leash: its encoder and decoder in float32, and a chunk of features.
     """
     folder = Path(folder)
@@ -62,9 +65,9 @@ def plan_memory(
     D, L, V = config["hidden_size"], config["num_hidden_layers"], config["vocab_size"]
     size = BYTES[dtype]
     trained = _adapter(config, lora) if lora else parameters
-    tokens = max(micro_tokens, longest_row)
+    tokens = max(micro_tokens or micro_budget(device), longest_row)
     kept = L * D + _kept(config) if checkpointing else L * _kept(config)
-    chunk = 2**24 * 4
+    chunk = chunk_logits(device) * 4
     head_gradient = 0 if lora else V * D * (4 + (size if tied else 0))
     return MemoryPlan(
         weights=(parameters + (trained if lora else 0)) * size,

@@ -10,7 +10,6 @@ import contextlib
 import inspect
 import logging
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -152,13 +151,35 @@ class StepTerms:
         return linear_forward_kl(hidden_XD, head_of(model), ref_hidden_XD, ref_head)
 
 
+class Means:
+    """Means of metrics since the last log line, NaN left out.
+
+    Sums and counts stay on their device until `take`: to read each of them would make an accelerator wait.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        for name, value_B in values.items():
+            sum_and_count = torch.stack([value_B.nansum(), (~value_B.isnan()).sum().to(value_B.dtype)])
+            self._sums[name] = self._sums[name] + sum_and_count if name in self._sums else sum_and_count
+
+    def take(self) -> dict[str, float]:
+        """The means, which start anew; a metric that was never a number is left out."""
+        found = torch.stack(list(self._sums.values())).tolist() if self._sums else []
+        names, self._sums = list(self._sums), {}
+        return {name: total / count for name, (total, count) in zip(names, found, strict=True) if count}
+
+
 class PolicyTrainer(Trainer):
     """transformers.Trainer whose step is `StepTerms`; the overridden methods are the ones it documents for that."""
 
     def __init__(self, *args: Any, step_terms: StepTerms, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.step_terms = step_terms
-        self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+        self._means = Means()
         self._warned = False
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
@@ -225,16 +246,12 @@ class PolicyTrainer(Trainer):
             found["feature/drift_chosen"] = terms["chosen_drift_B"]
             found["feature/drift_rejected"] = terms["rejected_drift_B"]
             found["feature/penalty"] = terms["penalty_B"]
-        for name, value_B in found.items():
-            known = value_B[~value_B.isnan()]
-            self._sums[name][0] += known.sum().item()
-            self._sums[name][1] += len(known)
+        self._means.add(found)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         prefix = "" if self.model is None or self.model.training else "eval_"
         if not any(k.startswith("train_") for k in logs):
-            logs.update({prefix + k: s / n for k, (s, n) in self._sums.items() if n})
-            self._sums.clear()
+            logs.update({prefix + k: v for k, v in self._means.take().items()})
             self._warn_of_displacement(logs)
         super().log(logs, start_time)
 

@@ -23,7 +23,7 @@ from trimtab.learners.token.forward import check_forward
 from trimtab.learners.token.losses import Loss, fpo, kto, orpo, sft
 from trimtab.learners.token.reference import with_reference
 from trimtab.learners.token.step import PolicyTrainer, StepTerms, bare_loss, loss_needs, resolve_loss, unwrapped
-from trimtab.models.load import LM, load_lm
+from trimtab.models.load import LM, default_device, load_lm
 from trimtab.store import Store, publish
 from trimtab.types import Group, Pair, describe, fingerprint
 
@@ -99,9 +99,9 @@ def train_policy(
     settings = _settings(locals(), fn)
     if (done := _begin(out, settings, data)) is not None:
         return done
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     lm = load_lm(model, dtype, device)
-    budget = micro_tokens or (512 if device == "cpu" else 8192)
+    budget = micro_tokens or micro_budget(device)
     limit = min(max_tokens or lm.context, lm.context)
     encode = partial(_encode, fn=fn, lm=lm, limit=limit, overlong=overlong, above=desirable_above, seed=seed)
     (examples, counts), (held, _) = encode(data), encode(held_out) if held_out else ([], {})
@@ -137,6 +137,11 @@ def train_policy(
         run.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
         _finish(out, run, lm, counts)
     return out
+
+
+def micro_budget(device: str) -> int:
+    """Padded tokens of one forward, where `micro_tokens` does not say: more than keep the device busy."""
+    return 512 if device.startswith("cpu") else 8192
 
 
 def _as_batch(examples: list[Example]) -> dict[str, list[Example]]:
