@@ -9,8 +9,9 @@ Tokens are counted as prompt + chosen + prompt + rejected, padding not included.
 `ratio_with_cache` with both sides' reference pass in the time of one epoch, `memory_ratio` = our peak over TRL's.
 TRL comes by pip, without dependencies, into a private folder; TRL=FOLDER uses one that has it.
 
-MODEL, DEVICE, DTYPE, BATCH, STEPS and ROUNDS in the environment change what their names say; on a GPU the memory is the
-most that torch had allocated on it (see shape_2b.py for the model), and the results are dpo_gpu.json's.
+MODEL, DEVICE, DTYPE, BATCH, STEPS, ROUNDS and MICRO_TOKENS (ours only) in the environment change what their names say;
+on a GPU the memory is the most that torch had allocated on it (see shape_2b.py for the model), and the results are
+dpo_gpu.json's.
 """
 
 import json
@@ -54,7 +55,7 @@ def ours() -> dict:
         out = trainer.train_policy(
             pairs_from_rows(rows()), model=MODEL, out=folder + "/run", loss="dpo", batch_size=BATCH, learning_rate=1e-6,
             shuffle=False, dtype=DTYPE, device=DEVICE, callbacks=[callback_of(watch)],
-            trainer={"save_strategy": "no"},
+            micro_tokens=int(os.environ.get("MICRO_TOKENS") or 0) or None, trainer={"save_strategy": "no"},
         )  # fmt: skip
         log = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
     return {
