@@ -129,7 +129,7 @@ def revision(name: str) -> str:
 
 
 def default_device() -> str:
-    """ "cuda" where torch has one, else "cpu"."""
+    """The device to compute on where none is named: cuda where torch has one, else cpu."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
