@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from trimtab.errors import InputError, ModelError, SettingsChanged
 from trimtab.learners.token.forward import check_forward
 from trimtab.learners.token.losses import PairLoss, dpo
+from trimtab.learners.token.step import Means
 from trimtab.learners.token.trainer import Lora, merge_adapter, train_policy
 from trimtab.models.load import load_lm
 from trimtab.store import Store
@@ -224,3 +226,13 @@ def test_held_out_metrics_are_logged(train):
     out = train("run", held_out=PAIRS[:3], save_steps=1)
     lines = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
     assert [0.0 < x["eval_loss"] < 2 and "eval_rewards/margins" in x for x in lines if "eval_loss" in x] == [True] * 3
+
+
+def test_means_leave_nan_out_and_start_anew():
+    means = Means()
+    means.add({"a": torch.tensor([1.0, math.nan]), "b": torch.tensor([math.nan])})
+    means.add({"a": torch.tensor([2.0, 6.0])})
+    assert means.take() == {"a": 3.0}
+    assert means.take() == {}
+    means.add({"b": torch.tensor([4.0])})
+    assert means.take() == {"b": 4.0}
