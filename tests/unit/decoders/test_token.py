@@ -1,4 +1,5 @@
-from itertools import product
+from collections.abc import Iterable
+from itertools import groupby, product
 
 import numpy as np
 import pytest
@@ -49,6 +50,19 @@ def plain_logprobs(model, ids: list[int], completion: tuple[int, ...]) -> list[f
     return [logits[len(ids) + t - 1, c].item() for t, c in enumerate(completion)]
 
 
+@torch.no_grad()
+def plain_sums(model, ids: list[int], completions: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
+    """The summed log-prob of every completion by the model's plain forward, one batch a length."""
+    sums = {}
+    for _, same in groupby(sorted(completions, key=len), len):
+        rows = list(same)
+        tokens_BT = torch.tensor([[*ids, *c] for c in rows])
+        logprob_BTV = model(tokens_BT).logits.float().log_softmax(-1)[:, len(ids) - 1 : -1]
+        chosen_BT = logprob_BTV.gather(2, tokens_BT[:, len(ids) :, None])[..., 0]
+        sums |= dict(zip(rows, chosen_BT.sum(1).tolist(), strict=True))
+    return sums
+
+
 def every_answer(longest: int):
     for n in range(1, longest + 1):
         for body in product(range(V - 1), repeat=n - 1):
@@ -63,10 +77,8 @@ def test_wide_beams_are_exhaustive_search(seed, weight):
     search = BeamSearch(lm, width=64, max_tokens=4, reference=ref, reference_weight=weight, length_penalty=0.0)
     for p, answer in zip(["12", "0333"], search([raw("12"), raw("0333")]), strict=True):
         ids = [int(c) for c in p]
-        scores = {
-            c: sum(plain_logprobs(lm.model, ids, c)) - weight * sum(plain_logprobs(ref.model, ids, c))
-            for c in every_answer(4)
-        }
+        ours, theirs = (plain_sums(m.model, ids, every_answer(4)) for m in (lm, ref))
+        scores = {c: ours[c] - weight * theirs[c] for c in ours}
         best = sorted((c for c in scores if c[-1] == END), key=lambda c: -scores[c])
         assert answer.completion.tokens == best[0] and answer.completion.finish == "stop"
         assert answer.group.reward_N[0] == pytest.approx(scores[best[0]], abs=1e-4)
@@ -77,7 +89,8 @@ def test_wide_beams_are_exhaustive_search(seed, weight):
 def test_length_penalty_divides_as_documented():
     lm = digit_lm(7)
     answer = BeamSearch(lm, width=64, max_tokens=4, length_penalty=1.0)([raw("21")])[0]
-    scores = {c: sum(plain_logprobs(lm.model, [2, 1], c)) / len(c) for c in every_answer(4) if c[-1] == END}
+    sums = plain_sums(lm.model, [2, 1], (c for c in every_answer(4) if c[-1] == END))
+    scores = {c: s / len(c) for c, s in sums.items()}
     assert answer.completion.tokens == max(scores, key=scores.__getitem__)
 
 
