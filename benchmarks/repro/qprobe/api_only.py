@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from reader_tasks import read_run
+from reader_tasks import read_run, split
 from reading import View, nulls, table, taken
 
 from trimtab.embeddings import Encoder, HiddenStates, Stored
@@ -37,9 +37,7 @@ def main() -> None:
     """Embeds with the other models, fits, prints the table."""
     run = sys.argv[1] if len(sys.argv) > 1 else "runs/demo"
     name, groups, views, greedy = read_run(run)
-    test_P = np.isfinite(greedy)
-    train = [g for g, t in zip(groups, test_P, strict=True) if not t]
-    test = [g for g, t in zip(groups, test_P, strict=True) if t]
+    train, test, greedy_P = split(groups, greedy)
     readers = {"its own states (layer 20)": views["layer20.text"]}
     for key, make in OTHERS.items():
         vectors, embedder, store = {}, make(), Store(run)
@@ -48,7 +46,7 @@ def main() -> None:
             for g, x in zip(chosen, Stored(embedder, store, part, suffix=key)(chosen), strict=True):
                 vectors[g.prompt.id] = np.asarray(x, np.float32)
         readers[key] = View(key, vectors)
-    rewards = {"greedy": greedy[test_P], **nulls(test, extractor("last_number"))}
+    rewards = {"greedy": greedy_P, **nulls(test, extractor("last_number"))}
     oracle = rewards.pop("oracle")
     for who, view in readers.items():
         for loss in ("mse", "ce", "pg"):

@@ -26,7 +26,7 @@ import numpy as np
 BENCHMARKS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(BENCHMARKS), str(Path(__file__).resolve().parent)]
 
-from reader_tasks import read_run  # noqa: E402
+from reader_tasks import read_run, split  # noqa: E402
 from reading import View, nulls, table, taken  # noqa: E402
 
 from trimtab import evaluation  # noqa: E402
@@ -197,11 +197,8 @@ def given(args: argparse.Namespace) -> Given:
 def of_run(run: str, args: argparse.Namespace) -> Given:
     """A finished run's groups; prompts with a greedy answer are its test prompts."""
     name, groups, views, rewards = read_run(run)
-    greedy = dict(zip([g.prompt.id for g in groups], rewards, strict=True))
-    test = [g for g in groups if np.isfinite(greedy[g.prompt.id])]
-    train = [g for g in groups if not np.isfinite(greedy[g.prompt.id])]
-    view = args.view or "layer20.text"
-    return Given(name, train, test, views, view, np.array([greedy[g.prompt.id] for g in test]), extractor(args.extract))
+    train, test, greedy_P = split(groups, rewards)
+    return Given(name, train, test, views, args.view or "layer20.text", greedy_P, extractor(args.extract))
 
 
 def matched(g: Given, test: list[Group]) -> Given:

@@ -16,8 +16,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-from reader_tasks import read_run
+from reader_tasks import read_run, split
 from reading import nulls, table, taken
 
 from trimtab.data.pairs import right_vs_wrong
@@ -34,9 +33,7 @@ def main() -> None:
     """Trains, ranks, prints the table."""
     run = sys.argv[1] if len(sys.argv) > 1 else "runs/demo"
     name, groups, views, greedy = read_run(run)
-    test_P = np.isfinite(greedy)
-    train = [g for g, t in zip(groups, test_P, strict=True) if not t]
-    test = [g for g, t in zip(groups, test_P, strict=True) if t]
+    train, test, greedy_P = split(groups, greedy)
     model = Store(run).settings("completions/train")["model"].partition("@")[0]
     pairs = [pair for g in train for pair in islice(right_vs_wrong([g]), EACH)]
     print(f"{len(pairs)} pairs of {len({p.prompt.id for p in pairs})} prompts", flush=True)
@@ -49,7 +46,7 @@ def main() -> None:
     bare = [Group(g.prompt, g.completions) for g in test]
     ranked = score(bare, RewardModel(str(folder), dtype="float32"))
     scored_s = time.time() - begun
-    rewards = {"greedy": greedy[test_P], **nulls(test, extractor("last_number"))}
+    rewards = {"greedy": greedy_P, **nulls(test, extractor("last_number"))}
     oracle = rewards.pop("oracle")
     for loss in ("mse", "ce", "pg"):
         probe = fit_probe(train, views["layer20.text"], loss=loss, l2=(1.0, 0.1))

@@ -44,6 +44,13 @@ def read_run(folder: str) -> tuple[str, list[Any], dict[str, View], np.ndarray]:
     return groups[0].prompt.source, groups, views, np.array([greedy.get(g.prompt.id, np.nan) for g in groups])
 
 
+def split(groups: list[Any], greedy: np.ndarray) -> tuple[list[Any], list[Any], np.ndarray]:
+    """The run's training groups, its test groups (those with a greedy answer), and the greedy rewards of these."""
+    test_P = np.isfinite(greedy)
+    parts = [[g for g, t in zip(groups, test_P, strict=True) if t == want] for want in (False, True)]
+    return parts[0], parts[1], greedy[test_P]
+
+
 def main() -> None:
     """One table a run; results are added to the file as they come."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
