@@ -1,7 +1,9 @@
 """A folder that holds a random model of Gemma-2-2B's shape, for dpo.py and fpo.py on a GPU, where speed is asked of 2B.
 
     python benchmarks/speed/shape_2b.py FOLDER
-    MODEL=FOLDER DEVICE=cuda DTYPE=bfloat16 BATCH=16 STEPS=8 python benchmarks/speed/dpo.py
+    export MODEL=FOLDER DEVICE=cuda DTYPE=bfloat16 STEPS=8 ROUNDS=1
+    BATCH=12 python benchmarks/speed/dpo.py
+    BATCH=8 SAE_WIDTH=16384 LAYER=25 python benchmarks/speed/fpo.py
 
 Time and memory do not depend on the values of the weights. The tokenizer is SmolLM2's (or TOKENIZER, a folder that
 has one): its tokens are a part of the vocabulary of 256,000, which the head computes in full all the same. LAYERS and
@@ -17,7 +19,7 @@ import torch
 def main(folder: str) -> None:
     from transformers import AutoModelForCausalLM, Gemma2Config
 
-    from trimtab.models.load import load_tokenizer
+    from trimtab.models.load import default_device, load_tokenizer
 
     tokenizer = load_tokenizer(os.environ.get("TOKENIZER", "smollm2-135m"))
     D = int(os.environ.get("HIDDEN") or 2304)
@@ -27,9 +29,8 @@ def main(folder: str) -> None:
         num_attention_heads=8, num_key_value_heads=4, head_dim=256, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
-    with torch.device(device):
+    with torch.device(default_device()):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

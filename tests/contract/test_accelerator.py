@@ -49,6 +49,11 @@ def close(a, b) -> None:
         np.testing.assert_allclose(x, y, **CLOSE)
 
 
+def logged_losses(run) -> list[float]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
 def test_samples(folder):
     params = SamplingParams(temperature=1.0, max_tokens=24, seed=5)
     here, there = (HF(folder, dtype="float32", device=d)(PROMPTS, 6, params) for d in ("cpu", DEVICE))
@@ -90,8 +95,7 @@ def test_training_on_pairs(folder, tmp_path, loss, lora):
             dtype="float32", device=device, lora=lora,
             leash=FeatureLeash(make_sae(), k=6) if loss == "fpo" else None,
         )  # fmt: skip
-        lines = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
-        losses.append([x["loss"] for x in lines if "loss" in x])
+        losses.append(logged_losses(out))
     assert losses[0][-1] < losses[0][0]
     np.testing.assert_allclose(*losses, **CLOSE)
     trained = load_policy(tmp_path / DEVICE, dtype="float32", device=DEVICE)
@@ -103,7 +107,7 @@ def test_training_on_single_completions(folder, tmp_path):
     for device in ("cpu", DEVICE):
         out = train_policy(GROUPS, model=folder, out=tmp_path / device, loss="kto", batch_size=4, dtype="float32",
                            learning_rate=1e-3, device=device)  # fmt: skip
-        losses.append([json.loads(x).get("loss", 0.0) for x in (out / "log.jsonl").read_text().splitlines()])
+        losses.append(logged_losses(out))
     np.testing.assert_allclose(*losses, **CLOSE)
 
 

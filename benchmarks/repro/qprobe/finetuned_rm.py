@@ -5,7 +5,7 @@
 The model that sampled gets a reward head and a LoRA, and learns right above wrong from at most 8 pairs a training
 prompt; it then takes one of the test prompts' completions (the paper's row "Finetune RM"). Beside it: greedy, what
 needs no fit, and the probes on the same prompts. 95 % paired bootstrap over the test prompts. Writes
-benchmarks/results/finetuned_rm.json. EACH in the environment changes the pairs a prompt. About 20 minutes on one core.
+benchmarks/results/finetuned_rm.json. EACH in the environment changes the pairs a prompt. About 40 minutes on one core.
 """
 
 import datetime

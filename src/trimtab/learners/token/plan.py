@@ -51,9 +51,9 @@ def plan_memory(
 ) -> MemoryPlan:  # fmt: skip
     """The plan for a model folder and a longest row (prompt and every completion, in tokens).
 
-    A forward holds at most max(`micro_tokens`, `longest_row`) tokens (`micro_tokens` None: train_policy's
-    default on `device`), whatever the batch size. `sae_width` is the
-    number of features of a leash: its encoder and decoder in float32, and a chunk of features.
+    A forward holds at most max(`micro_tokens`, `longest_row`) tokens, whatever the batch size; `micro_tokens` None is
+    train_policy's default on `device`. `sae_width` is the number of features of a leash: its encoder and decoder in
+    float32, and a chunk of features.
     """
     folder = Path(folder)
     try:
