@@ -54,7 +54,9 @@ def train(
 ) -> None:
     """Train a policy on preferences; prints lint findings and a memory plan first. Run again to continue."""
     from trimtab.learners.token.trainer import Lora, train_policy
+    from trimtab.models.load import default_device
 
+    device = device or default_device()  # the plan, the SAE's check and the training are of the same one
     settings = _loss_settings(beta, loss_set or ())
     rows = _load(data, loss, chat, reward, split, make)
     rows, lines, facts = _lint(rows, model, max_tokens, keep_all)
@@ -133,15 +135,15 @@ def _lint(
 
 
 def _plan(
-    rows: list[Any], model: str, micro: int | None, dtype: str | None, device: str | None, lora: Any,
+    rows: list[Any], model: str, micro: int | None, dtype: str | None, device: str, lora: Any,
     checkpointing: bool, loss: str, sae_width: int,
 ) -> Any:  # fmt: skip
     from trimtab.learners.token.plan import plan_memory
     from trimtab.models.chat import encode_completion, encode_prompt
-    from trimtab.models.load import default_device, default_dtype, load_tokenizer
+    from trimtab.models.load import default_dtype, load_tokenizer
     from trimtab.types import Pair
 
-    device, tokenizer = device or default_device(), load_tokenizer(model)
+    tokenizer = load_tokenizer(model)
     longest = 0
     for row in rows:
         answers = [row.chosen, row.rejected] if isinstance(row, Pair) else row.completions
@@ -157,13 +159,13 @@ def _plan(
 
 
 def _check(
-    leash: Any, model: str, rows: list[Any], dtype: str | None, device: str | None, unchecked: bool, as_json: bool
+    leash: Any, model: str, rows: list[Any], dtype: str | None, device: str, unchecked: bool, as_json: bool
 ) -> None:
     """Measures the leash's SAE on the first pairs; refuses one that does not fit unless `unchecked`."""
     from trimtab.learners.feature.check import check_sae
     from trimtab.models.load import load_lm
 
-    found = check_sae(leash.dictionary, load_lm(model, dtype, device or "cpu"), rows[:50])
+    found = check_sae(leash.dictionary, load_lm(model, dtype, device), rows[:50])
     typer.echo(f"SAE: {found}", err=as_json)
     if not unchecked:
         found.require()
