@@ -54,7 +54,7 @@ def cli() -> str:
     parts = ["# Command line\n\nWhat `trimtab VERB --help` prints; `make docs` refreshes this page.\n"]
 
     def walk(command, path: list[str], parent=None) -> None:
-        context = command.make_context(" ".join(path), [], parent=parent, resilient_parsing=True)
+        context = command.make_context(path[-1], [], parent=parent, resilient_parsing=True)
         parts.append(f"## {' '.join(path)}\n\n```text\n{command.get_help(context).strip()}\n```\n")
         for name, child in getattr(command, "commands", {}).items():
             walk(child, [*path, name], context)

@@ -1,4 +1,4 @@
-"""Where a map runs, and how its progress shows: in this process, or in a pool of processes with a time limit an item.
+"""Where a map runs: in this process, or in a pool of processes with a time limit an item.
 
 It knows nothing of prompts or rewards. Ray Data is the engine for many machines (a later addition behind `map_items`).
 """
@@ -6,7 +6,7 @@ It knows nothing of prompts or rewards. Ray Data is the engine for many machines
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -101,36 +101,3 @@ def _start_worker(started: Any, warm: Callable[[], object] | None) -> None:
 def cpu_count() -> int:
     """Processors this process may use (cgroup and affinity limits included where Python sees them)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def track(items: Iterable[T], total: int, label: str, *, after_s: float = 2.0) -> Iterator[T]:
-    """Yields `items` and, on a terminal, shows a bar with the time left once they have taken `after_s` seconds."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns: list[Any] = [
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-    ]  # fmt: skip
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = progress.add_task(label, total=total)
-    begun, shown = time.monotonic(), False
-    try:
-        for item in items:
-            if not shown and time.monotonic() - begun > after_s:
-                progress.start()
-                shown = True
-            yield item
-            progress.advance(task)
-    finally:
-        if shown:
-            progress.stop()

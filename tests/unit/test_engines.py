@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from trimtab.engines import Failure, cpu_count, map_items, track
+from trimtab.engines import Failure, cpu_count, map_items
 
 
 def square_or_fail(x):
@@ -43,6 +43,5 @@ def test_stopping_early_does_not_wait_for_the_rest():
     assert time.monotonic() - begun < 20
 
 
-def test_track_passes_items_through():
-    assert list(track(iter("abc"), 3, "letters", after_s=0)) == ["a", "b", "c"]
+def test_some_processor_is_counted():
     assert cpu_count() >= 1

@@ -4,16 +4,16 @@ Every verb reads the same task file (`--config task.toml`), flags lie over it, a
 each verb can be run alone, again, or replaced by a foreign tool.
 """
 
-import os
 import sys
 
 
 def main() -> None:
     """Entry point: errors of ours are one line and exit code 1, Ctrl-C says that the store can be continued (130)."""
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars are quiet where ours are
-    from trimtab.cli.app import app
     from trimtab.errors import TrimtabError
+    from trimtab.progress import quiet_libraries
+
+    quiet_libraries()
+    from trimtab.cli.app import app
 
     try:
         app()

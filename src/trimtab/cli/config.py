@@ -48,6 +48,14 @@ class Model:
     engine: str = "openvino"
     base_url: str = ""
     api_key_env: str = "OPENAI_API_KEY"
+    device: str = ""
+    """Where torch computes (engine hf, and the vectors of [embed]); empty: a GPU where there is one. OpenVINO: CPU."""
+    dtype: str = ""
+    """Of weights and arithmetic there: float32, bfloat16, float16; empty: what the device computes fast in."""
+    batch: int = 0
+    """Completions at once; 0: the engine's own default."""
+    timeout: float = 120.0
+    """Seconds that one request to a server may take."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def credit(
     out: Annotated[str, typer.Option("--out", "-o", help="The HTML file.")] = "credit.html",
     limit: Annotated[int, typer.Option("--limit", help="The first so many pairs.")] = 20,
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, ...")] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, ...")] = "cpu",
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Prompts that are text become user messages.")] = False,
     json: Json = False,
 ) -> None:

@@ -25,7 +25,7 @@ Model = Annotated[str, typer.Option("--model", help="Model name or folder (see `
 Limit = Annotated[int, typer.Option("--limit", help="The first so many rows.")]
 Split = Annotated[str, typer.Option("--split", help="Run directory: which completions.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Prompts that are text become user messages.")]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, ...")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, ...")]
 
 
@@ -40,7 +40,7 @@ def check(
     split: Split = "train",
     chat: Chat = False,
     dtype: Dtype = None,
-    device: Device = "cpu",
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Measure an SAE on your texts at its layer and at every other; exit 1 when it must not be used."""
@@ -70,7 +70,7 @@ def train(
     split: Split = "train",
     chat: Chat = False,
     dtype: Dtype = None,
-    device: Device = "cpu",
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Train a TopK SAE on a layer's hidden states (needs sae-lens), and check it on texts held out."""
@@ -103,7 +103,7 @@ def diff(
     split: Split = "train",
     chat: Chat = False,
     dtype: Dtype = None,
-    device: Device = "cpu",
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Show the SAE features whose mean activation moved most from A to B on the same texts."""
@@ -126,7 +126,7 @@ def diversity(
     reference: Annotated[str, typer.Option("--reference", help="Adds KL(policy || reference).")] = "",
     top: Annotated[int, typer.Option("--top", help="Entropy of so many likeliest tokens; 0 = all.")] = 0,
     dtype: Dtype = None,
-    device: Device = "cpu",
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Say how various a policy's samples are, and how far it is from its reference; means with 95 % intervals."""
@@ -170,7 +170,7 @@ def load_texts(data: str, split: str, chat: bool) -> list[Any]:
     raise InputError(f"{data}: rows need `chosen` and `rejected`, or `text`; they have {', '.join(map(str, first))}")
 
 
-def _model(name: str, dtype: str | None, device: str) -> Any:
+def _model(name: str, dtype: str | None, device: str | None) -> Any:
     from trimtab.models.load import load_lm
 
     if (Path(name) / "policy.json").is_file():

@@ -25,17 +25,20 @@ from trimtab.store import Store, publish
 from trimtab.types import Embedder, Group, Sampler, SamplingParams, fingerprint
 
 ENGINES: dict[str, Callable[[Task], Sampler]] = {
-    "openvino": lambda task: samplers.OpenVINO(task.model.name),
-    "hf": lambda task: samplers.HF(task.model.name),
+    "openvino": lambda task: samplers.OpenVINO(task.model.name, **_given(max_seqs=task.model.batch)),
+    "hf": lambda task: samplers.HF(task.model.name, **_given(batch=task.model.batch), **_torch(task)),
     "openai": lambda task: samplers.OpenAI(
-        base_url=task.model.base_url, model=task.model.name, api_key=os.environ.get(task.model.api_key_env)
+        base_url=task.model.base_url, model=task.model.name, api_key=os.environ.get(task.model.api_key_env),
+        timeout_s=task.model.timeout, **_given(concurrency=task.model.batch),
     ),
-}
+}  # fmt: skip
 EMBEDDERS: dict[str, Callable[[Task], Embedder]] = {
     "hidden_states": lambda task: embeddings.HiddenStates(
-        task.embed.model or task.model.name, layers=tuple(task.embed.layers), pooling=task.embed.pooling
+        task.embed.model or task.model.name, layers=tuple(task.embed.layers), pooling=task.embed.pooling, **_torch(task)
     ),
-    "encoder": lambda task: embeddings.Encoder(task.embed.model or "all-minilm-l6-v2"),
+    "encoder": lambda task: embeddings.Encoder(
+        task.embed.model or "all-minilm-l6-v2", **_given(device=task.model.device)
+    ),
     "endpoint": lambda task: embeddings.Endpoint(base_url=task.embed.base_url, model=task.embed.model),
 }
 SETS = {"train": "train", "test": "test", "greedy": "test"}
@@ -257,6 +260,15 @@ def _held_out(card: Mapping[str, Any]) -> float:
 
 def _extract(task: Task) -> Callable[[str], str | None]:
     return rewards.extractor(task.eval.extract)
+
+
+def _torch(task: Task) -> dict[str, Any]:
+    return _given(device=task.model.device, dtype=task.model.dtype)
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """Those that the task file gives: what is empty or 0 there is left to the engine."""
+    return {k: v for k, v in settings.items() if v}
 
 
 def _named(table: dict[str, Callable[[Task], Any]], kind: str, name: str) -> Callable[[Task], Any]:

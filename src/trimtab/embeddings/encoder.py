@@ -15,6 +15,7 @@ import numpy.typing as npt
 from trimtab.embeddings.text import by_group, completion_texts, prompt_text
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.models import catalog
+from trimtab.progress import working
 from trimtab.types import Group, Prompt
 
 OVERFLOW = ("refuse", "head+tail")
@@ -32,7 +33,7 @@ class Encoder:
     model: str = "all-minilm-l6-v2"
     overflow: str = "refuse"
     batch: int = 64
-    device: str = "cpu"
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if self.overflow not in OVERFLOW:
@@ -97,13 +98,14 @@ def _tokens(tokenizer: Any, texts: Sequence[str], **options: Any) -> Any:
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, device: str) -> Any:
+def _load(name: str, device: str | None) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as e:
         raise ModelError("sentence encoders need the extra: pip install 'trimtab[encoders]'") from e
     folder = catalog.locate(name, "encoder")
     try:
-        return SentenceTransformer(str(folder), device=device, local_files_only=True)
+        with working(f"loading {name}"):
+            return SentenceTransformer(str(folder), device=device, local_files_only=True)
     except Exception as e:  # anything from KeyError to SafetensorError
         raise ModelError(f"{name}: no sentence encoder can be loaded from {folder} ({type(e).__name__}: {e})") from e

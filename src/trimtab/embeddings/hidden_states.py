@@ -43,7 +43,7 @@ class HiddenStates:
     """Tokens of one forward pass: memory grows with it (about 40 MB a thousand at 0.5 B parameters), speed hardly."""
     dtype: str | None = None
     """Of the weights and the arithmetic when `model` is a name; None takes `models.load.default_dtype`."""
-    device: str = "cpu"
+    device: str | None = None
     shared: bool = True
     """False runs one plain forward pass a completion, for models that cannot attend to a tree (an error says so)."""
 
@@ -271,7 +271,7 @@ def _check_tree(lm: LM) -> None:
 
 
 @lru_cache(maxsize=1)
-def _load(name: str, dtype: str | None, device: str) -> LM:
+def _load(name: str, dtype: str | None, device: str | None) -> LM:
     return load_lm(name, dtype, device)
 
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.engines import track
 from trimtab.errors import InputError, ModelError, unknown
+from trimtab.progress import track
 from trimtab.store import Store
 from trimtab.types import Embedder, Group
 
@@ -178,7 +178,7 @@ class Stored:
         return packed
 
 
-def from_card(card: Mapping[str, Any], *, api_key: str | None = None, device: str = "cpu") -> Embedder:
+def from_card(card: Mapping[str, Any], *, api_key: str | None = None, device: str | None = None) -> Embedder:
     """The embedder that a card describes, e.g. to serve a stored probe. ModelError when the model's revision is not the
     card's; InputError for a card that no built-in embedder wrote."""
     makers: dict[str, Callable[[], Embedder]] = {

@@ -14,6 +14,7 @@ import torch
 
 from trimtab.errors import ModelError, unknown
 from trimtab.models import catalog
+from trimtab.progress import working
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,22 @@ class LM:
         return f"LM({self.id!r}, {str(self.model.dtype).removeprefix('torch.')})"
 
 
-def load_lm(name: str, dtype: str | torch.dtype | None = None, device: str = "cpu") -> LM:
+def load_lm(name: str, dtype: str | torch.dtype | None = None, device: str | None = None) -> LM:
     """Loads a catalog model or a local folder for inference, weights memory-mapped: the peak is the model itself.
 
-    `dtype` defaults to `default_dtype(device)`. The LM is the caller's own (never shared), so a trainer may change it.
+    `device` None is `default_device()`, `dtype` None is `default_dtype(device)`. The LM is the caller's own (never
+    shared), so a trainer may change it.
     ModelError says what to do when the files are missing, broken or too big; InputError for an unknown name or dtype.
     """
     from transformers import AutoModelForCausalLM
 
+    device = device or default_device()
     wanted = _dtype(dtype) if dtype else default_dtype(device)
     folder, revision = _locate(name)
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, local_files_only=True)
-        model = model.to(device).eval().requires_grad_(False)
+        with working(f"loading {name}"), only_errors():
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, local_files_only=True)
+            model = model.to(device).eval().requires_grad_(False)
     except (MemoryError, torch.OutOfMemoryError) as e:
         raise ModelError(f"{name}: not enough memory on {device} ({e}); use a smaller model or dtype bfloat16") from e
     except Exception as e:  # transformers raises anything from KeyError to SafetensorError here
@@ -64,7 +68,12 @@ def load_lm(name: str, dtype: str | torch.dtype | None = None, device: str = "cp
 
 
 def load_classifier(
-    name: str, dtype: str | torch.dtype | None = None, device: str = "cpu", *, new_head: bool = False, seed: int = 0
+    name: str,
+    dtype: str | torch.dtype | None = None,
+    device: str | None = None,
+    *,
+    new_head: bool = False,
+    seed: int = 0,
 ) -> LM:
     """Loads a reward model (sequence classifier with one label), as `load_lm` does.
 
@@ -73,10 +82,11 @@ def load_classifier(
     """
     from transformers import AutoModelForSequenceClassification
 
+    device = device or default_device()
     wanted = _dtype(dtype) if dtype else default_dtype(device)
     folder, revision = _locate(name)
     try:
-        with torch.random.fork_rng(), _only_errors():
+        with working(f"loading {name}"), torch.random.fork_rng(), only_errors():
             torch.manual_seed(seed)
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 folder, dtype=wanted, local_files_only=True, num_labels=1, output_loading_info=True
@@ -97,16 +107,19 @@ def load_classifier(
 
 
 @contextmanager
-def _only_errors() -> Iterator[None]:
-    """transformers reports the output layers that differ at length; we check them ourselves."""
+def only_errors() -> Iterator[None]:
+    """transformers draws a bar and reports at length what differs; we check that ourselves."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def load_tokenizer(name: str) -> Any:
@@ -133,10 +146,10 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def default_dtype(device: str = "cpu") -> torch.dtype:
+def default_dtype(device: str | None = None) -> torch.dtype:
     """bfloat16 on an accelerator or a CPU with bfloat16 instructions (AVX512-BF16 or AMX), else float32: without them
     bfloat16 is emulated and slower than float32."""
-    if not str(device).startswith("cpu"):
+    if not str(device or default_device()).startswith("cpu"):
         return torch.bfloat16
     able = torch.cpu.get_capabilities()
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
@@ -155,4 +168,4 @@ def _locate(name: str) -> tuple[Path, str]:
     return catalog.locate(name, "torch"), catalog.revision(name)
 
 
-__all__ = ["LM", "default_dtype", "load_classifier", "load_lm", "load_tokenizer", "revision"]
+__all__ = ["LM", "default_device", "default_dtype", "load_classifier", "load_lm", "load_tokenizer", "revision"]

@@ -53,7 +53,7 @@ class PromptReward:
     no: str = "No"
     batch_tokens: int = 2048
     dtype: str | None = None
-    device: str = "cpu"
+    device: str | None = None
     by_completion: ClassVar[bool] = True
     limit_s: ClassVar[float | None] = None
 
@@ -77,7 +77,7 @@ class ChoiceJudge:
     batch_tokens: int = 2048
     both_orders: bool = True
     dtype: str | None = None
-    device: str = "cpu"
+    device: str | None = None
     pairwise: ClassVar[bool] = True
 
     def __call__(self, groups: Sequence[Group], asked: Sequence[npt.NDArray[np.intp]]) -> list[npt.NDArray[np.float64]]:
@@ -125,10 +125,10 @@ def log_odds(lm: LM, texts: Sequence[str], choices: tuple[str, str], *, batch_to
     return [out[question_of[t]] for t in texts]
 
 
-def _lm(model: str | LM, dtype: str | None, device: str) -> LM:
+def _lm(model: str | LM, dtype: str | None, device: str | None) -> LM:
     return model if isinstance(model, LM) else _load(model, dtype, device)
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, dtype: str | None, device: str) -> LM:
+def _load(name: str, dtype: str | None, device: str | None) -> LM:
     return load_lm(name, dtype, device)

@@ -39,7 +39,7 @@ class RewardModel:
     max_tokens: int | None = None
     """Prompt and completion together; at most the model's context."""
     dtype: str | None = None
-    device: str = "cpu"
+    device: str | None = None
     by_completion: ClassVar[bool] = True
     limit_s: ClassVar[float | None] = None
 
@@ -72,7 +72,7 @@ class RewardModel:
         fitting = [i for i in range(len(rows)) if out[i] is None]
         for part in buckets([len(rows[i]) for i in fitting], self.batch_tokens):
             places = [fitting[i] for i in part]
-            ids_BT, mask_BT = pad_right([rows[i] for i in places], pad or 0, device=self.device)
+            ids_BT, mask_BT = pad_right([rows[i] for i in places], pad or 0, device=lm.model.device)
             value_B = lm.model(input_ids=ids_BT, attention_mask=mask_BT).logits[:, 0].float().tolist()
             for i, value in zip(places, value_B, strict=True):
                 note = "" if math.isfinite(value) else f"the reward model returned {value}"
@@ -113,7 +113,7 @@ def _over(length: int, limit: int) -> Reward | None:
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, dtype: str | None, device: str) -> LM:
+def _load(name: str, dtype: str | None, device: str | None) -> LM:
     return load_classifier(name, dtype, device)
 
 

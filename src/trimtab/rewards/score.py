@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from trimtab.engines import Failure, cpu_count, map_items, track
+from trimtab.engines import Failure, cpu_count, map_items
 from trimtab.errors import EngineError, InputError, TrimtabError
+from trimtab.progress import track
 from trimtab.rewards.adapters import NAN, Verifier, to_reward
 from trimtab.store import Store, Writer
 from trimtab.types import Group, Reward, RewardFn, describe

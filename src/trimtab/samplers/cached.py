@@ -9,8 +9,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trimtab.engines import track
 from trimtab.errors import InputError, StoreError
+from trimtab.progress import track
 from trimtab.store import Store
 from trimtab.types import Group, Prompt, Sampler, SamplingParams, StreamingSampler
 

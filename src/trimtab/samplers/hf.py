@@ -29,7 +29,7 @@ class HF:
 
     name: str
     batch: int = 32
-    device: str = "cpu"
+    device: str | None = None
     dtype: str | None = None
 
     @property
@@ -69,7 +69,7 @@ class HF:
 
 
 @lru_cache(maxsize=1)
-def _load(name: str, dtype: str | None, device: str) -> LM:
+def _load(name: str, dtype: str | None, device: str | None) -> LM:
     return load_lm(name, dtype=dtype, device=device)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from trimtab.errors import EngineError, ModelError
 from trimtab.models import catalog
+from trimtab.progress import working
 from trimtab.samplers.requests import check, completion, encode
 from trimtab.types import Completion, Group, Prompt, SamplingParams, completion_seed
 
@@ -200,7 +201,8 @@ def _engine(name: str, max_seqs: int, cache_gb: int, threads: int, device: str) 
     properties: dict[str, Any] = {"KV_CACHE_PRECISION": "f32", "INFERENCE_PRECISION_HINT": "f32"}
     properties |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
     try:
-        pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, device, properties)
+        with working(f"loading {name}"):
+            pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, device, properties)
     except RuntimeError as e:
         raise ModelError(f"OpenVINO cannot load {path} ({str(e).strip().splitlines()[-1][:300]})") from e
     return _Engine(pipeline, _end_tokens(name))

@@ -22,10 +22,12 @@ from transformers import PrinterCallback, Trainer
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.token.examples import encode_pairs
 from trimtab.learners.token.forward import length_buckets
+from trimtab.learners.token.heartbeat import Heartbeat
 from trimtab.learners.token.step import Means, unwrapped
-from trimtab.learners.token.trainer import LOG, Lora, _arguments, _begin, _quiet, _trainable, micro_budget
+from trimtab.learners.token.trainer import LOG, Lora, _arguments, _begin, _trainable, micro_budget
 from trimtab.models.chat import template_hash
-from trimtab.models.load import LM, default_device, load_classifier
+from trimtab.models.load import LM, default_device, load_classifier, only_errors
+from trimtab.progress import working
 from trimtab.store import publish
 from trimtab.tensors import pad_right
 from trimtab.types import Pair
@@ -120,7 +122,8 @@ def train_reward_model(
     )  # fmt: skip
     run.remove_callback(PrinterCallback)
     checkpoints = sorted((out / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    with _quiet():
+    with only_errors(), working("training") as work:
+        run.add_callback(Heartbeat(work))
         run.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
         _finish(out, run, lm, lora is not None, {"given": len(pairs), "dropped": len(pairs) - len(examples)})
     return out

@@ -18,13 +18,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trimtab.engines import track
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.sae import SAE, load_sae
 from trimtab.learners.feature.site import blocks_of, watched
 from trimtab.learners.token.examples import Example
 from trimtab.learners.token.forward import hidden_at, lay_out, length_buckets
 from trimtab.learners.token.reference import content_id
+from trimtab.progress import track
 from trimtab.store import Store
 from trimtab.tensors import BranchRows
 from trimtab.types import fingerprint

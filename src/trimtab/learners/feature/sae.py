@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import InputError, ModelError, unknown
+from trimtab.models.load import default_device
 
 KINDS = ("relu", "jumprelu", "topk", "identity")
 NORMS = ("none", "layer_norm", "constant_norm_rescale")
@@ -162,7 +163,7 @@ class SAE:
         return folder
 
 
-def load_sae(path: str | Path, *, layer: int | None = None, device: str = "cpu") -> SAE:
+def load_sae(path: str | Path, *, layer: int | None = None, device: str | None = None) -> SAE:
     """Reads an SAE by file: a SAELens folder, or Gemma Scope's `params.npz` (or the folder that holds it).
 
     `layer` fills in a layer that the files do not say; another than they say is a ModelError. ModelError for files
@@ -181,10 +182,10 @@ def load_sae(path: str | Path, *, layer: int | None = None, device: str = "cpu")
             f"{path}: its files say layer {sae.layer} (output of block {sae.layer}, counted from 1), not {layer}; "
             "SAELens and Gemma Scope count blocks from 0, so their number is one lower"
         )
-    return replace(sae.to(device), layer=sae.layer if layer is None else layer)
+    return replace(sae.to(device or default_device()), layer=sae.layer if layer is None else layer)
 
 
-def load_sae_release(release: str, sae_id: str, *, device: str = "cpu") -> SAE:
+def load_sae_release(release: str, sae_id: str, *, device: str | None = None) -> SAE:
     """One of SAELens's named releases, through that library (`pip install sae-lens`), as our own SAE."""
     import tempfile
 

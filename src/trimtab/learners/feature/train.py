@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trimtab.engines import track
 from trimtab.errors import InputError, ModelError, SettingsChanged
 from trimtab.learners.feature.check import Rows, check_sae, hidden_rows, token_rows
 from trimtab.learners.feature.sae import CFG, SAE, load_sae
+from trimtab.progress import track
 from trimtab.store import Store, publish
 from trimtab.types import fingerprint
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from trimtab.errors import ModelError
 from trimtab.learners.token.trainer import Lora, micro_budget
+from trimtab.models.load import default_device
 from trimtab.tensors import chunk_logits
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
@@ -45,7 +46,7 @@ class MemoryPlan:
 
 
 def plan_memory(
-    folder: str | Path, *, longest_row: int, device: str = "cpu", micro_tokens: int | None = None,
+    folder: str | Path, *, longest_row: int, device: str | None = None, micro_tokens: int | None = None,
     dtype: str = "float32", lora: Lora | None = None, checkpointing: bool = False, live_reference: bool = False,
     sae_width: int = 0,
 ) -> MemoryPlan:  # fmt: skip
@@ -55,7 +56,7 @@ def plan_memory(
     train_policy's default on `device`. `sae_width` is the number of features of a leash: its encoder and decoder in
     float32, and a chunk of features.
     """
-    folder = Path(folder)
+    folder, device = Path(folder), device or default_device()
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as e:

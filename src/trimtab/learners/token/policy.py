@@ -102,7 +102,9 @@ class LoadedPolicy:
         return ImplicitReward(self.policy, self.reference, self.beta)
 
 
-def load_policy(run: str | Path, *, dtype: str | None = None, device: str = "cpu", budget: int = 4096) -> LoadedPolicy:
+def load_policy(
+    run: str | Path, *, dtype: str | None = None, device: str | None = None, budget: int = 4096
+) -> LoadedPolicy:
     """Loads what `train_policy` wrote: the full model, or the adapter on its base model (merged in memory).
 
     ModelError when the folder holds no finished run, or when its base model is not the one it was trained on.

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.engines import track
 from trimtab.learners.token.examples import Example
 from trimtab.learners.token.forward import TokenIds, completion_logprobs
+from trimtab.progress import track
 from trimtab.store import Store
 from trimtab.types import fingerprint
 

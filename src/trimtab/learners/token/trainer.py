@@ -4,11 +4,9 @@ The loop, checkpoints, resume, mixed precision, FSDP, callbacks and trackers are
 computes is `trimtab.learners.token.step`'s. It does not sample, score or judge pairs.
 """
 
-import contextlib
 import inspect
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,10 +18,12 @@ from transformers import PrinterCallback, TrainingArguments
 from trimtab.errors import InputError, SettingsChanged
 from trimtab.learners.token.examples import Example, encode_pairs, encode_singles, one_by_one, with_mismatched
 from trimtab.learners.token.forward import check_forward
+from trimtab.learners.token.heartbeat import Heartbeat
 from trimtab.learners.token.losses import Loss, fpo, kto, orpo, sft
 from trimtab.learners.token.reference import with_reference
 from trimtab.learners.token.step import PolicyTrainer, StepTerms, bare_loss, loss_needs, resolve_loss, unwrapped
-from trimtab.models.load import LM, default_device, load_lm
+from trimtab.models.load import LM, default_device, load_lm, only_errors
+from trimtab.progress import working
 from trimtab.store import Store, publish
 from trimtab.types import Group, Pair, describe, fingerprint
 
@@ -131,9 +131,10 @@ def train_policy(
         policy, arguments, train_dataset=examples, eval_dataset=held or None, data_collator=_as_batch,
         callbacks=list(callbacks), step_terms=step,
     )  # fmt: skip
-    run.remove_callback(PrinterCallback)  # the log is a file; a terminal shows the bar
+    run.remove_callback(PrinterCallback)  # the log is a file; a terminal shows our bar
     checkpoints = sorted((out / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    with _quiet():
+    with only_errors(), working("training") as work:
+        run.add_callback(Heartbeat(work))
         run.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
         _finish(out, run, lm, counts)
     return out
@@ -196,7 +197,7 @@ def _arguments(
         "output_dir": str(out / "checkpoints"), "num_train_epochs": epochs, "learning_rate": rate,
         "per_device_train_batch_size": batch_size, "per_device_eval_batch_size": batch_size, "seed": seed,
         "data_seed": seed, "save_strategy": "steps", "save_steps": save_steps, "save_total_limit": 1,
-        "logging_steps": 1, "logging_strategy": "steps", "report_to": "none", "disable_tqdm": not sys.stderr.isatty(),
+        "logging_steps": 1, "logging_strategy": "steps", "report_to": "none", "disable_tqdm": True,
         "remove_unused_columns": False, "use_cpu": device == "cpu", "lr_scheduler_type": "linear", "weight_decay": 0.0,
         "train_sampling_strategy": "random" if shuffle else "sequential", "average_tokens_across_devices": False,
         "eval_strategy": "steps" if held_out else "no", "eval_steps": save_steps,
@@ -246,21 +247,6 @@ def _begin(out: Path, settings: dict[str, Any], data: Sequence[Any], name: str =
     text = json.dumps({"settings": wanted}, indent=2, ensure_ascii=False)
     publish(card, lambda tmp: tmp.write_text(text))
     return None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars of transformers where nobody looks."""
-    from transformers.utils import logging
-
-    if sys.stderr.isatty() or not logging.is_progress_bar_enabled():
-        yield
-        return
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.enable_progress_bar()
 
 
 def _finish(out: Path, run: PolicyTrainer, lm: LM, counts: Mapping[str, int]) -> None:
