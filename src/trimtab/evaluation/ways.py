@@ -108,10 +108,9 @@ def ways(
         missing = sum(int(np.isnan(v).sum()) for v in values)
         if missing:
             notes.append(f"{name}: {missing} completions have no log-probs and are never chosen")
-    if extract is None:
-        notes.append("majority vote is left out: no answer extractor was given")
-    else:
-        out.append(ByVote("majority vote", [[extract(c.text) for c in g.completions] for g in groups]))
+    vote, note = _vote(groups, extract)
+    out += [vote] if vote else []
+    notes += [note] if note else []
     values_of = {name: aligned(groups, name, values) for name, values in rankers.items()}
     out += [ByValue(name, values) for name, values in values_of.items()]
     for name in rankers if soft is None else soft:
@@ -119,6 +118,23 @@ def ways(
             raise InputError(f"soft names {name!r}, which is no ranking; rankings: {', '.join(rankers) or '(none)'}")
         out.append(ByValue(f"{name}, softmax β={beta:g}", values_of[name], beta))
     return out, notes
+
+
+def _vote(groups: Sequence[Group], extract: Extract | None) -> tuple[ByVote | None, str]:
+    """Majority vote, and what a reader of its row must know: an even choice over all is no vote."""
+    if extract is None:
+        return None, "majority vote is left out: no answer extractor was given"
+    answers = [[extract(c.text) for c in g.completions] for g in groups]
+    silent = sum(a is None for row in answers for a in row)
+    total, mute = sum(map(len, answers)), sum(all(a is None for a in row) for row in answers)
+    if silent == total:
+        return None, (
+            f"majority vote is left out: the extractor found no answer in any of {total} completions; "
+            "name one that fits them"
+        )
+    note = f"majority vote: no answer was found in {silent} of {total} completions" if silent else ""
+    note += f"; {mute} prompts have none at all and are chosen evenly" if mute else ""
+    return ByVote("majority vote", answers), note
 
 
 def check_groups(groups: Sequence[Group], k: int | None) -> int:

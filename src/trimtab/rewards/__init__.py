@@ -21,6 +21,7 @@ from trimtab.rewards.pairwise import FromReward, WinRate
 from trimtab.rewards.reasoning_gym import ReasoningGym, task_name
 from trimtab.rewards.score import score, unscored
 from trimtab.rewards.unit_tests import UnitTests
+from trimtab.rewards.voting import extractor_for
 from trimtab.types import RewardFn
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ __all__ = [
     "Weighted",
     "WinRate",
     "extractor",
+    "extractor_for",
     "lift",
     "math_answer",
     "resolve",

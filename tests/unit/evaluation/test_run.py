@@ -150,6 +150,23 @@ def test_majority_by_hand():
     assert vote(2, np.array([[0, 1, 2], [0, 2, 3]])).tolist() == [[0.5, 0.5, 0], [0, 0.5, 0.5]]
 
 
+@pytest.mark.parametrize(
+    "answers, voted, note",
+    [
+        ({}, False, "left out: the extractor found no answer in any of 9 completions"),
+        ({"a": "1"}, True, "no answer was found in 5 of 9 completions; 1 prompts have none at all"),
+        ({"a": "1", "b": "2", "c": "3"}, True, ""),
+    ],
+)
+def test_a_vote_without_answers_is_said(answers, voted, note):
+    texts = ("aab", "bbb", "aac")
+    groups = [group(name, text, [1.0, 0, 0]) for name, text in zip("pqr", texts, strict=True)]
+    all_ways, notes = ways(groups, {}, extract=answers.get)
+    assert ("majority vote" in [w.name for w in all_ways]) is voted
+    assert [n for n in notes if n.startswith("majority") and note in n] or not note
+    assert not [n for n in notes if n.startswith("majority")] or note
+
+
 def test_choices_name_every_tied_completion():
     groups, _ = toy()
     all_ways, _ = ways(groups, {"x": [[0, 1, 1], [NAN, NAN, NAN], [5, NAN, 6]]}, soft=[], extract=lambda t: t)
