@@ -2,7 +2,7 @@
 
     runs/demo/
       manifest.json                       settings, versions, times and counts of every table
-      prompts/000000-1f2e3d4c.parquet     id, messages (JSON), target (JSON), source, split
+      prompts/000000-crc32-1f2e3d4c.parquet   id, messages (JSON), target (JSON), source, split
       completions/test/....parquet        id, prompt_id, model, seed, index, text, finish, tokens, logprobs
       rewards/test/chain_sum/....parquet  id (of the completion), prompt_id, value, note
       embeddings/test/....safetensors     ids (n, 32) hex digits as bytes, and one (n, D) array a key
@@ -15,10 +15,8 @@ position, so running the same command again continues. Settings that differ from
 refused. It does not know how to sample, score or embed.
 """
 
-import errno
 import json
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,11 +26,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.dataset
-import pyarrow.parquet
 from filelock import FileLock, Timeout
 
 from trimtab.errors import InputError, SettingsChanged, StoreError
+from trimtab.publish import publish, reporting
+from trimtab.shards import Tensors, as_ids, next_number, read_rows, read_tensors, shards, write_rows, write_tensors
 from trimtab.types import Completion, Group, Prompt, Reward, canonical_json, fingerprint
 
 SCHEMAS = {
@@ -56,7 +54,8 @@ SCHEMAS = {
     ),
 }  # fmt: skip
 MANIFEST = "manifest.json"
-Tensors = dict[str, npt.NDArray[Any]]
+FORMAT = 2
+"""Of the run directory. 1 (a manifest without the word): shards without checksums, before November 2026."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +72,12 @@ class Store:
         """The manifest, {"tables": {}} when the directory is new. StoreError when the file is not a manifest."""
         file = self.path / MANIFEST
         try:
-            manifest = json.loads(file.read_text())
+            manifest = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return {"tables": {}}
-        except (OSError, ValueError) as e:
-            raise StoreError(f"{file} is not a readable manifest ({e}); move it away or use another directory") from e
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("tables"), dict):
-            raise StoreError(f'{file} has no "tables": it is not a trimtab run; use another directory')
+            return {"format": FORMAT, "tables": {}}
+        except (OSError, ValueError, RecursionError) as e:
+            raise StoreError(f"{file} is not a readable manifest ({e}); restore it or use another directory") from e
+        _check_manifest(file, manifest)
         return manifest
 
     def tables(self, kind: str = "") -> list[str]:
@@ -90,6 +88,7 @@ class Store:
         """The settings a table was begun with. InputError when there is no such table."""
         tables = self.manifest["tables"]
         if table not in tables:
+            self._refuse_orphans(table)
             raise InputError(f"{self.path} has no table {table!r}; it has: {', '.join(tables) or '(none)'}")
         return tables[table]["settings"]
 
@@ -105,12 +104,13 @@ class Store:
         """Begins or continues `table`. SettingsChanged when it was begun with other settings; StoreError when another
         process is writing it."""
         wanted = json.loads(canonical_json(settings))
-        if table.split("/")[0] not in {*SCHEMAS, "embeddings"}:
-            raise InputError(f"table {table!r} must begin with one of {', '.join([*SCHEMAS, 'embeddings'])}")
+        _check_name(table)
 
         def change(manifest: dict[str, Any]) -> None:
+            if table not in manifest["tables"]:
+                self._refuse_orphans(table)
             entry = manifest["tables"].setdefault(table, {"settings": wanted, "begun": _now()})
-            if entry["settings"] != wanted and not any((self.path / table).glob("[0-9]*")):
+            if entry["settings"] != wanted and not shards(self.path / table):
                 entry["settings"] = wanted  # begun, but the first row failed: nothing was made with the old settings
             if entry["settings"] != wanted:
                 raise SettingsChanged(
@@ -119,6 +119,7 @@ class Store:
                 )
 
         writer = Writer(self, table, **limits)  # first, for its lock: no one else may be about to write the first row
+        writer.made_with = fingerprint(wanted)
         try:
             self._change_manifest(change)
         except BaseException:
@@ -128,11 +129,13 @@ class Store:
 
     def read(self, table: str, columns: list[str] | None = None) -> pa.Table:
         """All rows of a table in the order they were written; an empty table when it was never begun."""
+        _check_name(table)
         schema = SCHEMAS[table.split("/")[0]]
-        files = [str(f) for f in self._shards(table, "parquet")]
+        columns = columns or schema.names
+        files, made_with = self._shards(table, "parquet")
         if not files:
-            return schema.empty_table().select(columns or schema.names)
-        return pyarrow.dataset.dataset(files, schema=schema).to_table(columns=columns)
+            return schema.empty_table().select(columns)
+        return pa.concat_tables([read_rows(f, schema, columns, made_with) for f in files])
 
     def ids(self, table: str) -> set[str]:
         """Ids of the rows (or tensor rows) a table holds."""
@@ -142,12 +145,9 @@ class Store:
 
     def tensors(self, table: str, keys: Sequence[str] | None = None) -> Iterator[tuple[list[str], Tensors]]:
         """Shards of a tensor table in order: row ids and one (n, ...) array a key (all keys by default)."""
-        from safetensors import safe_open
-
-        for file in self._shards(table, "safetensors"):
-            with safe_open(file, framework="numpy") as f:
-                ids = [bytes(row).decode() for row in f.get_tensor("ids")]
-                yield ids, {k: f.get_tensor(k) for k in (f.keys() if keys is None else keys) if k != "ids"}
+        files, made_with = self._shards(table, "safetensors")
+        for file in files:
+            yield read_tensors(file, keys, made_with)
 
     def tensor_rows(self, table: str, key: str, ids: Sequence[str]) -> npt.NDArray[Any]:
         """Rows of one tensor key for `ids`, in that order, shape (len(ids), ...). StoreError names a missing id."""
@@ -236,18 +236,29 @@ class Store:
             self.settings(table)  # the error that lists what there is
         return {r["id"]: Reward(r["value"], r["note"]) for r in self.read(table).to_pylist()}
 
-    def _shards(self, table: str, suffix: str) -> list[Path]:
-        return sorted(f for f in (self.path / table).glob(f"[0-9]*.{suffix}"))
+    def _shards(self, table: str, suffix: str) -> tuple[list[Path], str]:
+        """A table's shards and the fingerprint of its settings; none for a table that was never begun."""
+        _check_name(table)
+        files = [f for f in shards(self.path / table) if f.suffix == f".{suffix}"]
+        return files, fingerprint(self.settings(table)) if files else ""
+
+    def _refuse_orphans(self, table: str) -> None:
+        """StoreError when a table has shards but no entry in the manifest: nobody knows what they were made with."""
+        if shards(self.path / table):
+            raise StoreError(
+                f"{self.path / table} holds rows, but {MANIFEST} does not know them (was it lost or edited?): restore "
+                "it, or use another directory"
+            )
 
     def _change_manifest(self, change: Any) -> None:
-        with _reporting(self.path):
+        with reporting(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / ".manifest.lock"):
                 manifest = self.manifest
                 before = canonical_json(manifest)
                 change(manifest)
                 if canonical_json(manifest) != before:
-                    text = json.dumps(manifest, indent=2, ensure_ascii=False).encode()
+                    text = json.dumps({**manifest, "format": FORMAT}, indent=2, ensure_ascii=False).encode()
                     publish(self.path / MANIFEST, lambda tmp: tmp.write_bytes(text))
 
 
@@ -265,12 +276,14 @@ class Writer:
     table: str
     flush_rows: int = 4096
     flush_s: float = 2.0
+    made_with: str = field(init=False, default="")
+    """The fingerprint of the table's settings, which every shard carries."""
     ids: set[str] = field(init=False)
     """Ids the table holds, the buffer included: what a resuming stage skips."""
 
     def __post_init__(self) -> None:
         self.folder = self.store.path / self.table
-        with _reporting(self.store.path):
+        with reporting(self.store.path):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.folder / ".lock", blocking=False)
             try:
@@ -279,11 +292,14 @@ class Writer:
                 raise StoreError(
                     f"another process is writing {self.table!r} of {self.store.path}; wait for it or stop it"
                 ) from None
-        for stale in self.folder.glob(".tmp-*"):  # what a killed writer left behind
-            stale.unlink(missing_ok=True)
-        shards = sorted(f.name for f in self.folder.glob("[0-9]*"))
-        self._number = int(shards[-1].split("-")[0]) + 1 if shards else 0
-        self.ids = self.store.ids(self.table)
+        try:
+            for stale in self.folder.glob(".tmp-*"):  # what a killed writer left behind; the lock says that it is dead
+                stale.unlink(missing_ok=True)
+            self._number = next_number(self.folder)
+            self.ids = self.store.ids(self.table)
+        except BaseException:
+            self.release()
+            raise
         self._rows: list[Mapping[str, Any]] = []
         self._tensors: list[Tensors] = []
         self._tensor_ids: list[str] = []
@@ -334,18 +350,15 @@ class Writer:
 
     def flush(self) -> None:
         """Writes the buffer as one shard that is on disk when this returns."""
-        with _reporting(self.store.path):
-            if self._rows:
-                table = pa.Table.from_pylist([dict(r) for r in self._rows], SCHEMAS[self.table.split("/")[0]])
-                publish(self._next("parquet"), lambda tmp: pyarrow.parquet.write_table(table, tmp, compression="zstd"))
-                self._rows = []
-            if self._tensor_ids:
-                from safetensors.numpy import save_file
-
-                shard = {k: np.concatenate([t[k] for t in self._tensors]) for k in self._tensors[0]}
-                shard["ids"] = np.array([list(i.encode()) for i in self._tensor_ids], dtype=np.uint8)
-                publish(self._next("safetensors"), lambda tmp: save_file(shard, tmp))
-                self._tensors, self._tensor_ids = [], []
+        if self._rows:
+            table = pa.Table.from_pylist([dict(r) for r in self._rows], SCHEMAS[self.table.split("/")[0]])
+            write_rows(self.folder, self._number, table, self.made_with)
+            self._number, self._rows = self._number + 1, []
+        if self._tensor_ids:
+            shard = {k: np.concatenate([t[k] for t in self._tensors]) for k in self._tensors[0]}
+            shard["ids"] = as_ids(self._tensor_ids)
+            write_tensors(self.folder, self._number, shard, self.made_with)
+            self._number, self._tensors, self._tensor_ids = self._number + 1, [], []
         self._since = time.monotonic()
 
     def _claim(self, row_id: str) -> None:
@@ -357,50 +370,30 @@ class Writer:
         if rows >= self.flush_rows or time.monotonic() - self._since > self.flush_s:
             self.flush()
 
-    def _next(self, suffix: str) -> Path:
-        self._number += 1
-        return self.folder / f"{self._number - 1:06d}-{secrets.token_hex(4)}.{suffix}"
+
+def _check_name(table: str) -> None:
+    """InputError for a table name that is not of a known kind, or whose folder would lie outside the run."""
+    kind, *rest = table.split("/")
+    if kind not in {*SCHEMAS, "embeddings"}:
+        raise InputError(f"table {table!r} must begin with one of {', '.join([*SCHEMAS, 'embeddings'])}")
+    if any(not part or part.startswith(".") or not part.isprintable() or "\\" in part for part in rest):
+        raise InputError(f"table {table!r}: a part of its name is empty, begins with a dot or is not printable")
 
 
-def publish(path: Path, write: Any) -> None:
-    """Writes a file by `write(temporary path)`, then makes it appear whole under `path` (fsync, rename, fsync)."""
-    tmp = path.with_name(f".tmp-{secrets.token_hex(6)}")
-    try:
-        write(tmp)
-        _fsync(tmp)
-        tmp.replace(path)
-        _fsync(path.parent)
-    except BaseException:
-        tmp.unlink(missing_ok=True)
-        raise
-
-
-def _fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-class _reporting:
-    """Turns the operating system's refusals into a StoreError that says what to do."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, value: BaseException | None, traceback: Any) -> None:
-        code = value.errno if isinstance(value, OSError) else None
-        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(value):  # safetensors has an error of its own
-            message = "the disk is full; free space and run the same command again, nothing written so far is lost"
-        elif isinstance(value, OSError):
-            message = f"{value.strerror or value}; check the path and its permissions"
-        else:
-            return
-        raise StoreError(f"{self.path}: {message}") from value
+def _check_manifest(file: Path, manifest: Any) -> None:
+    """StoreError unless `manifest` is one that this version reads."""
+    tables = manifest.get("tables") if isinstance(manifest, dict) else None
+    if not isinstance(tables, dict):
+        raise StoreError(f'{file} has no "tables": it is not a trimtab run; use another directory')
+    if not isinstance(found := manifest.get("format", 1), int) or found > FORMAT:
+        raise StoreError(f"{file} has format {found!r}, this trimtab reads up to {FORMAT}: install a newer one")
+    for table, entry in tables.items():
+        try:
+            _check_name(table)
+        except InputError as e:
+            raise StoreError(f"{file}: {e}; restore it or use another directory") from e
+        if not isinstance(entry, dict) or not isinstance(entry.get("settings"), dict):
+            raise StoreError(f"{file}: table {table!r} has no settings; restore it or use another directory")
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -3,13 +3,15 @@
 import errno
 import json
 import math
+import os
+from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
 
 from trimtab.errors import InputError, SettingsChanged, StoreError
-from trimtab.store import Store, publish, sample_id
+from trimtab.store import FORMAT, Store, sample_id
 from trimtab.testing import FakeSampler, prompt
 from trimtab.types import Completion, SamplingParams
 
@@ -113,19 +115,6 @@ def test_full_disk_says_so_and_leaves_no_file(store, monkeypatch):
     assert sampled(store) == store.groups("train")
 
 
-def test_publish_is_all_or_nothing(tmp_path):
-    target = tmp_path / "file"
-    target.write_text("old")
-
-    def broken(tmp):
-        tmp.write_text("ne")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        publish(target, broken)
-    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
-
-
 def test_not_a_manifest(tmp_path):
     (tmp_path / "manifest.json").write_text("[]")
     with pytest.raises(StoreError, match="not a trimtab run"):
@@ -133,6 +122,75 @@ def test_not_a_manifest(tmp_path):
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(StoreError, match="not a readable manifest"):
         _ = Store(tmp_path).manifest
+
+
+def test_a_newer_format_is_refused_and_an_older_one_read(store):
+    groups = sampled(store)
+    file = store.path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    assert manifest.pop("format") == FORMAT
+    file.write_text(json.dumps(manifest))
+    assert store.groups("train") == groups
+    file.write_text(json.dumps({**manifest, "format": FORMAT + 1}))
+    with pytest.raises(StoreError, match=f"format {FORMAT + 1}.*install a newer"):
+        store.groups("train")
+
+
+@pytest.mark.parametrize("entry", [None, [], {"begun": "x"}, {"settings": 1}])
+def test_a_manifest_entry_without_settings_is_refused(store, entry):
+    (store.path / "manifest.json").write_text(json.dumps({"tables": {"completions/x": entry}}))
+    with pytest.raises(StoreError, match="completions/x"):
+        store.tables()
+
+
+@pytest.mark.parametrize(
+    "name", ["completions/../../x", "completions//x", "rewards/.hidden", "x", "prompts/a\\b", "completions/a\n"]
+)
+def test_a_table_name_cannot_leave_the_run(store, name):
+    with pytest.raises(InputError, match="table"):
+        store.writer(name, {})
+    with pytest.raises(InputError, match="table"):
+        store.ids(name)
+    (store.path / "manifest.json").write_text(json.dumps({"tables": {name: {"settings": {}}}}))
+    with pytest.raises(StoreError, match="table"):
+        store.tables()
+
+
+def test_rows_that_a_lost_manifest_no_longer_explains_are_refused(store):
+    sampled(store)
+    (store.path / "manifest.json").unlink()
+    for attempt in (
+        lambda: store.writer("completions/train", {"n": 99}),
+        lambda: store.read("completions/train"),
+        store.prompts,
+    ):
+        with pytest.raises(StoreError, match="does not know them"):
+            attempt()
+
+
+def test_rows_made_with_other_settings_than_an_edited_manifest_says_are_refused(store):
+    sampled(store)
+    file = store.path / "manifest.json"
+    file.write_text(file.read_text().replace('"n": 3', '"n": 4'))
+    for attempt in (lambda: store.writer("completions/train", {"n": 4}), lambda: store.groups("train")):
+        with pytest.raises(StoreError, match="made with other settings"):
+            attempt()
+    file.write_text(file.read_text().replace('"n": 4', '"n": 3'))
+    assert len(store.groups("train")) == 3
+
+
+def test_a_read_only_run_is_read(store, tmp_path):
+    groups = sampled(store)
+    with store.writer("completions/other", {}):  # nor do readers wait for a writer
+        for folder, _, files in os.walk(store.path):
+            for f in files:
+                (Path(folder) / f).chmod(0o444)
+            Path(folder).chmod(0o555)
+        try:
+            assert store.groups("train") == groups
+        finally:
+            for folder, _, _ in os.walk(store.path):
+                Path(folder).chmod(0o755)
 
 
 def test_unknown_table_lists_what_there_is(store):

@@ -21,6 +21,7 @@ from trimtab.cli import (
     sample,
     sandbox,
     score,
+    store,
     train,
     west_of_n,
 )
@@ -58,3 +59,4 @@ app.command()(pool.pool)
 app.add_typer(router.router, name="router")
 fit.fit.command("router")(router.fit)  # the same two under the verbs where one looks first: fit what, route what
 app.command("route")(router.route)
+app.add_typer(store.store, name="store")
