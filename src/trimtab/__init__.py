@@ -11,7 +11,7 @@ _ROOMS = (
 )  # fmt: skip
 _NAMES = {
     "Answer": "types", "Completion": "types", "Group": "types", "Pair": "types", "Prompt": "types", "Reward": "types",
-    "SamplingParams": "types", "Store": "store", "TrimtabError": "errors",
+    "SamplingParams": "types", "Store": "store", "TrimtabError": "errors", "Usage": "types",
 }  # fmt: skip
 
 __all__ = ["__version__", *_NAMES, *_ROOMS]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]

@@ -3,7 +3,8 @@
     runs/demo/
       manifest.json                       settings, versions, times and counts of every table
       prompts/000000-crc32-1f2e3d4c.parquet   id, messages (JSON), target (JSON), source, split
-      completions/test/....parquet        id, prompt_id, model, seed, index, text, finish, tokens, logprobs
+      completions/test/....parquet        id, prompt_id, model, seed, index, text, finish, tokens, logprobs,
+                                          usage, note
       rewards/test/chain_sum/....parquet  id (of the completion), prompt_id, value, note
       embeddings/test/....safetensors     ids (n, 32) hex digits as bytes, and one (n, D) array a key
       logprobs/1a2b3c4d5e6f/....parquet   id (of prompt and completion tokens), tokens, logprobs of a reference model
@@ -19,7 +20,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +32,7 @@ from filelock import FileLock, Timeout
 from trimtab.errors import InputError, SettingsChanged, StoreError
 from trimtab.publish import publish, reporting
 from trimtab.shards import Tensors, as_ids, next_number, read_rows, read_tensors, shards, write_rows, write_tensors
-from trimtab.types import Completion, Group, Prompt, Reward, canonical_json, fingerprint
+from trimtab.types import Completion, Group, Prompt, Reward, Usage, canonical_json, fingerprint
 
 SCHEMAS = {
     "prompts": pa.schema(
@@ -41,7 +42,8 @@ SCHEMAS = {
     "completions": pa.schema(
         [("id", pa.string()), ("prompt_id", pa.string()), ("model", pa.string()), ("seed", pa.int64()),
          ("index", pa.int32()), ("text", pa.string()), ("finish", pa.string()), ("tokens", pa.list_(pa.int32())),
-         ("logprobs", pa.list_(pa.float32()))]
+         ("logprobs", pa.list_(pa.float32())),
+         ("usage", pa.struct([(f.name, pa.float64()) for f in fields(Usage)])), ("note", pa.string())]
     ),
     "rewards": pa.schema(
         [("id", pa.string()), ("prompt_id", pa.string()), ("value", pa.float64()), ("note", pa.string())]
@@ -212,18 +214,15 @@ class Store:
     def groups(self, name: str, reward: str | None = None) -> list[Group]:
         """Groups of `completions/<name>` in the order of the prompts, completions by index; with `reward`, carrying
         the values of `rewards/<name>/<reward>` (NaN and a note where a row is missing)."""
-        rows: dict[str, list[tuple[str, Completion]]] = {}
+        rows: dict[str, dict[tuple[str, int], tuple[str, Completion]]] = {}
         for r in self.read(f"completions/{name}").to_pylist():
-            completion = Completion(
-                r["text"], r["model"], r["seed"], r["index"], r["finish"],
-                None if r["tokens"] is None else tuple(r["tokens"]),
-                None if r["logprobs"] is None else tuple(r["logprobs"]),
-            )  # fmt: skip
-            rows.setdefault(r["prompt_id"], []).append((r["id"], completion))
+            there, place = rows.setdefault(r["prompt_id"], {}), (r["model"], r["index"])
+            if place not in there or there[place][1].failed:  # one that failed gives way to a later attempt
+                there[place] = (r["id"], _completion(r))
         groups = []
         values = self._rewards(f"rewards/{name}/{reward}") if reward else {}
         for prompt in self.prompts():
-            if pairs := sorted(rows.get(prompt.id, []), key=lambda p: (p[1].model, p[1].index)):
+            if pairs := [pair for _, pair in sorted(rows.get(prompt.id, {}).items())]:
                 group = Group(prompt, tuple(c for _, c in pairs))
                 missing = Reward(float("nan"), "not scored yet")
                 groups.append(
@@ -265,7 +264,19 @@ class Store:
 def sample_id(settings_print: str, prompt: Prompt, completion: Completion) -> str:
     """32 hex digits that identify one sample by what made it; see `Store.sample_ids`."""
     c = completion
-    return fingerprint([settings_print, prompt.id, list(map(dict, prompt.messages)), c.model, c.seed, c.index])
+    failure = [c.finish, c.note] if c.failed else []  # another id than the answer that a later run may get
+    made_by = [settings_print, prompt.id, list(map(dict, prompt.messages)), c.model, c.seed, c.index]
+    return fingerprint(made_by + failure)
+
+
+def _completion(row: Mapping[str, Any]) -> Completion:
+    """A row of a completions table; runs from before November 2026 have neither usage nor note."""
+    return Completion(
+        row["text"], row["model"], row["seed"], row["index"], row["finish"],
+        None if row["tokens"] is None else tuple(row["tokens"]),
+        None if row["logprobs"] is None else tuple(row["logprobs"]),
+        None if row["usage"] is None else Usage(**row["usage"]), row["note"] or "",
+    )  # fmt: skip
 
 
 @dataclass
@@ -326,14 +337,19 @@ class Writer:
         self._maybe_flush(len(self._rows))
 
     def append_groups(self, groups: Iterable[Group]) -> None:
-        """Adds the completions of `groups` to a `completions/<name>` table."""
+        """Adds the completions of `groups` to a `completions/<name>` table; a failure it already holds is not added
+        again."""
         name = self.table.removeprefix("completions/")
         groups = list(groups)
         for g, ids in zip(groups, self.store.sample_ids(name, groups), strict=True):
             self.append(
-                {"id": i, "prompt_id": g.prompt.id, **{k: getattr(c, k) for k in SCHEMAS["completions"].names[2:]}}
+                {
+                    **{k: getattr(c, k) for k in SCHEMAS["completions"].names[2:]},
+                    "id": i, "prompt_id": g.prompt.id, "usage": None if c.usage is None else asdict(c.usage),
+                }
                 for i, c in zip(ids, g.completions, strict=True)
-            )
+                if not (c.failed and i in self.ids)
+            )  # fmt: skip
 
     def append_tensors(self, ids: Sequence[str], tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         """Adds rows to a tensor table: each array has shape (len(ids), ...), and every call has the same keys."""

@@ -34,8 +34,24 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What answering cost, as the engine counted it; None where it did not say, never 0.
+
+    A request for several completions is shared equally among them: the sum over a group is what was paid for it.
+    `cached_tokens` are part of `prompt_tokens`; `seconds` are of the request that answered, retries apart.
+    """
+
+    prompt_tokens: float | None = None
+    cached_tokens: float | None = None
+    completion_tokens: float | None = None
+    calls: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Completion:
-    """One answer of one model. `finish` is "stop" (the model ended it) or "length" (it was cut).
+    """One answer of one model. `finish` is "stop" (the model ended it), "length" (it was cut) or "error": this one
+    failed, `note` says why, it is never scored and never chosen, and its group goes on without it.
 
     `tokens` and `logprobs` (natural log, of the model's own distribution, before temperature and top-p) are absent,
     never zero, where the engine does not give them; both include the end token when the model emitted one. `logprobs`,
@@ -49,6 +65,27 @@ class Completion:
     finish: str = "stop"
     tokens: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+    usage: Usage | None = None
+    note: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no answer: `finish` is "error"."""
+        return self.finish == "error"
+
+    @property
+    def length(self) -> int | None:
+        """Generated tokens, None where the engine gave neither tokens nor log-probs of each."""
+        known = self.tokens if self.tokens is not None else self.logprobs
+        return None if known is None else len(known)
+
+    @property
+    def paid_tokens(self) -> float | None:
+        """Generated tokens that are paid for (hidden thoughts too), its share where a request gave several; None where
+        nobody counted."""
+        if self.usage is not None and self.usage.completion_tokens is not None:
+            return self.usage.completion_tokens
+        return self.length
 
 
 @dataclass(frozen=True)
@@ -206,6 +243,7 @@ __all__ = [
     "Router",
     "Sampler",
     "SamplingParams",
+    "Usage",
     "canonical_json",
     "completion_seed",
     "describe",

@@ -4,16 +4,19 @@ import errno
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from trimtab.errors import InputError, SettingsChanged, StoreError
-from trimtab.store import FORMAT, Store, sample_id
+from trimtab.shards import write_rows
+from trimtab.store import FORMAT, SCHEMAS, Store, sample_id
 from trimtab.testing import FakeSampler, prompt
-from trimtab.types import Completion, SamplingParams
+from trimtab.types import Completion, Group, Prompt, SamplingParams, Usage
 
 PROMPTS = [prompt("one", {"answer": "1", "π": [1, None]}), prompt('zwei\n"quoted"\0', "2"), prompt("three")]
 SAMPLER = FakeSampler(lambda p, rng: f"{p.id} {rng.integers(1000)}")
@@ -230,3 +233,37 @@ def test_manifest_keeps_settings_and_facts(store):
     store.note("completions/train", seconds=1.5)
     entry = json.loads((store.path / "manifest.json").read_text())["tables"]["completions/train"]
     assert entry["settings"] == {"n": 3} and entry["facts"] == {"seconds": 1.5} and entry["begun"].endswith("Z")
+
+
+def test_usage_and_notes_are_kept_and_a_failure_gives_way_to_a_later_answer(tmp_path):
+    store, p = Store(tmp_path), Prompt("p", ({"role": "user", "content": "?"},))
+    store.add_prompts([p], "train")
+    good = Completion("4", "m", 7, 0, usage=Usage(9.0, None, 3.5, 0.5, 0.25), note="finish_reason 'eos'")
+    bad = Completion("", "m", 8, 1, "error", note="status 500: oh no")
+    with store.writer("completions/train", {"model": "m"}) as w:
+        w.append_groups([Group(p, (good, bad))])
+        w.append_groups([Group(p, (bad,))])  # the same failure once more is no second row
+    assert store.groups("train") == [Group(p, (good, bad))] and len(store.read("completions/train")) == 2
+    healed = Completion("5", "m", 8, 1)
+    assert store.sample_ids("train", [Group(p, (bad,))]) != store.sample_ids("train", [Group(p, (healed,))])
+    with store.writer("completions/train", {"model": "m"}) as w:
+        w.append_groups([Group(p, (healed,))])
+        w.append_groups([Group(p, (replace(bad, note="later"),))])
+    assert store.groups("train") == [Group(p, (good, healed))]
+
+
+def test_completions_of_older_runs_have_neither_usage_nor_note(tmp_path):
+    store, p = Store(tmp_path), Prompt("p", ({"role": "user", "content": "?"},))
+    store.add_prompts([p], "train")
+    old = Completion("4", "m", 7, 0)
+    with store.writer("completions/train", {"model": "m"}) as w:
+        (row,) = [r for (i,) in store.sample_ids("train", [Group(p, (old,))]) for r in [_old_row(i, old)]]
+        columns = SCHEMAS["completions"].names[:-2]
+        pa_rows = pa.Table.from_pylist([row], pa.schema([SCHEMAS["completions"].field(c) for c in columns]))
+        write_rows(tmp_path / "completions/train", 0, pa_rows, w.made_with)
+    assert store.groups("train") == [Group(p, (old,))]
+
+
+def _old_row(id_, c):
+    return {"id": id_, "prompt_id": "p", "model": c.model, "seed": c.seed, "index": c.index, "text": c.text,
+            "finish": c.finish, "tokens": None, "logprobs": None}  # fmt: skip
