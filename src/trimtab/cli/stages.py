@@ -111,15 +111,22 @@ def fit(task: Task) -> dict[str, Any]:
     for loss in task.probe.losses:
         folder = store.path / "probes" / loss
         request = fingerprint([asdict(task.probe), loss, [e.card for e in layers.values()], groups])
-        if not (folder / "request").exists() or (folder / "request").read_text() != request:
+        if not _is_fitted(folder, request):
             probe = learners.select_probe(
                 groups, layers, losses=(loss,), l2=task.probe.l2 or None, folds=task.probe.folds, seed=task.probe.seed
             )
-            probe.save(folder)
-            publish(folder / "request", lambda tmp, text=request: tmp.write_text(text))
+            replace(probe, card={**probe.card, "request": request}).save(folder)
         card = _card(store, loss)
         facts[loss] = f"{card['selected']}, l2 {card['l2']:g}, held-out reward {_held_out(card):.3f}"
     return facts
+
+
+def _is_fitted(folder: Path, request: str) -> bool:
+    """Whether `folder` holds a whole probe that was fitted for this very request; a damaged one is fitted again."""
+    try:
+        return learners.Probe.load(folder).card.get("request") == request
+    except InputError:
+        return False
 
 
 def evaluate(task: Task) -> evaluation.Table:

@@ -17,12 +17,13 @@ import numpy.typing as npt
 
 from trimtab import __version__
 from trimtab.errors import InputError, ModelError
+from trimtab.fitted import load_fitted, save_fitted
 from trimtab.learners.completion.probe import check_card
 from trimtab.learners.completion.probe_data import embed_rows, fold_of_prompt, groups_of_pairs, scored
 from trimtab.types import Embedder, Group, Pair, canonical_json
 
 Floats = npt.NDArray[np.float64]
-FILE, CARD = "pairwise.safetensors", "card.json"
+FILE, CARD, KIND = "pairwise.safetensors", "card.json", "pairwise_probe"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,26 +78,15 @@ class PairwiseProbe:
 
     def save(self, folder: str | Path) -> Path:
         """Writes pairwise.safetensors and card.json into `folder` (made if needed); returns it."""
-        from safetensors.numpy import save_file
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: np.ascontiguousarray(v, dtype=np.float32) for k, v in self.weights.items()}, folder / FILE)
-        (folder / CARD).write_text(json.dumps(dict(self.card), indent=2, ensure_ascii=False) + "\n")
-        return folder
+        weights = {k: np.asarray(v, dtype=np.float32) for k, v in self.weights.items()}
+        return save_fitted(Path(folder), weights, self.card, FILE, CARD)
 
     @classmethod
     def load(cls, folder: str | Path, embed: Embedder | None = None) -> "PairwiseProbe":
         """The probe of `folder`. InputError when files are missing or broken; ModelError for another embedder."""
-        from safetensors.numpy import load_file
-
-        folder = Path(folder)
-        try:
-            card, weights = json.loads((folder / CARD).read_text()), load_file(folder / FILE)
-            if "linear_D" not in weights or "embedder" not in card:
-                raise ValueError("no weights, or a card without an embedder")
-        except Exception as e:
-            raise InputError(f"{folder} holds no readable pairwise probe ({FILE}, {CARD}): {e}") from e
+        card, weights = load_fitted(Path(folder), FILE, CARD, what="pairwise probe", kind=KIND, needs=("embedder",))
+        if "linear_D" not in weights:
+            raise InputError(f"{folder} holds no readable pairwise probe: it has no linear_D; fit it again")
         if embed is not None:
             check_card(card["embedder"], embed.card)
         return cls(weights, card, embed)
@@ -125,7 +115,7 @@ def fit_pairwise(
     held_P = fold_of_prompt([g.prompt.id for g in kept], 5, seed) == 0
     weights, facts = _train(X_RD, pairs_B2, held_P[prompt_R[pairs_B2[:, 0]]], hidden, l2, lr, steps, patience, seed)
     card = {
-        "kind": "pairwise_probe", "hidden": hidden, "l2": l2, "lr": lr, "steps": steps, "patience": patience,
+        "kind": KIND, "hidden": hidden, "l2": l2, "lr": lr, "steps": steps, "patience": patience,
         "seed": seed, "embedder": json.loads(canonical_json(dict(embed.card))), "pairs": len(pairs),
         "prompts": counts.prompts, "data_hash": counts.data_hash, "metrics": facts, "trimtab": __version__,
     }  # fmt: skip

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from trimtab import __version__
 from trimtab.errors import InputError, ModelError, unknown
+from trimtab.fitted import load_fitted, save_fitted
 from trimtab.learners.completion import minibatch
 from trimtab.learners.completion.linear import CHUNK_DRAWS, CV, STOP, Problem, best_l2, cross_validate, l2_grid
 from trimtab.learners.completion.minibatch import Layer, Schedule, fit_minibatch
@@ -35,6 +37,7 @@ from trimtab.learners.completion.probe_losses import LOSS_UNITS, PROBE_LOSSES
 from trimtab.learners.completion.row_blocks import row_blocks
 from trimtab.types import Embedder, Group, Pair, Reward, canonical_json
 
+FILE, CARD, KIND = "probe.safetensors", "card.json", "q_probe"
 OPTIMIZERS = ("lbfgs", "adam", "adamw")
 
 
@@ -88,15 +91,9 @@ class Probe:
 
     def save(self, folder: str | Path) -> Path:
         """Writes probe.safetensors and card.json into `folder` (made if needed); returns it."""
-        from safetensors.numpy import save_file
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         names = [f"{n}.{kind}" for n in range(len(self.layers)) for kind in ("weight", "bias")]
-        arrays = [np.ascontiguousarray(a, dtype=np.float32) for layer in self.layers for a in layer]
-        save_file(dict(zip(names, arrays, strict=True)), folder / "probe.safetensors")
-        (folder / "card.json").write_text(json.dumps(dict(self.card), indent=2, ensure_ascii=False) + "\n")
-        return folder
+        arrays = [np.asarray(a, dtype=np.float32) for layer in self.layers for a in layer]
+        return save_fitted(Path(folder), dict(zip(names, arrays, strict=True)), self.card, FILE, CARD)
 
     @classmethod
     def load(cls, folder: str | Path, embed: Embedder | None = None) -> "Probe":
@@ -104,20 +101,26 @@ class Probe:
 
         InputError when the files are missing or broken; ModelError, with the difference, when `embed` has another card.
         """
-        from safetensors.numpy import load_file
-
         folder = Path(folder)
-        try:
-            card = json.loads((folder / "card.json").read_text())
-            tensors = load_file(folder / "probe.safetensors")
-            layers = tuple((tensors[f"{n}.weight"], tensors[f"{n}.bias"]) for n in range(len(tensors) // 2))
-            if not layers or "embedder" not in card:
-                raise ValueError("no layers, or a card without an embedder")
-        except Exception as e:
-            raise InputError(f"{folder} holds no readable probe (probe.safetensors, card.json): {e}") from e
+        card, tensors = load_fitted(folder, FILE, CARD, what="probe", kind=KIND, needs=("embedder",))
         if embed is not None:
             check_card(card["embedder"], embed.card)
-        return cls(layers, card, embed)
+        return cls(_layers(folder, tensors), card, embed)
+
+
+def _layers(folder: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> tuple[Layer, ...]:
+    """The weights and biases of a saved probe, layer by layer. InputError when they do not fit one another."""
+    count = len(tensors) // 2
+    try:
+        layers = tuple((tensors[f"{n}.weight"], tensors[f"{n}.bias"]) for n in range(count))
+        fits = layers and all(len(w) == len(b) for w, b in layers) and len(layers[-1][1]) == 1
+        fits = fits and all(a[0].shape[0] == b[0].shape[1] for a, b in pairwise(layers))
+    except (KeyError, IndexError, TypeError) as e:
+        raise InputError(f"{folder} holds no readable probe: it lacks {e}; fit it again") from e
+    if not fits:
+        shapes = ", ".join(str(w.shape) for w, _ in layers) or "none"
+        raise InputError(f"{folder} holds no readable probe: its layers ({shapes}) do not fit; fit it again")
+    return layers
 
 
 def check_card(fitted: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -309,7 +312,7 @@ def _probe(
     extra: Mapping[str, Any], facts: dict[str, Any],
 ) -> Probe:  # fmt: skip
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(fit).items()}
-    card = {"kind": "q_probe", **settings, **extra, "embedder": json.loads(canonical_json(dict(embed.card)))}
+    card = {"kind": KIND, **settings, **extra, "embedder": json.loads(canonical_json(dict(embed.card)))}
     probe = Probe(layers, card, embed)
     values = probe.values(X_RD)
     metrics = {

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from trimtab import __version__
 from trimtab.errors import InputError, ModelError
+from trimtab.fitted import load_fitted, save_fitted
 from trimtab.learners.completion.probe import check_card
 from trimtab.learners.completion.reader_cues import (
     CUES,
@@ -42,6 +43,8 @@ CUE_SETS: tuple[tuple[str, ...], ...] = (
 """Simplest first. Without log-probs the log-prob cues are left out of each."""
 L2S = (10.0, 3.0, 1.0, 0.3)
 """Ridge strengths on states standardised within the prompt: strong, for hundreds of prompts and a thousand columns."""
+
+FILE, CARD, KIND = "reader.safetensors", "card.json", "reader"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +97,7 @@ class Reader:
 
     def save(self, folder: str | Path) -> Path:
         """Writes reader.safetensors and card.json into `folder` (made if needed); returns it."""
-        from safetensors.numpy import save_file
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({"cues": self.cue_C, "states": self.state_D}, folder / "reader.safetensors")
-        (folder / "card.json").write_text(json.dumps(dict(self.card), indent=2, ensure_ascii=False) + "\n")
-        return folder
+        return save_fitted(Path(folder), {"cues": self.cue_C, "states": self.state_D}, self.card, FILE, CARD)
 
     @classmethod
     def load(
@@ -109,16 +106,14 @@ class Reader:
     ) -> "Reader":  # fmt: skip
         """The reader of `folder`, with the same rewards as when it was saved. InputError when files are missing or
         broken; ModelError, with the difference, when `embed`, `same` or `signals` are not those it was fitted with."""
-        from safetensors.numpy import load_file
-
         folder = Path(folder)
+        needs = ("form", "same", "embedder")
+        card, tensors = load_fitted(folder, FILE, CARD, what="reader", kind=KIND, needs=needs)
         try:
-            card = json.loads((folder / "card.json").read_text())
-            tensors = load_file(folder / "reader.safetensors")
             form = Form(**{**card["form"], "cues": tuple(card["form"]["cues"])})
             cue_C, state_D = tensors["cues"], tensors["states"]
-        except Exception as e:
-            raise InputError(f"{folder} holds no readable reader (reader.safetensors, card.json): {e}") from e
+        except (KeyError, TypeError) as e:
+            raise InputError(f"{folder} holds no readable reader: {e}; fit it again") from e
         if describe(same) != card["same"]:
             raise ModelError(f"{folder}: fitted with same={card['same']}, given {describe(same)}; give that function")
         if embed is not None and card["embedder"] is not None:
@@ -172,7 +167,7 @@ def fit_reader(
     embed = embeds[best.states] if best.states is not None else None
     heard = {n: f for n, f in signals.items() if n in best.cues}
     card = {
-        "kind": "reader", "form": asdict(best), "same": describe(same),
+        "kind": KIND, "form": asdict(best), "same": describe(same),
         "signals": {n: describe(f) for n, f in heard.items()}, "margin": margin, "folds": folds, "seed": seed,
         "embedder": None if embed is None else json.loads(canonical_json(dict(embed.card))),
         "prompts": len(rows.groups), "learnable_prompts": int((rows.fold_P >= 0).sum()),

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from trimtab.data.matrix import ResponseMatrix, from_groups, normal_text, text_of
 from trimtab.errors import InputError, ModelError, unknown
+from trimtab.fitted import load_fitted, save_fitted
 from trimtab.learners.model.experts import tag_probability
 from trimtab.learners.model.features import scaled
 from trimtab.learners.model.fits import HEADS, METHODS, Weights, fit_constant, only
@@ -81,14 +82,8 @@ class RewardRouter:
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes router.safetensors and router.json to `folder`; the embedder is named by its card, not stored."""
-        from safetensors.numpy import save_file
-
-        out = Path(folder)
-        out.mkdir(parents=True, exist_ok=True)
-        save_file({k: np.asarray(v, order="C") for k, v in self.weights.items()}, out / WEIGHTS)
         card = {"models": list(self.models), "head": self.head, **self.card}
-        (out / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False, default=str))
-        return out
+        return save_fitted(Path(folder), self.weights, card, WEIGHTS, CARD)
 
 
 def load_router(folder: str | os.PathLike[str], embed: PromptEmbedder | None = None) -> RewardRouter:
@@ -96,15 +91,15 @@ def load_router(folder: str | os.PathLike[str], embed: PromptEmbedder | None = N
 
     ModelError when there is none, or when the card of `embed` is not that of the encoder it was fitted with.
     """
-    from safetensors.numpy import load_file
-
     source = Path(folder)
     try:
-        card = json.loads((source / CARD).read_text())
-        weights = load_file(source / WEIGHTS)
+        card, weights = load_fitted(source, WEIGHTS, CARD, what="router", needs=("models", "head"))
         models, head = tuple(card.pop("models")), card.pop("head")
-    except (OSError, ValueError, KeyError) as e:
-        raise ModelError(f"{source} holds no router ({e}); fit one with `trimtab router fit`") from e
+        tried = HEADS[head](weights, np.zeros((1, int(card.get("width") or 0)), np.float32))
+        if tried.shape != (1, len(models)):
+            raise ValueError(f"weights for {tried.shape[-1]} models, a card for {len(models)}")
+    except (InputError, KeyError, TypeError, ValueError, IndexError) as e:
+        raise ModelError(f"{source} holds no router ({e}); fit one with `trimtab fit router`") from e
     wanted, given = card.get("encoder"), _card(embed)
     if head != "constant" and embed is None:
         raise ModelError(f"the router in {source} reads prompts with {wanted}; give that encoder")

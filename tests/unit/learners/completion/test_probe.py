@@ -81,6 +81,15 @@ def test_a_broken_folder_is_refused(tmp_path):
         Probe.load(tmp_path)
 
 
+def test_layers_that_do_not_fit_are_refused(tmp_path, numbers, make_groups):
+    probe = fit_probe(make_groups(10, 4), numbers(), l2=0.1)
+    weight, bias = probe.layers[0]
+    for layers in (((weight, bias[:0]),), ((weight, bias), (weight, bias)), ((weight.repeat(2, 0), bias.repeat(2)),)):
+        folder = replace(probe, layers=layers).save(tmp_path / "probe")
+        with pytest.raises(InputError, match="do not fit"):
+            Probe.load(folder)
+
+
 def test_an_infinite_embedding_is_unscored_with_a_note(numbers, make_groups):
     groups = make_groups(10, 4)
     probe = replace(fit_probe(groups, numbers(), l2=0.1))

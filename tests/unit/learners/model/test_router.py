@@ -195,6 +195,13 @@ def test_cards_that_do_not_match_are_errors(tmp_path):
         load_router(folder)
     with pytest.raises(ModelError, match="holds no router"):
         load_router(tmp_path / "nothing")
+    card = folder / "router.json"
+    whole = json.loads(card.read_text())
+    for broken in ({"models": ["m0", "m1"]}, {"head": "nonsense"}, {"models": 7}, {"width": "x"}, {"width": 3}):
+        card.write_text(json.dumps({**whole, **broken}))
+        with pytest.raises(ModelError, match="holds no router"):
+            load_router(folder, HashedNgrams(64))
+    card.write_text(json.dumps(whole))
     router = load_router(folder, HashedNgrams(64))
     check_pool(router, ["m2", "m1", "m0"])
     with pytest.raises(ModelError, match=r"server lacks m2, the router does not know x"):
