@@ -67,9 +67,9 @@ def test_no_signature_prefers_the_cpu():
         if ".inside" in module.name or module.name.endswith("__main__"):
             continue
         for name, thing in vars(importlib.import_module(module.name)).items():
-            if (inspect.isfunction(thing) or dataclasses.is_dataclass(thing)) and thing.__module__.startswith(
-                "trimtab"
-            ):
+            if (
+                inspect.isfunction(thing) or (isinstance(thing, type) and dataclasses.is_dataclass(thing))
+            ) and thing.__module__.startswith("trimtab"):
                 parameters = inspect.signature(thing).parameters
                 wrong += (
                     [f"{module.name}.{name}"]
