@@ -42,7 +42,8 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """Which engine answers. `engine` is openvino, hf or openai (any OpenAI-compatible server at `base_url`)."""
+    """Which engine answers: openvino, hf, openai (any OpenAI-compatible server at `base_url`), or your own sampler as
+    package.module:name."""
 
     name: str = "qwen2.5-coder-0.5b"
     engine: str = "openvino"
@@ -90,8 +91,11 @@ class Embed:
     kind: str = "hidden_states"
     model: str = ""
     base_url: str = ""
+    api_key_env: str = "OPENAI_API_KEY"
     layers: list[int] = field(default_factory=lambda: [20])
     pooling: str = "last"
+    overflow: str = "head+tail"
+    """What an encoder makes of texts longer than its window: head+tail keeps both ends, refuse is an error."""
 
 
 @dataclass(frozen=True)

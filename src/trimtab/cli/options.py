@@ -13,7 +13,7 @@ Sets = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line, for machines.")]
 Prompts = Annotated[str | None, typer.Option("--prompts", help="JSONL or Parquet file with a `prompt` column.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Model name, folder or hub id (see `trimtab models`).")]
-Engine = Annotated[str | None, typer.Option("--engine", help="openvino, hf or openai.")]
+Engine = Annotated[str | None, typer.Option("--engine", help="openvino, hf, openai or package.module:name.")]
 Reward = Annotated[str | None, typer.Option("--reward", help="Built-in reward or package.module:function.")]
 Layers = Annotated[list[int] | None, typer.Option("--layer", help="Layer to read; repeatable. L = output of block L.")]
 Losses = Annotated[list[str] | None, typer.Option("--loss", help="Probe loss: mse, ce, pg. Repeatable.")]

@@ -23,7 +23,6 @@ A pool file (TOML):
     name = "unit_tests"
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,19 +30,17 @@ from typing import Annotated, Any
 
 import typer
 
+from trimtab.cli.config import Model
 from trimtab.cli.options import Json, emit
 
 
 @dataclass(frozen=True)
-class Member:
-    """One model of the pool. `engine` is openvino, hf or openai (any OpenAI-compatible server at `base_url`)."""
+class Member(Model):
+    """One model of the pool: the keys of a task file's [model], and these."""
 
     name: str = ""
     alias: str = ""
     """Its name in the matrix; empty: `name`."""
-    engine: str = "openvino"
-    base_url: str = ""
-    api_key_env: str = "OPENAI_API_KEY"
     template: str = ""
     """A base model's text prompt with {prompt} in it; empty: chat messages."""
     stop: list[str] = field(default_factory=list)
@@ -86,7 +83,10 @@ def pool(
     config: Annotated[str | None, typer.Argument(help="Pool file (TOML); flags lie over it.")] = None,
     prompts: Annotated[list[str] | None, typer.Option("--prompts", help="JSONL or Parquet. Repeatable.")] = None,
     models: Annotated[
-        list[str] | None, typer.Option("--model", help="Catalogue name or folder, engine:name for hf. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--model", help="Name or folder, hf:NAME, or your own sampler as package.module:name. Repeatable."
+        ),
     ] = None,
     reward: Annotated[str | None, typer.Option("--reward", help="Built-in reward or package.module:function.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest completion, in tokens.")] = None,
@@ -149,7 +149,10 @@ def pool(
 
 def _member(text: str) -> dict[str, str]:
     engine, colon, name = text.partition(":")
-    return {"engine": engine, "name": name} if colon and engine in ("openvino", "hf") else {"name": text}
+    if colon and engine in ("openvino", "hf"):
+        return {"engine": engine, "name": name}
+    own = colon and engine.replace(".", "").isidentifier() and name.isidentifier()
+    return {"engine": text, "name": name} if own else {"name": text}
 
 
 def _prompts(files: Sequence[str], chat: bool) -> tuple[list[Any], dict[str, list[str]]]:
@@ -170,22 +173,13 @@ def _prompts(files: Sequence[str], chat: bool) -> tuple[list[Any], dict[str, lis
 
 
 def _sampler(m: Member) -> Any:
-    from trimtab import samplers
-    from trimtab.errors import InputError, unknown
+    from trimtab.cli import make
+    from trimtab.errors import InputError
     from trimtab.evaluation.routing_pool import AsText
 
     if not m.name:
         raise InputError("a model of the pool has no name; give `name` in its [[models]] section")
-    made = {
-        "openvino": lambda: samplers.OpenVINO(m.name),
-        "hf": lambda: samplers.HF(m.name),
-        "openai": lambda: samplers.OpenAI(
-            base_url=m.base_url, model=m.name, api_key=os.environ.get(m.api_key_env)
-        ),
-    }  # fmt: skip
-    if m.engine not in made:
-        raise unknown("engine", m.engine, made)
-    sampler = made[m.engine]()
+    sampler = make.sampler(m)
     return AsText(sampler, m.template, tuple(m.stop)) if m.template else sampler
 
 

@@ -6,7 +6,6 @@ be run alone.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,30 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab import embeddings, evaluation, learners, rewards, samplers
-from trimtab.cli import reader
+from trimtab.cli import make, reader
 from trimtab.cli.config import Task
 from trimtab.cli.prompts import open_store, reward_of
-from trimtab.errors import InputError, unknown
+from trimtab.errors import InputError
 from trimtab.store import Store, publish
-from trimtab.types import Embedder, Group, Sampler, SamplingParams, fingerprint
+from trimtab.types import Embedder, Group, SamplingParams, fingerprint
 
-ENGINES: dict[str, Callable[[Task], Sampler]] = {
-    "openvino": lambda task: samplers.OpenVINO(task.model.name, **_given(max_seqs=task.model.batch)),
-    "hf": lambda task: samplers.HF(task.model.name, **_given(batch=task.model.batch), **_torch(task)),
-    "openai": lambda task: samplers.OpenAI(
-        base_url=task.model.base_url, model=task.model.name, api_key=os.environ.get(task.model.api_key_env),
-        timeout_s=task.model.timeout, **_given(concurrency=task.model.batch),
-    ),
-}  # fmt: skip
-EMBEDDERS: dict[str, Callable[[Task], Embedder]] = {
-    "hidden_states": lambda task: embeddings.HiddenStates(
-        task.embed.model or task.model.name, layers=tuple(task.embed.layers), pooling=task.embed.pooling, **_torch(task)
-    ),
-    "encoder": lambda task: embeddings.Encoder(
-        task.embed.model or "all-minilm-l6-v2", **_given(device=task.model.device)
-    ),
-    "endpoint": lambda task: embeddings.Endpoint(base_url=task.embed.base_url, model=task.embed.model),
-}
 SETS = {"train": "train", "test": "test", "greedy": "test"}
 """Sets of completions, and the split of prompts each is sampled from."""
 
@@ -67,7 +49,7 @@ def sample(task: Task) -> dict[str, Any]:
     s = task.sample
     params = SamplingParams(s.temperature, s.top_p, s.top_k, s.max_tokens, tuple(s.stop), s.seed)
     greedy = SamplingParams(0.0, 1.0, 0, s.max_tokens, tuple(s.stop), s.seed)
-    sampler = _named(ENGINES, "engine", task.model.engine)(task)
+    sampler = make.sampler(task.model)
     facts: dict[str, Any] = {"model": sampler.model}
     for name, n, how in (("train", s.train_n, params), ("test", s.test_n, params), ("greedy", 1, greedy)):
         groups = samplers.Cached(sampler, store, name)(store.prompts(SETS[name]), n, how)
@@ -94,7 +76,7 @@ def score(task: Task) -> dict[str, Any]:
 def embed(task: Task) -> dict[str, Any]:
     """Completions to vectors, those of the greedy answers excepted: nothing chooses among one."""
     store = open_store(task)
-    embedder = _named(EMBEDDERS, "kind of embedding", task.embed.kind)(task)
+    embedder = make.embedder(task.embed, task.model)
     facts: dict[str, Any] = {k: embedder.card[k] for k in ("model", "layers") if k in embedder.card}
     for set_ in _sampled(store) - {"greedy"}:
         vectors = embeddings.Stored(embedder, store, set_)(store.groups(set_))
@@ -267,18 +249,3 @@ def _held_out(card: Mapping[str, Any]) -> float:
 
 def _extract(task: Task) -> Callable[[str], str | None]:
     return rewards.extractor(task.eval.extract)
-
-
-def _torch(task: Task) -> dict[str, Any]:
-    return _given(device=task.model.device, dtype=task.model.dtype)
-
-
-def _given(**settings: Any) -> dict[str, Any]:
-    """Those that the task file gives: what is empty or 0 there is left to the engine."""
-    return {k: v for k, v in settings.items() if v}
-
-
-def _named(table: dict[str, Callable[[Task], Any]], kind: str, name: str) -> Callable[[Task], Any]:
-    if name not in table:
-        raise unknown(kind, name, table)
-    return table[name]

@@ -1,14 +1,13 @@
 """COMPLETIONS to REWARDS: the scoring loop, verifiers, adapters for the user's functions, and ways to combine them."""
 
 import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from trimtab.errors import InputError, unknown
+from trimtab.named import load_named
 from trimtab.rewards.adapters import Lifted, Trl, Verifier, adapt, lift
 from trimtab.rewards.agreement import ExecutionAgreement
 from trimtab.rewards.combine import Clip, StandardiseInGroup, Weighted
@@ -82,13 +81,7 @@ def resolve(spec: str, **options: Any) -> RewardFn:
 
 
 def _users(spec: str, options: dict[str, Any]) -> RewardFn:
-    module, _, name = spec.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # last, so that a file here shadows no installed package; workers inherit it
-    try:
-        thing = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as e:
-        raise InputError(f"reward {spec!r} cannot be imported: {e}; write package.module:function") from e
+    thing = load_named(spec, "reward")
     if isinstance(thing, type):
         thing = _make(spec, thing, options)
     elif options:

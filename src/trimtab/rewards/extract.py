@@ -1,11 +1,11 @@
 """A completion's text to its answer, or None: pure functions, shared by rewards and majority vote."""
 
-import importlib
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
-from trimtab.errors import InputError, unknown
+from trimtab.errors import unknown
+from trimtab.named import load_named
 
 Extractor = Callable[[str], str | None]
 _NUMBER = re.compile(r"(?:(?<![\w)\]])[-−])?\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
@@ -96,11 +96,7 @@ EXTRACTORS: dict[str, Extractor] = {
 def extractor(spec: str) -> Extractor:
     """An extractor by name, or the user's own as "package.module:function"; InputError for neither."""
     if ":" in spec:
-        module, _, name = spec.partition(":")
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as e:
-            raise InputError(f"extractor {spec!r} cannot be imported: {e}") from e
+        return load_named(spec, "extractor")
     if spec not in EXTRACTORS:
         raise unknown("answer extractor", spec, EXTRACTORS)
     return EXTRACTORS[spec]

@@ -1,0 +1,80 @@
+"""Sections of a task or pool file to samplers and embedders: the one place where the command line makes what runs."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trimtab import embeddings, samplers
+from trimtab.cli.config import Embed, Model
+from trimtab.errors import unknown
+from trimtab.types import Embedder, Sampler
+
+OWN = "package.module:name"
+
+
+def openvino(m: Model) -> Sampler:
+    """The fastest engine on a CPU."""
+    return samplers.OpenVINO(m.name, **_given(max_seqs=m.batch))
+
+
+def hf(m: Model) -> Sampler:
+    """Whatever transformers loads, on any device."""
+    return samplers.HF(m.name, **_given(batch=m.batch, device=m.device, dtype=m.dtype))
+
+
+def openai(m: Model) -> Sampler:
+    """Any OpenAI-compatible server."""
+    return samplers.OpenAI(
+        base_url=m.base_url, model=m.name, api_key=os.environ.get(m.api_key_env), timeout_s=m.timeout,
+        **_given(concurrency=m.batch),
+    )  # fmt: skip
+
+
+ENGINES: dict[str, Callable[[Model], Sampler]] = {"openvino": openvino, "hf": hf, "openai": openai}
+
+
+def sampler(m: Model) -> Sampler:
+    """The sampler of a [model] section: an engine by name, or the user's own as package.module:name."""
+    if ":" in m.engine:
+        from trimtab.samplers.own import own_sampler
+
+        return own_sampler(m.engine, m.name)
+    return _named(ENGINES, "engine", m.engine, OWN)(m)
+
+
+def hidden_states(e: Embed, m: Model) -> Embedder:
+    """States of the model that answers, or of another one that stands in for it."""
+    return embeddings.HiddenStates(
+        e.model or m.name, layers=tuple(e.layers), pooling=e.pooling, **_given(device=m.device, dtype=m.dtype)
+    )
+
+
+def encoder(e: Embed, m: Model) -> Embedder:
+    """A sentence encoder's vectors of prompt and completion."""
+    return embeddings.Encoder(e.model or "all-minilm-l6-v2", e.overflow, **_given(device=m.device))
+
+
+def endpoint(e: Embed, m: Model) -> Embedder:
+    """Vectors from a server's /v1/embeddings."""
+    return embeddings.Endpoint(base_url=e.base_url, model=e.model, api_key=os.environ.get(e.api_key_env))
+
+
+EMBEDDERS: dict[str, Callable[[Embed, Model], Embedder]] = {
+    "hidden_states": hidden_states, "encoder": encoder, "endpoint": endpoint,
+}  # fmt: skip
+
+
+def embedder(e: Embed, m: Model) -> Embedder:
+    """The embedder of an [embed] section, beside the [model] that answers."""
+    return _named(EMBEDDERS, "kind of embedding", e.kind)(e, m)
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """Those that the file gives: what is empty or 0 there is left to the engine."""
+    return {k: v for k, v in settings.items() if v}
+
+
+def _named(table: Mapping[str, Any], kind: str, name: str, *also: str) -> Any:
+    if name not in table:
+        raise unknown(kind, name, [*table, *also])
+    return table[name]
