@@ -143,9 +143,10 @@ def fit_reader(
     whether to try adding up completions of which `same` says the same. A form that learns more must be `margin`
     standard errors better, held out, than a simpler one (0 takes the highest figure, which overfits with few prompts).
     The same data and seed give the same weights, in any order of the groups. card["selection"]: each form's held-out
-    reward; the best of many is optimistic, judge on other prompts. Unscored completions count in the cues and are not
-    learnt from. InputError: fewer than two prompts whose rewards differ, a prompt in two groups, unknown cues,
-    embeddings that do not fit.
+    reward; the best of many is optimistic, judge on other prompts. card["metrics"]: the chosen form's and the null's,
+    which is the mean log-prob alone, or a random choice where there are no log-probs. Unscored completions count in the
+    cues and are not learnt from. InputError: fewer than two prompts whose rewards differ, fewer than three folds, a
+    prompt in two groups, unknown cues, embeddings that do not fit.
     """
     if not isinstance(embeds, Mapping):
         embeds = {} if embeds is None else {"states": embeds}
@@ -173,11 +174,20 @@ def fit_reader(
         "prompts": len(rows.groups), "learnable_prompts": int((rows.fold_P >= 0).sum()),
         "completions": len(rows.reward_R), "unscored": int(np.isnan(rows.reward_R).sum()),
         "data_hash": fingerprint([[g.prompt.id, [c.text for c in g.completions], [*g.reward_N]] for g in rows.groups]),
-        "metrics": {"held_out_reward": float(reward_P.mean()), "held_out_null": float(tried[0][1].mean())},
+        "metrics": {"held_out_reward": float(reward_P.mean()), **_null(rows, same)},
         "selection": [{**asdict(form), "reward": float(value_P.mean())} for form, value_P in tried],
         "trimtab": __version__,
     }  # fmt: skip
     return Reader(best, cue_C, state_D, card, embed, same, heard)
+
+
+def _null(rows: Rows, same: Same) -> dict[str, Any]:
+    """What the same prompts give without anything learnt, and what that is called."""
+    if have_logprobs(rows.groups):
+        value_R = cue_rows(rows.groups, ("mean_logprob",), same)[:, 0]
+        return {"held_out_null": float(rows.chosen(value_R).mean()), "null": "mean_logprob"}
+    even = [np.nanmean(g.reward_N) for g, fold in zip(rows.groups, rows.fold_P, strict=True) if fold >= 0]
+    return {"held_out_null": float(np.mean(even)), "null": "random choice"}
 
 
 def _reward(value: float) -> Reward:

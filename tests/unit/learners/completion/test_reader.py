@@ -10,7 +10,7 @@ import pytest
 from trimtab.errors import InputError, ModelError
 from trimtab.learners import Reader, fit_reader
 from trimtab.learners.completion.reader_cues import agreement, cue_rows, length, likeness, same_class, same_text
-from trimtab.learners.completion.reader_search import Form, Rows, choose, pooled
+from trimtab.learners.completion.reader_search import Form, Rows, View, choose, luck, pooled
 from trimtab.learners.completion.reader_solve import Ridge, centre, listwise
 from trimtab.testing import check_scorer
 from trimtab.types import Completion, Group, Prompt, Reward
@@ -132,12 +132,119 @@ def test_cues_by_hand():
         cue_rows([g], ("meanlogprob",), same_text)
 
 
-def test_ridge_is_the_normal_equations():
+@pytest.mark.parametrize("without", [(), (1,), (0, 2), (2, 2)])
+@pytest.mark.parametrize("l2", [10.0, 0.5, 1e-3, 1e-7])
+def test_ridge_is_the_normal_equations_of_the_folds_that_are_left(without, l2):
     rng = np.random.default_rng(0)
-    x, y, fold = rng.normal(size=(60, 5)).astype(np.float32), rng.normal(size=60), np.arange(60) % 3
+    x, y, fold = rng.normal(size=(60, 5)).astype(np.float32), rng.normal(size=60), np.arange(60) % 4
+    x[:, 4] = 0  # a column without spread
+    keep = ~np.isin(fold, without)
+    want = np.linalg.solve(
+        x[keep].T.astype(float) @ x[keep] / keep.sum() + l2 * np.eye(5), x[keep].T @ y[keep] / keep.sum()
+    )
+    np.testing.assert_allclose(Ridge.of(x, y, fold).weights([l2], *without)[0], want, rtol=1e-4, atol=1e-7)
+
+
+def test_ridge_of_a_badly_scaled_matrix_and_of_nothing():
+    """More columns than rows and one direction a thousand times the others: the direct solve takes over."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(90, 40)) + 30 * rng.normal(size=(90, 1))).astype(np.float32)
+    y, fold = rng.normal(size=90), np.arange(90) % 3
     keep = fold != 1
-    want = np.linalg.solve(x[keep].T @ x[keep] / 40 + 0.5 * np.eye(5), x[keep].T @ y[keep] / 40)
-    np.testing.assert_allclose(Ridge.of(x, y, fold).weights([0.5], 1)[0], want, rtol=1e-4)
+    gram, target = x[keep].T.astype(float) @ x[keep] / 60, x[keep].T @ y[keep] / 60
+    got = Ridge.of(x, y, fold).weights([0.3, 1e-2], 1)
+    for w, l2 in zip(got, (0.3, 1e-2), strict=True):
+        np.testing.assert_allclose(x @ w, x @ np.linalg.solve(gram + l2 * np.eye(40), target), atol=2e-2)
+    np.testing.assert_array_equal(Ridge.of(x, y, fold).weights([1.0], 0, 1, 2), 0)
+
+
+def null(prompts: int, seed: int, n: int = 8, logprob: float = 0.0) -> tuple[list[Group], np.ndarray]:
+    """Groups whose rewards no state knows (the log-prob does, as much as asked), and 24 numbers of noise for each."""
+    rng, groups = np.random.default_rng(seed), []
+    for p in range(prompts):
+        right = rng.random(n) < 0.4
+        lp = rng.normal(size=n) + logprob * right
+        completions = tuple(Completion(f"{p} {i}", "m@0", i, i, logprobs=(x,)) for i, x in enumerate(lp.tolist()))
+        groups.append(Group(Prompt(f"{p:03}", ()), completions, tuple(Reward(float(r)) for r in right)))
+    return groups, rng.normal(size=(prompts, n, 24)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of `null`, by the prompt's number."""
+
+    x_PND: np.ndarray
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return {"kind": "noise"}
+
+    def __call__(self, groups):
+        return [self.x_PND[int(g.prompt.id)] for g in groups]
+
+
+@pytest.mark.parametrize("fold", range(5))
+def test_what_judges_a_fold_never_saw_its_rewards(fold):
+    """Every reward of one fold is turned round: the values of its rows stay what they were."""
+    groups, x = null(40, 1)
+    rows = Rows.of(groups, 5, 0)
+    turned = [
+        replace(g, rewards=tuple(Reward(1 - r.value) for r in g.rewards)) if at == fold else g
+        for g, at in zip(rows.groups, rows.fold_P, strict=True)
+    ]
+    held, values = rows.fold_P[rows.group_R] == fold, []
+    for r in (rows, Rows.of(turned, 5, 0)):
+        view = View.of(r, x.reshape(-1, 24), (1.0, 0.3))
+        values.append(r.cross_fitted(view.judge_FSR[:, 0, :, None])[held])
+    np.testing.assert_array_equal(*values)
+    assert np.ptp(values[0]) > 0
+
+
+@pytest.mark.parametrize(("prompts", "l2", "pool"), [(25, 1.0, False), (40, 0.3, False), (40, 3.0, True)])
+def test_on_noise_the_held_out_reward_is_chance(prompts, l2, pool):
+    gain = []
+    for seed in range(120):
+        groups, x = null(prompts, seed, n=6)
+        rows = Rows.of(groups, 5, seed)
+        told = [g.reward_N.mean() for g, f in zip(rows.groups, rows.fold_P, strict=True) if f >= 0]
+        value_R = rows.cross_fitted(View.of(rows, x.reshape(-1, 24), (l2,)).judge_FSR[:, 0, :, None])
+        if pool:  # votes of two texts a prompt, which say nothing either
+            classes = rows.group_R * 2 + np.arange(len(value_R)) % 2
+            value_R = np.log(np.bincount(classes, np.exp(value_R)))[classes] + 1e-6 * value_R
+        gain.append(rows.chosen(value_R).mean() - np.mean(told))
+    assert abs(np.mean(gain)) < 2 * np.std(gain) / np.sqrt(len(gain))
+
+
+@pytest.mark.parametrize("logprob", [0.0, 0.7])
+def test_states_of_noise_are_seldom_chosen(logprob):
+    """One standard error is passed by luck in 16 % of null sets, and by the best of four strengths no oftener."""
+    chosen_states = 0
+    for seed in range(60):
+        groups, x = null(40, 1000 + seed, logprob=logprob)
+        reader = fit_reader(groups, Noise(x), cues=[("mean_logprob",)], pool=(False,), seed=seed)
+        chosen_states += reader.form.states is not None
+    assert chosen_states / 60 <= 0.2
+
+
+def test_the_best_of_many_needs_more_than_one_standard_error():
+    """Of eight independent gains the largest exceeds 2.02 of them as often as one exceeds 1: 0.8413 = 0.9786^8."""
+    gap = np.random.default_rng(0).normal(size=(4000, 8))
+    assert luck(gap, 1.0) == pytest.approx(2.02, abs=0.1)
+    assert luck(np.repeat(gap[:, :1], 8, axis=1), 1.0) == pytest.approx(1.0, abs=0.1)
+    assert luck(gap[:, :1], 1.0) == 1.0 and luck(gap, 0.0) == 0.0 and luck(np.zeros((5, 3)), 1.0) == 1.0
+
+
+def test_the_null_of_the_card_is_the_mean_logprob_whatever_was_tried_first():
+    groups = make(40, 1.0, 1.0, 21)
+    rows = Rows.of(groups, 5, 0)
+    want = rows.chosen(np.array([np.mean(c.logprobs) for g in rows.groups for c in g.completions])).mean()
+    for cues in ([("length",), ("mean_logprob",)], [("likeness",)]):
+        metrics = fit_reader(groups, cues=cues).card["metrics"]
+        assert metrics["null"] == "mean_logprob" and metrics["held_out_null"] == pytest.approx(want)
+    bare = [replace(g, completions=tuple(replace(c, logprobs=None) for c in g.completions)) for g in groups]
+    metrics = fit_reader(bare).card["metrics"]
+    told = [g.reward_N.mean() for g in groups if np.ptp(g.reward_N) > 0]
+    assert metrics["null"] == "random choice" and metrics["held_out_null"] == pytest.approx(np.mean(told))
 
 
 def test_listwise_is_at_the_minimum_of_its_loss():
@@ -251,3 +358,5 @@ def test_what_cannot_be_learnt_from_is_refused(groups, message):
         fit_reader(groups, Numbers())
     with pytest.raises(InputError, match="nothing to read"):
         fit_reader(make(9, 1, 1, 1), cues=[()])
+    with pytest.raises(InputError, match="at least 3 folds"):
+        fit_reader(make(9, 1, 1, 1), folds=2)
