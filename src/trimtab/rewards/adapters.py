@@ -2,19 +2,24 @@
 
 Three shapes are known: f(prompt, completion) -> float through `lift`, TRL's f(completions, **columns) -> list through
 `Trl`, and f(groups) -> list[list[Reward]], which is a `RewardFn` already. No shape is guessed from a returned value.
+What they return becomes numbers in rewards/returned.py. Each may be async.
 """
 
 import inspect
-import math
-import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from functools import partial
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from trimtab.errors import InputError, TrimtabError
+from trimtab.rewards.returned import NAN as NAN
+from trimtab.rewards.returned import NO_REWARD, called, failed, one_each, settled, to_reward
 from trimtab.types import Completion, Group, Prompt, Reward, describe
 
-NAN = math.nan
+TRAINERS = ("trainer_state", "log_extra", "log_metric", "environments")
+"""Keywords of TRL's that only a trainer can give: absent here, so that a function's own defaults hold."""
+IDS = ("completion_ids", "completions_ids")  # TRL's documentation writes both
+TRL_NAMES = {"prompts", "completions", *IDS}
 
 
 @runtime_checkable
@@ -41,22 +46,6 @@ def each(one: Callable[[Prompt, Completion], Any], groups: Sequence[Group]) -> l
     return [[_guarded(one, g.prompt, c) for c in g.completions] for g in groups]
 
 
-def to_reward(value: Any) -> Reward:
-    """What a function returned for one completion, as a reward: a finite number is its value; None, NaN, infinity,
-    text and everything else are NaN with a note."""
-    if isinstance(value, Reward):
-        if math.isfinite(value.value) or value.note:
-            return value
-        value = value.value
-    if value is None:
-        return Reward(NAN, "the reward returned None")
-    if isinstance(value, bool | numbers.Real) or type(value).__name__ == "bool":  # numpy's bool is no Real
-        number = float(value)
-        return Reward(number) if math.isfinite(number) else Reward(NAN, f"the reward returned {number}")
-    text = repr(value)
-    return Reward(NAN, f"the reward returned {type(value).__name__} {text[:60]} where a number was expected")
-
-
 def column(prompt: Prompt, name: str) -> Any:
     """The column `name` of the prompt's target. InputError names the prompt and the columns it has."""
     columns = prompt.columns
@@ -79,7 +68,7 @@ class Lifted:
         return each(self.f, groups)
 
     def __repr__(self) -> str:  # a function's own repr holds an address, which would change the manifest every run
-        return f"Lifted({describe(self.f)})"
+        return f"Lifted({describe_any(self.f)})"
 
 
 def lift(f: Callable[[Prompt, Completion], Any], limit_s: float | None = None) -> Lifted:
@@ -91,10 +80,12 @@ def lift(f: Callable[[Prompt, Completion], Any], limit_s: float | None = None) -
 class Trl:
     """TRL's reward convention, f(completions, **columns) -> list[float | None], as a `RewardFn`.
 
-    Called once a group: `prompts`, `completions` and every column of the target are lists of N entries. As in TRL a
-    chat prompt is a list of messages and its completion [{"role": "assistant", "content": text}]; raw prompts are text.
-    A function without **kwargs gets the columns it names. None is unscored. `whole_group=False` calls it once a
-    completion: one that raises or hangs then costs itself alone, and the function must not compare completions.
+    Called once a group: `prompts`, `completions`, `completion_ids` (where every completion knows its tokens) and every
+    column of the target are lists of N entries. As in TRL a chat prompt is a list of messages and its completion
+    [{"role": "assistant", "content": text}]; raw prompts are text. A function without **kwargs gets the columns it
+    names; what only a trainer knows (`trainer_state`, `log_metric`, ...) is left out. None is unscored.
+    `whole_group=False` calls it once a completion: one that raises or hangs then costs itself alone, and the function
+    must not compare completions.
     """
 
     f: Callable[..., Any]
@@ -112,65 +103,109 @@ class Trl:
         return [[r for c in g.completions for r in self._group(Group(g.prompt, (c,)))] for g in groups]
 
     def _group(self, group: Group) -> list[Reward]:
-        n = len(group.completions)
-        if n == 0:
+        if not group.completions:
             return []
+        arguments = self._arguments(group)
         try:
-            values = self.f(**self._arguments(group))
-            values = values if isinstance(values, str | bytes) else list(values)
+            return one_each(called(self.f, **arguments), len(group.completions))
         except TrimtabError:
             raise
-        except Exception as e:
-            return [Reward(NAN, f"{type(e).__name__}: {e}")] * n
-        if isinstance(values, str | bytes):
-            return [Reward(NAN, f"the reward returned {type(values).__name__} where a list was expected")] * n
-        if len(values) != n:
-            return [Reward(NAN, f"the reward returned {len(values)} values for {n} completions")] * n
-        return [to_reward(v) for v in values]
+        except NO_REWARD as e:
+            return [failed(e)] * len(group.completions)
 
     def _arguments(self, group: Group) -> dict[str, Any]:
         n, messages = len(group.completions), group.prompt.messages
-        raw = messages[0]["role"] == "text"
+        raw = messages[0]["role"] == "text" if messages else False
         texts = [c.text for c in group.completions]
-        given: dict[str, Any] = {k: [v] * n for k, v in group.prompt.columns.items()}
+        given: dict[str, Any] = {k: [v] * n for k, v in group.prompt.columns.items() if k not in IDS}
         given["prompts"] = [messages[0]["content"] if raw else [dict(m) for m in messages]] * n
         given["completions"] = texts if raw else [[{"role": "assistant", "content": t}] for t in texts]
+        if all(c.tokens is not None for c in group.completions):
+            given["completion_ids"] = [list(c.tokens or ()) for c in group.completions]
         parameters = inspect.signature(self.f).parameters.values()
+        if "completion_ids" in given and any(p.name == IDS[1] for p in parameters):
+            given[IDS[1]] = given["completion_ids"]
         for p in parameters:
             if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name not in given:
-                raise InputError(
-                    f"reward {describe(self.f)} asks for column {p.name!r}, which prompt {group.prompt.id!r} lacks; "
-                    f"it has: {', '.join(group.prompt.columns) or '(none)'}"
-                )
+                raise InputError(_lacking(describe_any(self.f), p.name, group.prompt))
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             return given
         return {p.name: given[p.name] for p in parameters if p.name in given}
 
     def __repr__(self) -> str:
-        return f"Trl({describe(self.f)}{'' if self.whole_group else ', whole_group=False'})"
+        return f"Trl({describe_any(self.f)}{'' if self.whole_group else ', whole_group=False'})"
+
+
+def _lacking(reward: str, name: str, prompt: Prompt) -> str:
+    if name in TRAINERS:
+        return f"reward {reward} asks for {name!r}, which only a trainer can give; write {name}=None in its parameters"
+    if name in IDS:
+        return (
+            f"reward {reward} asks for {name!r}, and completions of prompt {prompt.id!r} came without their tokens; "
+            "sample with logprobs or by a local engine, or count something else"
+        )
+    columns = ", ".join(prompt.columns) or "(none)"
+    return f"reward {reward} asks for column {name!r}, which prompt {prompt.id!r} lacks; it has: {columns}"
+
+
+@dataclass(frozen=True, repr=False)
+class Awaited:
+    """async f(groups) -> list[list[Reward]] as a `RewardFn`."""
+
+    f: Callable[[Sequence[Group]], Any]
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[Reward]]:
+        return settled(self.f(groups))
+
+    def __repr__(self) -> str:
+        return f"Awaited({describe_any(self.f)})"
 
 
 def adapt(f: Any, limit_s: float | None = None) -> Any:
     """A function of any of the three shapes, told by its parameters' names, as a reward; else InputError."""
-    if inspect.iscoroutinefunction(f):
-        raise InputError(f"reward {describe(f)} is async; wrap it in a plain function")
-    names = [p.name for p in inspect.signature(f).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    if "completions" in names:
+    parameters = _parameters(f)
+    names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+    required = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    if required == ["groups"]:
+        return Awaited(f) if inspect.iscoroutinefunction(f) else f
+    if TRL_NAMES & set(names) or (len(names) < len(parameters) and "completion" not in names):
         return Trl(f, limit_s)
-    if names == ["groups"]:
-        return f
-    if len(names) == 2:
+    if len(required) == 2 and required != ["completion", "prompt"]:
         return Lifted(f, limit_s)
     raise InputError(
-        f"reward {describe(f)} has parameters ({', '.join(names)}); write f(prompt, completion) -> float, "
+        f"reward {describe_any(f)} has parameters ({', '.join(names)}); write f(prompt, completion) -> float, "
         "f(completions, **columns) -> list[float | None] as for TRL, or f(groups) -> list[list[Reward]]"
     )
 
 
+def as_reward(f: Any) -> Any:
+    """`adapt` for a user's function given where a reward is taken; whatever takes groups is a reward already."""
+    if not (inspect.isfunction(f) or inspect.ismethod(f)):
+        return f
+    names = [p.name for p in _parameters(f)]
+    ready = names[:1] == ["groups"] or (len(names) == 1 and names[0] not in TRL_NAMES)
+    return f if ready and not inspect.iscoroutinefunction(f) else adapt(f)
+
+
+def _parameters(f: Any) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError) as e:  # some functions written in C
+        raise InputError(f"reward {f!r} does not tell its parameters; wrap it in f(prompt, completion)") from e
+
+
+def describe_any(f: Any) -> str:
+    """`describe`, also for a functools.partial and for an object that is called."""
+    if isinstance(f, partial):
+        return f"partial({describe_any(f.func)})"
+    named = inspect.isroutine(f) or inspect.isclass(f) or is_dataclass(f)
+    return describe(f if named else type(f))
+
+
 def _guarded(one: Callable[[Prompt, Completion], Any], prompt: Prompt, completion: Completion) -> Reward:
     try:
-        return to_reward(one(prompt, completion))
+        return to_reward(called(one, prompt, completion))
     except TrimtabError:
         raise  # the user must act: a missing column, a missing package
-    except Exception as e:
-        return Reward(NAN, f"{type(e).__name__}: {e}")
+    except NO_REWARD as e:
+        return failed(e)

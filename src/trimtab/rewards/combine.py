@@ -8,20 +8,28 @@ from typing import ClassVar
 import numpy as np
 
 from trimtab.errors import InputError
-from trimtab.rewards.adapters import NAN, Verifier
+from trimtab.rewards.adapters import NAN, Verifier, as_reward
+from trimtab.rewards.returned import to_reward
 from trimtab.types import Group, Reward, RewardFn, describe
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """The sum of weight x reward over `Weighted({reward: weight, ...})`; unscored by one part is unscored."""
+    """The sum of weight x reward over `Weighted({reward: weight, ...})`; unscored by one part is unscored.
+
+    `skip_unscored=True` is TRL's rule for several functions: a part that says None or NaN is left out of the sum, and
+    only what every part leaves unscored is unscored. The note keeps what the parts said. A part of weight 0 is shown in
+    the note and decides nothing.
+    """
 
     parts: tuple[tuple[RewardFn, float], ...]
+    skip_unscored: bool = False
 
-    def __init__(self, rewards: Mapping[RewardFn, float]):
+    def __init__(self, rewards: Mapping[RewardFn, float], *, skip_unscored: bool = False):
         if not rewards or not all(math.isfinite(w) for w in rewards.values()):
             raise InputError(f"Weighted needs at least one reward and finite weights, got {list(rewards.values())}")
-        object.__setattr__(self, "parts", tuple((r, float(w)) for r, w in rewards.items()))
+        object.__setattr__(self, "parts", tuple((as_reward(r), float(w)) for r, w in rewards.items()))
+        object.__setattr__(self, "skip_unscored", skip_unscored)
 
     @property
     def by_completion(self) -> bool:
@@ -42,10 +50,13 @@ class Weighted:
     def _sum(self, rewards: Sequence[Reward]) -> Reward:
         named = [(describe(fn), weight, r) for (fn, weight), r in zip(self.parts, rewards, strict=True)]
         note = "; ".join(f"{name}: {r.note}" for name, _, r in named if r.note)
-        return Reward(sum(weight * r.value for _, weight, r in named), note)
+        counted = [(w, r.value) for _, w, r in named if w and not (self.skip_unscored and math.isnan(r.value))]
+        value = sum(w * v for w, v in counted) if counted or not any(w for _, w, _ in named) else NAN
+        return to_reward(Reward(value, note))
 
     def __repr__(self) -> str:
-        return f"Weighted({', '.join(f'{w:g} * {describe(r)}' for r, w in self.parts)})"
+        skipping = ", skip_unscored=True" if self.skip_unscored else ""
+        return f"Weighted({', '.join(f'{w:g} * {describe(r)}' for r, w in self.parts)}{skipping})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,6 +68,7 @@ class Clip:
     high: float = 1.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "reward", as_reward(self.reward))
         if not self.low <= self.high:
             raise InputError(f"Clip: low={self.low} must not exceed high={self.high}")
 
@@ -89,6 +101,9 @@ class StandardiseInGroup:
 
     reward: RewardFn
     by_completion: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reward", as_reward(self.reward))
 
     @property
     def limit_s(self) -> float | None:

@@ -17,7 +17,8 @@ from typing import Any
 from trimtab.engines import Failure, cpu_count, map_items
 from trimtab.errors import EngineError, InputError, TrimtabError
 from trimtab.progress import track
-from trimtab.rewards.adapters import NAN, Verifier, to_reward
+from trimtab.rewards.adapters import NAN, Verifier, as_reward
+from trimtab.rewards.returned import NO_REWARD, called, failed, no_reward, to_reward
 from trimtab.store import Store, Writer
 from trimtab.types import Group, Reward, RewardFn, describe
 
@@ -53,6 +54,7 @@ def score(
     InputError when the reward cannot be sent to workers; SettingsChanged when the table holds those of another reward;
     EngineError when every worker dies.
     """
+    reward = as_reward(reward)
     limit_s = timeout_s or (reward.limit_s if isinstance(reward, Verifier) else None)
     wanted = isinstance(reward, Verifier) and reward.limit_s is not None
     workers = (cpu_count() if wanted else 0) if workers is None else workers
@@ -89,7 +91,7 @@ def apply(reward: RewardFn, batch: Sequence[Group]) -> list[list[Reward]] | Trim
     A TrimtabError is returned, not raised, so that it crosses from a worker as what it is.
     """
     try:
-        rows = reward(batch)
+        rows = called(reward, batch)
         if len(rows) != len(batch):
             raise ValueError(f"the reward returned {len(rows)} rows for {len(batch)} groups")
         for g, row in zip(batch, rows, strict=True):
@@ -98,9 +100,9 @@ def apply(reward: RewardFn, batch: Sequence[Group]) -> list[list[Reward]] | Trim
         return [[to_reward(r) for r in row] for row in rows]
     except TrimtabError as e:
         return e
-    except Exception as e:
+    except NO_REWARD as e:
         if len(batch) == 1:
-            return [[Reward(NAN, f"{type(e).__name__}: {e}")] * len(batch[0].completions)]
+            return [[failed(e)] * len(batch[0].completions)]
     out: list[list[Reward]] = []
     for g in batch:
         result = apply(reward, [g])
@@ -179,7 +181,7 @@ def _placed(job: Job, result: list[list[Reward]] | Failure) -> Iterator[tuple[tu
     """Every (group, completion) place of a job with its reward."""
     for n, places in enumerate(job.places):
         for k, place in enumerate(places):
-            yield place, Reward(NAN, result.reason) if isinstance(result, Failure) else result[n][k]
+            yield place, no_reward(result.reason) if isinstance(result, Failure) else result[n][k]
 
 
 def _keep(

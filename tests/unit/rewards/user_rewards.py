@@ -1,6 +1,8 @@
 """What a user might write, good and bad; imported by name from this folder, also in worker processes."""
 
+import asyncio
 import os
+import sys
 import time
 from dataclasses import dataclass
 
@@ -52,6 +54,33 @@ def by_groups(groups):
 
 async def later(completions, **kwargs):
     return [0.0 for _ in completions]
+
+
+async def later_each(prompt, completion):
+    await asyncio.sleep(0)
+    return len(completion.text)
+
+
+async def later_groups(groups):
+    return by_groups(groups)
+
+
+def trl_trainer(completions, log_extra=None, log_metric=None, **kwargs):
+    """As TRL's documentation writes a function that logs and looks at the trainer where there is one."""
+    if log_metric:
+        log_metric("length", 1.0)
+    return [float("trainer_state" in kwargs or log_extra is not None)] * len(completions)
+
+
+def chatty(prompt, completion):
+    print("scoring", completion.text)
+    if completion.text == "exit":
+        sys.exit(3)
+    return True
+
+
+def swapped(completion, prompt):
+    return 0
 
 
 def odd(a, b, c):
