@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import InputError
-from trimtab.learners.feature.check import Rows, token_rows
+from trimtab.learners.feature.check import Rows, family_mismatch, token_rows
 from trimtab.learners.feature.leash import pooled_features
 from trimtab.learners.feature.sae import SAE
+from trimtab.learners.feature.sae_files import RESIDUAL
 from trimtab.learners.feature.site import watched
 from trimtab.learners.token.forward import hidden_at, lay_out, length_buckets
 from trimtab.tensors import BranchRows
@@ -107,6 +108,13 @@ def feature_scale(lm: Any, sae: SAE, data: Sequence[Any], *, k: int = 50) -> flo
 def _placed(sae: SAE, lm: Any) -> SAE:
     if sae.layer is None:
         raise InputError("the SAE's files do not say its layer: load it with layer=")
+    size = lm.model.config.get_text_config().hidden_size
+    if sae.site not in ("", RESIDUAL) or sae.inputs != size:
+        raise InputError(
+            f"the SAE reads {sae.inputs} numbers of {sae.site or RESIDUAL!r}; the model's stream has {size}"
+        )
+    if (wrong := family_mismatch(sae.model, lm.model.config)) is not None:
+        raise InputError(f"the SAE does not fit: {wrong}")
     return sae.to(next(lm.model.parameters()).device)
 
 

@@ -1,9 +1,9 @@
 """PAIRS' hidden states to a penalty: FPO's leash of SAE features (Yin et al. 2025, arXiv 2411.07618, eq. 10 to 13).
 
-δ = α·β·(D(rejected) − sg D(chosen)), D = mean over the union of both top-k sets of the squared difference between the
-policy's and the reference's features, each averaged over the completion's own tokens. The reference's are computed once
-and kept in the store as whole sparse vectors, so no reference model is in memory and the union is exact. It plugs into
-`train_policy` beside any loss of a margin; it does not train the SAE.
+δ = α·β·(D(rejected) − sg D(chosen)), D = 1/k times the sum, over the union of both top-k sets, of the squared
+difference between the policy's and the reference's features, each averaged over the completion's own tokens. The
+reference's are computed once and kept in the store as whole sparse vectors, so no reference model is in memory and the
+union is exact. It plugs into `train_policy` beside any loss of a margin; it does not train the SAE.
 """
 
 import contextlib
@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import InputError, ModelError
+from trimtab.learners.feature.check import family_mismatch
 from trimtab.learners.feature.sae import SAE, load_sae
+from trimtab.learners.feature.sae_files import RESIDUAL
 from trimtab.learners.feature.site import blocks_of, watched
 from trimtab.learners.token.examples import Example
 from trimtab.learners.token.forward import hidden_at, lay_out, length_buckets
@@ -49,7 +51,8 @@ class Drift(NamedTuple):
 class FeatureLeash:
     """Holds the policy near the reference in the space of an SAE's features; FPO's α, k and layer.
 
-    `hold` puts only these features on the leash, active or not; `free` lets these go (FPO's section 5.3).
+    `hold` puts only these features on the leash, active or not; `free` lets these go (FPO's section 5.3). D divides by
+    k, as the paper does, though the union may have up to 2k members; with `hold` it divides by their number.
     `stop_gradient=False` lets the gradient through D(chosen) too, which then *rewards* moving the chosen's features.
     """
 
@@ -70,6 +73,10 @@ class FeatureLeash:
     def dictionary(self) -> SAE:
         """The SAE itself, read when a folder was given. InputError when no layer is known."""
         sae = self.sae if isinstance(self.sae, SAE) else load_sae(self.sae, layer=self.layer)
+        if sae.site not in ("", RESIDUAL):
+            raise InputError(
+                f"the SAE is of the site {sae.site!r}; a leash reads a block's output (the residual stream)"
+            )
         if self.layer is not None and sae.layer is not None and sae.layer != self.layer:
             raise InputError(f"the SAE is of layer {sae.layer}, the leash asks for layer {self.layer}")
         if (layer := self.layer if sae.layer is None else sae.layer) is None:
@@ -87,17 +94,20 @@ class FeatureLeash:
         sae = self.dictionary
         return {
             "sae": sae.fingerprint, "width": sae.width, "layer": sae.layer, "alpha": self.alpha, "k": self.k,
+            "divisor": "held" if self.hold else "k",
             "stop_gradient": self.stop_gradient, "hold": list(self.hold), "free": list(self.free),
         }  # fmt: skip
 
     def on(self, model: Any) -> "FeatureLeash":
-        """The leash with its SAE on the model's device. ModelError when layer or size do not fit the model."""
+        """The leash with its SAE on the model's device. ModelError when it does not fit: layer, size, architecture."""
         sae, last = self.dictionary, len(blocks_of(model))
         size = model.config.get_text_config().hidden_size
         if sae.inputs != size or not 0 <= (sae.layer or 0) <= last:
             raise ModelError(
                 f"the SAE reads {sae.inputs} numbers at layer {sae.layer}; the model has {size} at layers 0 to {last}"
             )
+        if (wrong := family_mismatch(sae.model, model.config)) is not None:
+            raise ModelError(f"the SAE does not fit: {wrong}")
         return replace(self, sae=sae.to(next(model.parameters()).device), layer=sae.layer)
 
     def with_features(
@@ -158,11 +168,11 @@ class FeatureLeash:
         if not len(ids) or not len(centred_TD):
             return centred_TD.sum() * 0.0
         pre_TI = centred_TD @ sae.w_enc_DF[:, ids] + sae.b_enc_F[ids]
-        return ((sae.gate(pre_TI, cutoff_T1, ids).mean(0) - ref_F[ids]) ** 2).mean()
+        return ((sae.gate(pre_TI, cutoff_T1, ids).mean(0) - ref_F[ids]) ** 2).sum() / (len(self.hold) or self.k)
 
 
 def top_mask(pooled_CF: Tensor, k: int) -> Tensor:
-    """The k largest magnitudes of each row, shape (C, F) bool; zeros are never among them, they would thin the mean."""
+    """The k largest magnitudes of each row, shape (C, F) bool; zeros are never among them."""
     size_CF = pooled_CF.abs()
     top = size_CF.topk(min(k, size_CF.shape[1]), -1)
     return torch.zeros_like(pooled_CF, dtype=torch.bool).scatter(1, top.indices, top.values > 0)

@@ -1,29 +1,26 @@
 """HIDDEN STATES to sparse features and back: sparse autoencoders read from files, without the library that made them.
 
-Reads SAELens folders (`cfg.json` and `sae_weights.safetensors`; ReLU, JumpReLU, TopK) and Gemma Scope's `params.npz`.
-A layer number is Hugging Face's, L = output of block L before the final norm; SAELens's `blocks.24.hook_resid_post` and
-Gemma Scope's `layer_24` are therefore layer 25. It does not know models; `check` compares an SAE with one.
+What files are read, and what in them, is `sae_files`'s business. A layer number is Hugging Face's, L = output of block
+L before the final norm; SAELens's `blocks.24.hook_resid_post` and Gemma Scope's `layer_24` are therefore layer 25. It
+does not know models; `check` compares an SAE with one.
 """
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from trimtab.errors import InputError, ModelError, unknown
+from trimtab.learners.feature.sae_files import CFG, NORMS, RESIDUAL, WEIGHTS, hook_of, layer_of, read_sae
 from trimtab.models.load import default_device
 
 KINDS = ("relu", "jumprelu", "topk", "identity")
-NORMS = ("none", "layer_norm", "constant_norm_rescale")
-CFG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +52,16 @@ class SAE:
             raise unknown("kind of SAE", self.kind, KINDS)
         if self.norm not in NORMS:
             raise unknown("normalisation of an SAE", self.norm, NORMS)
+        if self.kind == "identity":
+            return
+        D, F = len(self.b_dec_D), len(self.b_enc_F)
+        shapes = (self.w_enc_DF.shape, self.w_dec_FD.shape, () if self.threshold_F is None else self.threshold_F.shape)
+        if shapes != ((D, F), (F, D), () if self.threshold_F is None else (F,)):
+            raise InputError(f"an SAE of {D} inputs and {F} features has other shapes: {[tuple(x) for x in shapes]}")
+        if self.kind == "jumprelu" and self.threshold_F is None:
+            raise InputError("a JumpReLU SAE needs threshold_F")
+        if self.kind == "topk" and not 1 <= self.k <= F:
+            raise InputError(f"a TopK SAE of {F} features needs k from 1 to {F}, not {self.k}")
 
     @property
     def width(self) -> int:
@@ -151,7 +158,7 @@ class SAE:
         if self.threshold_F is not None:
             weights["threshold"] = self.threshold_F
         save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, folder / WEIGHTS)
-        hook = "" if self.layer is None else f"blocks.{self.layer - 1}.hook_resid_post"
+        hook = self.site if self.site not in ("", RESIDUAL) else hook_of(self.layer)
         cfg = {
             "architecture": {"relu": "standard"}.get(self.kind, self.kind), "d_in": self.inputs, "d_sae": self.width,
             "dtype": str(self.w_enc_DF.dtype).removeprefix("torch."), "device": "cpu",
@@ -163,26 +170,34 @@ class SAE:
         return folder
 
 
-def load_sae(path: str | Path, *, layer: int | None = None, device: str | None = None) -> SAE:
-    """Reads an SAE by file: a SAELens folder, or Gemma Scope's `params.npz` (or the folder that holds it).
+def load_sae(
+    path: str | Path,
+    *,
+    layer: int | None = None,
+    hook: str = "",
+    norm_scale: float | None = None,
+    device: str | None = None,
+) -> SAE:
+    """Reads an SAE by file: SAELens's, Gemma Scope's or sparsify's folder, or a file in it.
 
-    `layer` fills in a layer that the files do not say; another than they say is a ModelError. ModelError for files
-    that are missing, broken or of a kind that is not read (gated, transcoders, attention heads).
+    `layer` fills in a layer that the files do not say; another than they say is a ModelError. `hook` replaces the hook
+    that the files name, for a block under an unusual name. `norm_scale` folds in the scale of an SAE that was trained
+    on scaled activations and whose files lack it.
+    ModelError for files that are missing, broken or not read: gated, transcoders, other sites than a block's input or
+    output, pickles, unknown words, wrong shapes, NaN.
     """
     path = Path(path)
-    file = path / "params.npz" if (path / "params.npz").is_file() else path
-    if file.suffix == ".npz" and file.is_file():
-        sae = _from_npz(file)
-    elif (path / CFG).is_file():
-        sae = _from_saelens(path)
-    else:
-        raise ModelError(f"{path} holds no SAE: neither {CFG} beside {WEIGHTS} (SAELens) nor params.npz (Gemma Scope)")
+    sae = SAE(**read_sae(path, hook=hook, norm_scale=norm_scale))
     if layer is not None and sae.layer is not None and layer != sae.layer:
         raise ModelError(
             f"{path}: its files say layer {sae.layer} (output of block {sae.layer}, counted from 1), not {layer}; "
             "SAELens and Gemma Scope count blocks from 0, so their number is one lower"
         )
-    return replace(sae.to(device or default_device()), layer=sae.layer if layer is None else layer)
+    try:
+        sae = sae.to(device or default_device())
+    except (RuntimeError, AssertionError) as e:  # torch: an unknown word, or a device that this build lacks
+        raise InputError(f"device {device!r} cannot hold the SAE ({str(e).splitlines()[0]})") from e
+    return replace(sae, layer=sae.layer if layer is None else layer)
 
 
 def load_sae_release(release: str, sae_id: str, *, device: str | None = None) -> SAE:
@@ -226,74 +241,4 @@ def identity_sae(size: int, layer: int | None = None) -> SAE:
     return SAE(eye, zero, eye, zero, kind="identity", centered=False, layer=layer, site="residual")
 
 
-def layer_of(hook: str) -> tuple[int | None, str]:
-    """Hugging Face's layer number and the site of a hook's name ("blocks.24.hook_resid_post" -> 25, "residual")."""
-    if m := re.search(r"(?:blocks|layers|h)\.(\d+)(?:\.(.*))?$", hook):
-        block, site = int(m[1]), m[2] or "hook_resid_post"
-        if site == "hook_resid_post":
-            return block + 1, "residual"
-        return (block, "residual") if site == "hook_resid_pre" else (None, hook)
-    return None, hook
-
-
-def _from_saelens(folder: Path) -> SAE:
-    from safetensors.torch import load_file
-
-    try:
-        cfg = json.loads((folder / CFG).read_text())
-        weights = load_file(folder / WEIGHTS)
-        tensors = [weights.pop(n).float() for n in ("W_enc", "b_enc", "W_dec", "b_dec")]
-    except KeyError as e:
-        raise ModelError(f"{folder / WEIGHTS} has no tensor {e}: it is not a plain SAE") from e
-    except Exception as e:
-        raise ModelError(f"{folder}: cannot read {CFG} and {WEIGHTS} ({type(e).__name__}: {e})") from e
-    w_enc, b_enc, w_dec, b_dec = tensors
-    kind, k = _kind(cfg, folder)
-    threshold = weights.pop("threshold", None)
-    if kind == "jumprelu" and threshold is None:
-        raise ModelError(f"{folder / WEIGHTS} has no tensor 'threshold', which a JumpReLU SAE needs")
-    if cfg.get("rescale_acts_by_decoder_norm"):  # folded: the k largest of z·|W_dec| are then the k largest of z
-        norm_F = w_dec.norm(dim=-1)
-        w_enc, b_enc, w_dec = w_enc * norm_F, b_enc * norm_F, w_dec / norm_F[:, None]
-    norm = cfg.get("normalize_activations", "none")
-    meta = cfg.get("metadata") or cfg
-    layer, site = layer_of(str(meta.get("hook_name") or ""))
-    return SAE(
-        w_enc, b_enc, w_dec, b_dec, kind, None if threshold is None else threshold.float(), k,
-        bool(cfg.get("apply_b_dec_to_input", True)),
-        "none" if norm in ("expected_average_only_in", "covariance_whitening", None, False) else norm,
-        str(meta.get("model_name") or ""), layer, site, dict(meta.get("trimtab") or {}) | {"folder": folder.name},
-    )  # fmt: skip
-
-
-def _kind(cfg: Mapping[str, Any], folder: Path) -> tuple[str, int]:
-    name = cfg.get("architecture", "standard")
-    if cfg.get("finetuning_scaling_factor") or cfg.get("reshape_activations", "none") != "none":
-        raise ModelError(f"{folder}: SAEs with a finetuning scale or reshaped inputs (hook_z) are not read")
-    known = {"standard": "relu", "jumprelu": "jumprelu", "topk": "topk"}
-    if name not in known:
-        raise ModelError(f"{folder}: architecture {name!r} is not read; these are: {', '.join(known)}")
-    activation = cfg.get("activation_fn_str") or cfg.get("activation_fn") or "relu"  # SAELens before version 6
-    if name == "standard" and activation == "topk":
-        return "topk", int((cfg.get("activation_fn_kwargs") or {})["k"])
-    return known[name], int(cfg.get("k", 0))
-
-
-def _from_npz(file: Path) -> SAE:
-    try:
-        with np.load(file) as data:
-            weights = {k: torch.tensor(data[k], dtype=torch.float32) for k in data.files}
-        w_enc, b_enc, w_dec, b_dec = (weights[n] for n in ("W_enc", "b_enc", "W_dec", "b_dec"))
-    except KeyError as e:
-        raise ModelError(f"{file} has no array {e}: it is not a Gemma Scope SAE") from e
-    except Exception as e:
-        raise ModelError(f"{file}: cannot read it ({type(e).__name__}: {e})") from e
-    scale = weights.get("scaling_factor")
-    if scale is not None and not torch.allclose(scale, torch.ones_like(scale)):
-        raise ModelError(f"{file}: SAEs with a finetuning scale are not read")
-    threshold = weights.get("threshold")
-    found = re.search(r"layer_(\d+)", str(file.parent))
-    return SAE(
-        w_enc, b_enc, w_dec, b_dec, "relu" if threshold is None else "jumprelu", threshold, centered=False,
-        layer=int(found[1]) + 1 if found else None, site="residual", card={"file": file.name},
-    )  # fmt: skip
+__all__ = ["SAE", "identity_sae", "layer_of", "load_sae", "load_sae_release", "random_sae"]

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from trimtab.errors import InputError, ModelError, SettingsChanged
 from trimtab.learners.feature.check import Rows, check_sae, hidden_rows, token_rows
-from trimtab.learners.feature.sae import CFG, SAE, load_sae
+from trimtab.learners.feature.sae import SAE, load_sae
+from trimtab.learners.feature.sae_files import CFG, hook_of
 from trimtab.progress import track
 from trimtab.store import Store, publish
 from trimtab.types import fingerprint
@@ -61,7 +62,7 @@ def train_sae(
     if count < max(settings["width"], batch_size):
         raise InputError(f"{count:,} states are too few for {settings['width']:,} features: give more text")
     batches = stream_states(kept, table, batch_size, seed)
-    meta = {"model_name": lm.name, "hook_name": f"blocks.{layer - 1}.hook_resid_post"}
+    meta = {"model_name": lm.name, "hook_name": hook_of(layer)}
     theirs = _fit(batches, size, settings, samples or 20 * count, meta)
     out.mkdir(parents=True, exist_ok=True)
     theirs.save_model(str(out))

@@ -49,16 +49,16 @@ HIDDEN = [[9.0, 9, 9], [1, 0, 2], [3, -4, 0], [0, 1, 0], [2, 0, 1]]
 
 def test_hand_worked_value_on_two_tokens_and_three_features():
     # chosen: mean relu = (2, 0, 1), reference (1, 0, 0); top-1 of the policy {0}, of the reference {0}: D = 1
-    # rejected: mean (1, .5, .5), reference (0, 0, 1); top-1 {0} and {2}: D = (1 + .25) / 2 = .625
+    # rejected: mean (1, .5, .5), reference (0, 0, 1); top-1 {0} and {2}: D = (1 + .25) / k = 1.25
     leash = FeatureLeash(plain_sae(), k=1, alpha=0.5)
     _, found = drift(leash, HIDDEN, sparse(1, 0, 0), sparse(0, 0, 1))
     assert found.chosen_B.tolist() == [1.0]
-    assert found.rejected_B.tolist() == [0.625]
-    assert found.penalty_B.tolist() == [0.5 * (0.625 - 1.0)]
+    assert found.rejected_B.tolist() == [1.25], "the paper divides by k = 1, not by the two of the union"
+    assert found.penalty_B.tolist() == [0.5 * (1.25 - 1.0)]
 
 
 def test_hand_worked_loss():
-    # h_w/|y_w| = (-2 + 4)/2 = 1, h_l/|y_l| = (-6 + 5)/2 = -.5, beta 2: u = 3 - delta, delta = .5*2*(.625 - 1) = -.375
+    # h_w/|y_w| = (-2 + 4)/2 = 1, h_l/|y_l| = (-6 + 5)/2 = -.5, beta 2: u = 3 - delta, delta = .5*2*(1.25 - 1) = .25
     leash = FeatureLeash(plain_sae(), k=1, alpha=0.5)
     _, found = drift(leash, HIDDEN, sparse(1, 0, 0), sparse(0, 0, 1))
     names = ["chosen_logprob_B", "rejected_logprob_B", "ref_chosen_logprob_B", "ref_rejected_logprob_B"]
@@ -69,7 +69,7 @@ def test_hand_worked_loss():
         step = StepTerms(partial(loss, beta=beta), loss_needs(loss), 0.0, 512, None, True, leash=leash)
         plain = step.loss(**{n: terms[n] for n in step.needs})
         result = step._leashed(plain, dict(terms), found)
-        assert result.loss_B.item() == pytest.approx(math.log1p(math.exp(-(u + 0.375))), abs=1e-6)
+        assert result.loss_B.item() == pytest.approx(math.log1p(math.exp(-(u - 0.25))), abs=1e-6)
         assert torch.equal(result.rejected_reward_B, plain.rejected_reward_B)
 
 
@@ -78,7 +78,7 @@ def test_the_union_holds_what_the_reference_lacks_in_its_own_top_k():
     leash = FeatureLeash(plain_sae(), k=1)
     hidden = [*HIDDEN[:3], [0, 4, 0], [0, 4, 0]]
     _, found = drift(leash, hidden, sparse(2, 0, 1), sparse(0, 0.25, 1))
-    assert found.rejected_B.item() == pytest.approx(((4 - 0.25) ** 2 + (0 - 1) ** 2) / 2)
+    assert found.rejected_B.item() == pytest.approx((4 - 0.25) ** 2 + (0 - 1) ** 2)
     kept_only_top = drift(leash, hidden, sparse(2, 0, 1), sparse(0, 0, 1))[1].rejected_B.item()
     assert kept_only_top != pytest.approx(found.rejected_B.item())
 
@@ -105,8 +105,10 @@ def test_hold_and_free_choose_the_features():
     held = drift(FeatureLeash(plain_sae(), hold=(1,)), *case)[1]
     assert (held.chosen_B.item(), held.rejected_B.item()) == (0.0, 0.25)
     freed = drift(FeatureLeash(plain_sae(), k=3, free=(0,)), *case)[1]
-    assert freed.rejected_B.item() == pytest.approx((0.25 + 0.25) / 2)
-    assert freed.chosen_B.item() == pytest.approx(1.0)
+    assert freed.rejected_B.item() == pytest.approx((0.25 + 0.25) / 3)
+    assert freed.chosen_B.item() == pytest.approx(1.0 / 3)
+    both = drift(FeatureLeash(plain_sae(), hold=(1, 2)), *case)[1]
+    assert both.rejected_B.item() == pytest.approx((0.25 + 0.25) / 2), "features held by choice: their mean"
     with pytest.raises(InputError, match="feature 3 does not exist"):
         _ = FeatureLeash(plain_sae(), hold=(3,)).dictionary
 
@@ -129,7 +131,7 @@ def test_gradient_is_that_of_the_plain_formula(lm, kind):
     features_XF = sae.encode(hidden.flatten(0, 1)[rows.own_X])
     pooled_CF = torch.stack([features_XF[rows.owner_X == c].mean(0) for c in range(4)])
     on = top_mask(pooled_CF, 5) | top_mask(reference, 5)
-    drifts = torch.stack([((pooled_CF[c] - reference[c])[on[c]] ** 2).mean() for c in range(4)])
+    drifts = torch.stack([((pooled_CF[c] - reference[c])[on[c]] ** 2).sum() / 5 for c in range(4)])
     want = 0.5 * (drifts[[1, 3]] - drifts[[0, 2]].detach())
     torch.testing.assert_close(found.penalty_B, want, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(ours, torch.autograd.grad(want.sum(), hidden)[0], rtol=1e-4, atol=1e-6)
