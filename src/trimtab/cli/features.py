@@ -31,7 +31,7 @@ Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, .
 
 @features.command()
 def check(
-    sae: Annotated[str, typer.Argument(help="SAELens folder or Gemma Scope's params.npz.")],
+    sae: Annotated[str, typer.Argument(help="SAE folder or file (SAELens, Gemma Scope, sparsify).")],
     model: Model,
     data: Data,
     layer: Layer = None,
@@ -94,7 +94,7 @@ def train(
 def diff(
     a: Annotated[str, typer.Argument(help="Model name, folder, or what `trimtab train` wrote.")],
     b: Annotated[str, typer.Argument(help="The same, compared with A.")],
-    sae: Annotated[str, typer.Option("--sae", help="SAELens folder or Gemma Scope's params.npz.")],
+    sae: Annotated[str, typer.Option("--sae", help="SAE folder or file (SAELens, Gemma Scope, sparsify).")],
     data: Data,
     out: Annotated[str, typer.Option("--out", "-o", help="Write this HTML page, too.")] = "",
     layer: Layer = None,
