@@ -147,7 +147,7 @@ def _plan(
     longest = 0
     for row in rows:
         answers = [row.chosen, row.rejected] if isinstance(row, Pair) else row.completions
-        sizes = [len(encode_completion(tokenizer, c)) for c in answers]
+        sizes = [len(encode_completion(tokenizer, c, row.prompt)) for c in answers]
         longest = max(
             longest, len(encode_prompt(tokenizer, row.prompt)) + (sum(sizes) if isinstance(row, Pair) else max(sizes))
         )

@@ -93,7 +93,7 @@ def _by_token(pair: Pair, tokenizer: Any, max_tokens: int | None) -> list[str]:
         prompt = encode_prompt(tokenizer, pair.prompt)
     except TrimtabError:
         return ["template"]
-    chosen, rejected = (encode_completion(tokenizer, c) for c in (pair.chosen, pair.rejected))
+    chosen, rejected = (encode_completion(tokenizer, c, pair.prompt) for c in (pair.chosen, pair.rejected))
     kinds = []
     bos = tokenizer.bos_token_id
     if bos is not None and prompt[:2] == [bos, bos]:

@@ -8,7 +8,6 @@ they are kept only when nothing ended (`require_end`). It trains nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from trimtab.decoders.select import argmax
 from trimtab.decoders.token_tree import TokenTree
 from trimtab.errors import InputError
-from trimtab.models.chat import encode_prompt
+from trimtab.models.chat import encode_prompt, end_length, end_tokens
 from trimtab.models.load import LM
 from trimtab.types import Answer, Completion, Group, Prompt, Reward, RewardFn, completion_seed
 
@@ -73,7 +72,7 @@ class BeamSearch:
         return Answer(completions[0], group, sum(len(h.tokens) for h in best), note=rewards[0].note)
 
     def _search(self, prompts: Sequence[Sequence[int]]) -> list[list[_Hypothesis]]:
-        ends = end_tokens(self.lm)
+        ends = _ends(self.lm)
         trees = [TokenTree(self.lm.model, prompts)]
         weights = [1.0]
         if self.reference is not None and self.reference_weight:
@@ -193,7 +192,7 @@ class ChunkedBestOfN:
 
     def _one(self, prompt: Prompt) -> Answer:
         rng = torch.Generator().manual_seed(completion_seed(self.seed, prompt.id))
-        ends = set(end_tokens(self.lm))
+        ends = set(_ends(self.lm))
         tree = TokenTree(self.lm.model, [_fitting(self.lm, prompt, self.max_tokens)])
         next_NV = tree.first_logprobs_BV.expand(self.n, -1)
         rows: list[list[tuple[int, float]]] = [[] for _ in range(self.n)]
@@ -231,11 +230,9 @@ class ChunkedBestOfN:
         return Group(prompt, completions, tuple(self.reward([group])[0]))
 
 
-def end_tokens(lm: LM) -> list[int]:
-    """Token ids that end an answer: the generation configuration's, else the tokenizer's end token."""
-    known: Any = lm.model.generation_config.eos_token_id
-    ids = [known] if isinstance(known, int) else list(known or [])
-    ids += [lm.tokenizer.eos_token_id] if lm.tokenizer.eos_token_id is not None and not ids else []
+def _ends(lm: LM) -> list[int]:
+    """Token ids that end an answer, as for a sampler. InputError when the model has none."""
+    ids = sorted(end_tokens(lm.tokenizer, lm.model.generation_config.eos_token_id))
     if not ids:
         raise InputError(f"{lm.name} has no end token, so no answer of it can end")
     return ids
@@ -252,5 +249,6 @@ def _fitting(lm: LM, prompt: Prompt, max_tokens: int) -> list[int]:
 
 
 def _completion(lm: LM, tokens: tuple[int, ...], logprobs: tuple[float, ...], index: int, ended: bool) -> Completion:
-    text = lm.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True)
+    end = end_length(lm.tokenizer, tokens, frozenset(tokens[-1:])) if ended else 0
+    text = lm.tokenizer.decode(tokens[: len(tokens) - end], skip_special_tokens=True)
     return Completion(text, lm.id, 0, index, "stop" if ended else "length", tokens, logprobs)

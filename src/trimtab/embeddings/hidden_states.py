@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trimtab.embeddings.forest import Forest, forests, single
 from trimtab.errors import InputError, ModelError, unknown
-from trimtab.models.chat import encode_completion, encode_prompt, template_hash
+from trimtab.models.chat import encode_completion, encode_prompt, end_length, end_tokens, template_hash
 from trimtab.models.load import LM, default_dtype, load_lm, load_tokenizer, revision
 from trimtab.types import Group
 
@@ -91,16 +91,16 @@ class HiddenStates:
         """
         lm = self.lm()
         prompts, rows = encode_groups(lm, groups)
-        ends = end_tokens(lm)
+        ends = end_tokens(lm.tokenizer, lm.model.generation_config.eos_token_id)
         width = lm.model.config.get_text_config().hidden_size
         out = {k: np.empty((len(rows), width), dtype=np.float32) for k in self.all_keys}
         for forest in pack(lm, rows, self.batch_tokens, shared=self.shared):
             for layer, state_TD in run_blocks(lm, forest, self.layers).items():
                 for number, path in forest.paths:
                     answer = path[prompts[number] :] if len(path) > prompts[number] else path[-1:]
-                    ended = len(path) > prompts[number] and rows[number][-1] in ends
+                    end = end_length(lm.tokenizer, rows[number][prompts[number] :], ends)
                     out[f"layer{layer}.last"][number] = state_TD[path[-1]].float().cpu()
-                    out[f"layer{layer}.text"][number] = state_TD[path[-2 if ended else -1]].float().cpu()
+                    out[f"layer{layer}.text"][number] = state_TD[path[-1 - end]].float().cpu()
                     out[f"layer{layer}.mean"][number] = state_TD[answer].float().mean(0).cpu()
         cuts = np.cumsum([len(g.completions) for g in groups], dtype=int)[:-1]
         parts = {k: np.split(v, cuts) for k, v in out.items()} if groups else {}
@@ -114,13 +114,6 @@ class HiddenStates:
         return lm
 
 
-def end_tokens(lm: LM) -> frozenset[int]:
-    """Ids that end a completion: the tokenizer's end token and those of the model's generation settings."""
-    given = getattr(getattr(lm.model, "generation_config", None), "eos_token_id", None)
-    ids = given if isinstance(given, list) else [given]
-    return frozenset(i for i in (*ids, lm.tokenizer.eos_token_id) if i is not None)
-
-
 def encode_groups(lm: LM, groups: Sequence[Group]) -> tuple[list[int], list[list[int]]]:
     """Tokens of every completion with its prompt before it, and the prompt's length, one entry a completion in order.
 
@@ -130,7 +123,7 @@ def encode_groups(lm: LM, groups: Sequence[Group]) -> tuple[list[int], list[list
     for group in groups:
         prompt = encode_prompt(lm.tokenizer, group.prompt)
         for c in group.completions:
-            rows.append(prompt + encode_completion(lm.tokenizer, c))
+            rows.append(prompt + encode_completion(lm.tokenizer, c, group.prompt))
             lengths.append(len(prompt))
             if len(rows[-1]) > lm.context:
                 too_long.append(f"prompt {group.prompt.id!r} completion {c.index} ({len(rows[-1])} tokens)")

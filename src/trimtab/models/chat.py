@@ -1,10 +1,15 @@
 """Prompts and completions to token ids: the only place that knows chat templates and special tokens.
 
 Sampling, embedding, training and serving all tokenise here, so the model sees the same tokens in each. It loads
-nothing: a tokenizer (Hugging Face) is an argument. It never cuts: a prompt that is too long is refused by who runs it.
+no model: a tokenizer (Hugging Face) is an argument. It never cuts: a prompt that is too long is refused by who runs it.
+What ends an answer is decided here too (`turn_end`, `end_tokens`), for training, reading and sampling alike.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from trimtab.errors import InputError
@@ -69,9 +74,10 @@ def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
     return ids
 
 
-def encode_completion(tokenizer: Any, completion: Completion) -> list[int]:
+def encode_completion(tokenizer: Any, completion: Completion, prompt: Prompt | None = None) -> list[int]:
     """Token ids of the completion: its own `tokens` when they are this tokenizer's, else its text tokenised without
-    special tokens, and the end token when `finish` is "stop".
+    special tokens, and what ends it (`turn_end`; after a raw `prompt` the tokenizer's end token) when `finish` is
+    "stop".
 
     Tokens are this tokenizer's when they decode to the text (or to more, for a stop string is cut off the text only):
     another model's answer is read by its text, never by ids of another vocabulary. Caveat: tokenising text is not the
@@ -82,8 +88,38 @@ def encode_completion(tokenizer: Any, completion: Completion) -> list[int]:
     if completion.tokens is not None and _spells(tokenizer, completion.tokens, completion.text):
         return list(completion.tokens)
     ids = list(tokenizer(completion.text, add_special_tokens=False)["input_ids"])
-    end = tokenizer.eos_token_id
-    return [*ids, end] if completion.finish == "stop" and end is not None else ids
+    if completion.finish != "stop":
+        return ids
+    raw = prompt is not None and is_raw(prompt)
+    return ids + (_end_of_text(tokenizer) if raw else turn_end(tokenizer))
+
+
+def turn_end(tokenizer: Any) -> list[int]:
+    """What the chat template writes after an assistant's answer, up to the token that stops generation.
+
+    Found by rendering a dialogue, for `tokenizer.eos_token` is another token in many models (Gemma, models trained from
+    a base). Without a template, or with one that ends no turn, it is the tokenizer's end token; empty where there is
+    none.
+    """
+    template = _template(tokenizer)
+    if template is None:
+        return _end_of_text(tokenizer)
+    return list(_turn_end(tokenizer, template, tokenizer.eos_token_id) or _end_of_text(tokenizer))
+
+
+def end_tokens(tokenizer: Any, configured: int | Iterable[int] | None = None) -> frozenset[int]:
+    """Ids that stop a generation: the last of `turn_end`, the tokenizer's end token, and those of the model's settings
+    (`configured`, and generation_config.json beside the tokenizer)."""
+    given = [configured] if isinstance(configured, int) else list(configured or ())
+    return frozenset([*given, *_stops(tokenizer), *turn_end(tokenizer)[-1:]])
+
+
+def end_length(tokenizer: Any, ids: Sequence[int], ends: frozenset[int]) -> int:
+    """How many of the last ids are the end of the turn and no text: 0 for an answer that was cut."""
+    if not ids or ids[-1] not in ends:
+        return 0
+    end = turn_end(tokenizer) if tokenizer.chat_template else []
+    return len(end) if end and list(ids[-len(end) :]) == end else 1
 
 
 def encode_dialogue(tokenizer: Any, prompt: Prompt, completion: Completion) -> list[int]:
@@ -93,7 +129,7 @@ def encode_dialogue(tokenizer: Any, prompt: Prompt, completion: Completion) -> l
     and tokenizers without a template give `encode_prompt` + `encode_completion`. Same errors as `render_prompt`.
     """
     if is_raw(prompt) or not tokenizer.chat_template:
-        return encode_prompt(tokenizer, prompt) + encode_completion(tokenizer, completion)
+        return encode_prompt(tokenizer, prompt) + encode_completion(tokenizer, completion, prompt)
     from jinja2.exceptions import TemplateError
 
     messages = [*map(dict, prompt.messages), {"role": "assistant", "content": completion.text}]
@@ -107,11 +143,99 @@ def encode_dialogue(tokenizer: Any, prompt: Prompt, completion: Completion) -> l
 
 
 def template_hash(tokenizer: Any) -> str:
-    """16 hex digits that identify how prompts become tokens: the chat template and the special tokens it can use."""
+    """16 hex digits that identify how prompts and completions become tokens: the chat template, the special tokens it
+    can use, and the end of a turn where it is not the tokenizer's end token."""
+    end = turn_end(tokenizer)
+    own = [] if end == _end_of_text(tokenizer) else [end]
+    return fingerprint([_template(tokenizer), tokenizer.bos_token, tokenizer.eos_token, *own])[:16]
+
+
+QUESTION, ANSWER, NEXT = "Question one", "Answer two", "Question three"
+"""Texts of the dialogue that `turn_end` renders; no template changes or cuts them."""
+
+
+@lru_cache(maxsize=8)
+def _turn_end(tokenizer: Any, template: str, eos: int | None) -> tuple[int, ...]:
+    """`turn_end` of one template, or nothing. What stands both after the last answer and before a next question ends
+    the turn; what only one of the two has may end the text or open the next turn."""
+    last = _rendered(tokenizer, (QUESTION, ANSWER))
+    on = _rendered(tokenizer, (QUESTION, ANSWER, NEXT))
+    after = None if last is None else last.rpartition(ANSWER)[2]
+    between = None if on is None else on.rpartition(ANSWER)[2].partition(NEXT)[0]
+    opening = _marks(tokenizer, (last or on or "").partition(QUESTION)[0])[-1:]  # of a user's turn: it ends none
+    if after and between:
+        shared = "".join(a for a, _ in takewhile(lambda two: two[0] == two[1], zip(after, between, strict=False)))
+        if found := _until_stop(tokenizer, shared, opening, -1):
+            return found
+    return _until_stop(tokenizer, after or "", opening, -1) or _until_stop(tokenizer, between or "", opening, 0)
+
+
+def _until_stop(tokenizer: Any, written: str, opening: Sequence[int], which: int) -> tuple[int, ...]:
+    """Ids of what was written after the answer, up to a known stop token, else up to the first (`which` 0) or last (-1)
+    special token that opens no turn; nothing when there is neither."""
+    ids = _ids(tokenizer, ANSWER + written)
+    start = len(_ids(tokenizer, ANSWER))
+    ids = ids[start:] if ids[:start] == _ids(tokenizer, ANSWER) else _ids(tokenizer, written)
+    stops, marks = _stops(tokenizer), set(_marks(tokenizer, written)) - set(opening)
+    known = [i for i, token in enumerate(ids) if token in stops]
+    special = [i for i, token in enumerate(ids) if token in marks]
+    at = known[0] if known else special[which] if special else -1
+    return tuple(ids[: at + 1])
+
+
+def _marks(tokenizer: Any, text: str) -> list[int]:
+    """Ids of the special tokens in a text, in order."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})  # a tokenizer of one's own may have none
+    special = {i for i, t in added.items() if t.special}
+    return [i for i in _ids(tokenizer, text) if i in special]
+
+
+def _rendered(tokenizer: Any, texts: Sequence[str]) -> str | None:
+    """The dialogue of user and assistant by turns as the template writes it; None when it refuses or loses a text."""
+    from jinja2.exceptions import TemplateError
+
+    turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in turns]
+    for messages in (turns, [{"role": "system", "content": "Be brief."}, *turns], parts):
+        try:
+            text = tokenizer.apply_chat_template(messages, tokenize=False)
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError):  # templates are programs
+            continue
+        if all(t in text for t in texts):
+            return text
+    return None
+
+
+def _stops(tokenizer: Any) -> frozenset[int]:
+    """The tokenizer's end token, and those in the generation settings beside its files."""
+    return frozenset([*_end_of_text(tokenizer), *_configured(str(getattr(tokenizer, "name_or_path", None) or ""))])
+
+
+def _configured(folder: str) -> tuple[int, ...]:
+    file = Path(folder) / "generation_config.json"
+    if not folder or not file.is_file():
+        return ()
+    try:
+        given = json.loads(file.read_text()).get("eos_token_id")
+    except (ValueError, AttributeError):  # whoever loads the model says that the file is broken
+        return ()
+    return tuple(i for i in (given if isinstance(given, list) else [given]) if isinstance(i, int))
+
+
+def _template(tokenizer: Any) -> str | None:
+    """The chat template that `render_prompt` applies: the default one of several named ones."""
     template = tokenizer.chat_template
-    if isinstance(template, Mapping):  # several named templates: the one that render_prompt applies
-        template = tokenizer.get_chat_template()
-    return fingerprint([template, tokenizer.bos_token, tokenizer.eos_token])[:16]
+    if not isinstance(template, Mapping):
+        return template or None
+    return template.get("default")
+
+
+def _end_of_text(tokenizer: Any) -> list[int]:
+    return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _spells(tokenizer: Any, tokens: tuple[int, ...], text: str) -> bool:
@@ -122,6 +246,4 @@ def _spells(tokenizer: Any, tokens: tuple[int, ...], text: str) -> bool:
 
 
 def _name(tokenizer: Any) -> str:
-    from pathlib import Path
-
     return f"the model {Path(str(tokenizer.name_or_path or 'given')).name!r}"

@@ -58,7 +58,7 @@ class RewardModel:
         lm, rendering = self.lm(), self.chosen_rendering()
         if rendering == "template":
             return encode_dialogue(lm.tokenizer, prompt, completion)
-        return encode_prompt(lm.tokenizer, prompt) + encode_completion(lm.tokenizer, completion)
+        return encode_prompt(lm.tokenizer, prompt) + encode_completion(lm.tokenizer, completion, prompt)
 
     @torch.inference_mode()
     def score_tokens(self, rows: Sequence[Sequence[int]]) -> list[Reward]:

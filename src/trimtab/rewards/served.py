@@ -37,7 +37,7 @@ class ServedReward:
             rows = [encode_dialogue(tokenizer, g.prompt, c) for g in groups for c in g.completions]
         else:
             rows = [
-                encode_prompt(tokenizer, g.prompt) + encode_completion(tokenizer, c)
+                encode_prompt(tokenizer, g.prompt) + encode_completion(tokenizer, c, g.prompt)
                 for g in groups
                 for c in g.completions
             ]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trimtab.models.chat import end_tokens
 from trimtab.models.load import LM, load_lm
 from trimtab.models.load import revision as revision_of
 from trimtab.samplers.requests import check, completion, encode
@@ -56,7 +57,7 @@ class HF:
         check(n, params)
         lm = self._lm
         rows = encode(lm.tokenizer, prompts, params, lm.context, self.model)
-        ends = _end_tokens(lm)
+        ends = end_tokens(lm.tokenizer, lm.model.generation_config.eos_token_id)
         jobs = [(p, i) for p in sorted(range(len(prompts)), key=lambda p: len(rows[p])) for i in range(n)]
         groups: list[list[Completion]] = [[] for _ in prompts]
         for start in range(0, len(jobs), self.batch):
@@ -71,13 +72,6 @@ class HF:
 @lru_cache(maxsize=1)
 def _load(name: str, dtype: str | None, device: str | None) -> LM:
     return load_lm(name, dtype=dtype, device=device)
-
-
-def _end_tokens(lm: LM) -> frozenset[int]:
-    """Tokens that end an answer: the tokenizer's and those of the model's generation config."""
-    configured = lm.model.generation_config.eos_token_id
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(i for i in [lm.tokenizer.eos_token_id, *ids] if i is not None)
 
 
 @torch.inference_mode()

@@ -221,8 +221,8 @@ def _context(name: str) -> int:
 
 
 def _end_tokens(name: str) -> frozenset[int]:
-    """Tokens that end an answer: the tokenizer's and those of the model's generation config."""
+    """Tokens that end an answer, those of the torch form's generation settings among them."""
+    from trimtab.models.chat import end_tokens
+
     file = catalog.locate(name, "torch") / "generation_config.json"
-    configured = json.loads(file.read_text()).get("eos_token_id") if file.is_file() else None
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(i for i in [_tokenizer(name).eos_token_id, *ids] if i is not None)
+    return end_tokens(_tokenizer(name), json.loads(file.read_text()).get("eos_token_id") if file.is_file() else None)

@@ -90,13 +90,15 @@ def completion(
     stop: Sequence[str],
 ) -> Completion:  # fmt: skip
     """A completion from what an engine wrote, the end token included: text without special tokens and stop string."""
-    ended = bool(tokens) and tokens[-1] in ends
+    from trimtab.models.chat import end_length
+
+    end = end_length(tokenizer, tokens, ends)
 
     def decode(ids: list[int]) -> str:
         return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    text, kept, stopped = cut_at_stop(tokens[:-1] if ended else tokens, decode, stop)
+    text, kept, stopped = cut_at_stop(tokens[: len(tokens) - end], decode, stop)
     if stopped:
         tokens, logprobs = tokens[:kept], logprobs[:kept]
-    finish = "stop" if ended or stopped else "length"
+    finish = "stop" if end or stopped else "length"
     return Completion(text, model, seed, index, finish, tuple(tokens), tuple(logprobs))

@@ -210,7 +210,7 @@ def token_rows(tokenizer: Any, data: Iterable[Any]) -> Rows:
     for item in data:
         if isinstance(item, (Pair, Group)):
             completions = (item.chosen, item.rejected) if isinstance(item, Pair) else item.completions
-            answers = [encode_completion(tokenizer, c) for c in completions]
+            answers = [encode_completion(tokenizer, c, item.prompt) for c in completions]
             rows.append((encode_prompt(tokenizer, item.prompt), answers))
         elif len(ids := tokenizer(item)["input_ids"]) > 1:
             rows.append((ids[:1], [ids[1:]]))

@@ -99,7 +99,7 @@ def with_mismatched(examples: Sequence[Example], seed: int) -> list[Example]:
 
 
 def _example(prompt: Prompt, completions: Sequence[Completion], tokenizer: Any) -> Example:
-    encoded = tuple(tuple(encode_completion(tokenizer, c)) for c in completions)
+    encoded = tuple(tuple(encode_completion(tokenizer, c, prompt)) for c in completions)
     if empty := [c.text for c, ids in zip(completions, encoded, strict=True) if not ids]:
         raise InputError(
             f"prompt {prompt.id!r}: completion {empty[0]!r} has no tokens, so it has no likelihood; drop it"

@@ -57,8 +57,8 @@ class Policy:
 
     def encode(self, group: Group) -> tuple[list[int], list[list[int]]]:
         """Token ids of the prompt and of each completion; those the engine gave, where it gave them."""
-        tokenizer = self.lm.tokenizer
-        return encode_prompt(tokenizer, group.prompt), [encode_completion(tokenizer, c) for c in group.completions]
+        tokenizer, prompt = self.lm.tokenizer, group.prompt
+        return encode_prompt(tokenizer, prompt), [encode_completion(tokenizer, c, prompt) for c in group.completions]
 
 
 @dataclass(frozen=True)
