@@ -44,6 +44,13 @@ def readme() -> str:
     return re.sub(r"(<!-- tree -->\n```text\n).*?(```)", lambda m: f"{m[1]}{tree()}\n{m[2]}", text, flags=re.DOTALL)
 
 
+EXITS = """Exit codes: 0 done, 1 an error of yours or ours (one line says what to do), 2 a wrong flag or argument, 130
+interrupted, 143 terminated, 141 the reader of the output went away. What was finished before is stored, and the same
+command continues. Under `--json` a verb that fails prints `{"error": ..., "kind": ...}`. What others wrote (notes,
+names, folders) is shown with its control characters escaped as `\\uXXXX`.
+"""
+
+
 def cli() -> str:
     """docs/reference/cli.md: the help of every verb."""
     os.environ["COLUMNS"] = "100"
@@ -51,7 +58,7 @@ def cli() -> str:
 
     from trimtab.cli.app import app
 
-    parts = ["# Command line\n\nWhat `trimtab VERB --help` prints; `make docs` refreshes this page.\n"]
+    parts = ["# Command line\n\nWhat `trimtab VERB --help` prints; `make docs` refreshes this page.\n", EXITS]
 
     def walk(command, path: list[str], parent=None) -> None:
         context = command.make_context(path[-1], [], parent=parent, resilient_parsing=True)

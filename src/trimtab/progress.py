@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from trimtab.terminal import visible
+
 T = TypeVar("T")
 AFTER_S = 2.0
 EVERY_S = 15.0
@@ -100,12 +102,13 @@ def _bar(work: Work, over: threading.Event, after_s: float, every_s: float) -> N
     )
 
     columns: list[Any] = [
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(),
     ]  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(work.label, total=work.total)
+    with Progress(*columns, console=Console(file=sys.__stderr__), transient=True) as progress:
+        task = progress.add_task(visible(work.label), total=work.total)
         while not over.wait(0.2):
-            progress.update(task, completed=work.done, description=work.label)
+            progress.update(task, completed=work.done, description=visible(work.label))
 
 
 def _say(line: str) -> None:

@@ -4,22 +4,92 @@ Every verb reads the same task file (`--config task.toml`), flags lie over it, a
 each verb can be run alone, again, or replaced by a foreign tool.
 """
 
+import os
+import signal
 import sys
+from typing import Any, NoReturn
+
+OK, FAILED, USAGE, PIPE, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143
+"""Exit codes. Some verbs have their own meaning for 1 and 2, which their help says."""
 
 
-def main() -> None:
-    """Entry point: errors of ours are one line and exit code 1, Ctrl-C says that the store can be continued (130)."""
-    from trimtab.errors import TrimtabError
+def main() -> NoReturn:
+    """Entry point: errors of ours are one line, and one JSON object under `--json`; Ctrl-C and SIGTERM say that the
+    same command continues."""
+    stopped: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt  # so that writers flush and locks go, as after Ctrl-C
+
+    code = FAILED
+    try:
+        signal.signal(signal.SIGTERM, stop)
+        code = _run()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = PIPE
+    except Exception as e:  # a fault of ours: the traceback is for who mends it
+        _fail(e)
+        import traceback
+
+        traceback.print_exc()
+    if code == INTERRUPTED:
+        code = TERMINATED if stopped else INTERRUPTED
+        _say("\ntrimtab: interrupted; what was finished is stored, run the same command to continue")
+    _leave(code)
+
+
+def _run() -> int:
     from trimtab.progress import quiet_libraries
+    from trimtab.terminal import guard_streams
 
+    guard_streams()
     quiet_libraries()
+    from typer import Abort, BadParameter
+
     from trimtab.cli.app import app
+    from trimtab.errors import TrimtabError
+
+    usage_error: Any = BadParameter.__bases__[0]  # typer does not export its own name
 
     try:
-        app()
+        code = app(standalone_mode=False)  # an int where a verb ended by Exit; Ctrl-C is Exit(130)
+        return code if isinstance(code, int) else OK
     except TrimtabError as e:
-        print(f"trimtab: {e}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("\ntrimtab: interrupted; what was finished is stored, run the same command to continue", file=sys.stderr)
-        sys.exit(130)
+        _fail(e)
+        _say(f"trimtab: {e}")
+        return FAILED
+    except usage_error as e:
+        _fail(e)
+        e.show()
+        return USAGE
+    except Abort:
+        return FAILED
+
+
+def _fail(error: Exception) -> None:
+    """Under `--json` the answer of a verb that fails is an object too."""
+    if "--json" in sys.argv[1:]:
+        import json
+
+        text = str(error) or getattr(error, "message", "")
+        print(json.dumps({"error": text, "kind": type(error).__name__}, ensure_ascii=False), flush=True)
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = None
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends with what was printed on its way; a reader that went away (`| head`) is no error of ours."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = code or PIPE
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes once more at its end
+    sys.exit(code)
