@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.learners.model.common import levels
 from trimtab.learners.model.features import blockwise, scaled
 from trimtab.learners.model.tags import cluster_tags, tag_means
 
@@ -40,13 +41,17 @@ def fit_tags(
     Probabilities: one-hot tags by ridge with strength `l2`, then a softmax whose temperature maximises the
     leave-one-out likelihood. Within a tag: ridge on the rewards less the tag's mean, each tag at the strength with the
     smallest leave-one-out error of the differences between models, and not at all unless that error falls by more than
-    its standard error. Missing rewards count as the tag's mean there. Without tags `clusters` clusters serve.
+    its standard error. Means are taken as if all models had answered the same prompts (`common.levels`), and a missing
+    reward counts as what they say of it. Without tags `clusters` clusters serve.
     """
     scale = blockwise(X_PD, blocks)
     X = scaled(scale, X_PD)
     if not any(tags):
         tags, _ = cluster_tags(X, clusters, seed)
-    names, mean_TM, member = tag_means(reward_PM, tags)
+    level_P, rest_PM = levels(reward_PM)
+    names, merit_TM, member = tag_means(rest_PM, tags)
+    level_T = (member.T @ level_P) / np.maximum(member.sum(0), 1)
+    mean_TM = merit_TM + level_T[:, None]
     share = member / np.maximum(member.sum(1, keepdims=True), 1)
     prior = share.mean(0)
     guess = ridge(X, (share - prior).astype(np.float32), l2)
@@ -58,8 +63,9 @@ def fit_tags(
         at = np.flatnonzero(member[:, t])
         centre[t] = X[at].mean(0)
         if within and len(at) > 10:
-            rest = np.nan_to_num(reward_PM[at] - mean_TM[t]).astype(np.float32)
-            slope[t] = within_tag(X[at] - centre[t], rest, mean_TM[t])
+            away = reward_PM[at] - mean_TM[t]
+            rest = np.where(np.isnan(away), (level_P[at] - level_T[t])[:, None], away)
+            slope[t] = within_tag(X[at] - centre[t], rest.astype(np.float32), mean_TM[t])
     bias = mean_TM - np.einsum("td,tdm->tm", centre, slope)
     keep = np.flatnonzero(np.abs(slope).any((1, 2)))
     return "experts", {

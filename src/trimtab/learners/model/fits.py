@@ -1,8 +1,8 @@
 """Vectors and rewards of prompts to weights, one function a routing method; and weights to rewards, one a head.
 
 Zooter (Lu et al. 2024), MLC, hard labels, RouterDC (Chen et al. 2024), matrix factorisation, kNN, k-means, constants.
-`fit_tags` (in experts.py) is the house's own. A missing reward (NaN) is left out everywhere, never read as zero. It
-does not know prompts, encoders or the guard (router.py).
+`fit_tags` (in experts.py) is the house's own. A missing reward (NaN) is left out, never read as zero, and models are
+compared on prompts they share (common.py). It does not know prompts, encoders or the guard (router.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError, unknown
+from trimtab.learners.model.common import NO_COMMON, apart, components, filled, known_sets, levels
 from trimtab.learners.model.experts import experts_head, fit_tags
 from trimtab.learners.model.features import blockwise, scaled
 from trimtab.learners.model.tags import kmeans, nearest, smooth
@@ -25,8 +26,11 @@ _TIE = 1e-9
 
 
 def fit_constant(reward_PM: Array, *_: Any, **__: Any) -> Fitted:
-    """Every model's mean reward, whatever the prompt: its argmax is the best single model."""
-    return "constant", {"mean": np.nanmean(reward_PM, axis=0)}
+    """Every model's mean reward, whatever the prompt: its argmax is the best single model.
+
+    With rewards missing they are the means that all models would have on all prompts (`common.levels`).
+    """
+    return "constant", {"mean": levels(reward_PM).mean_M}
 
 
 def only(reward_PM: Array, model: int) -> Fitted:
@@ -44,26 +48,22 @@ def fit_random(X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int
 
 def fit_knn(X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, k: int = 100) -> Fitted:
     """Mean reward of the k (at most an eighth of the) training prompts with the highest cosine similarity."""
-    scale = blockwise(X_PD, blocks)
+    scale, (level_P, rest_PM) = blockwise(X_PD, blocks), levels(reward_PM)
     X = _unit(scaled(scale, X_PD))
-    return "knn", {
-        **scale,
-        "X": X,
-        "reward": reward_PM,
-        "k": np.array(max(1, min(k, len(X) // 8))),
-        "mean": _means(reward_PM),
-    }
+    near = {"k": np.array(max(1, min(k, len(X) // 8))), "mean": _means(rest_PM), "level": level_P}
+    return "knn", {**scale, "X": X, "reward": rest_PM, **near}
 
 
 def fit_clusters(
     X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, k: int = 32
 ) -> Fitted:
     """Mean reward of the training prompts in the nearest of k (at most an eighth of the prompts) clusters, k-means."""
-    scale = blockwise(X_PD, blocks)
+    scale, (level_P, rest_PM) = blockwise(X_PD, blocks), levels(reward_PM)
     X = scaled(scale, X_PD)
     centre = kmeans(X.astype(float), max(1, min(k, len(X) // 8)), seed)
-    at, mean = nearest(X.astype(float), centre), _means(reward_PM)
-    rows = [_means(reward_PM[at == c], mean) if (at == c).any() else mean for c in range(len(centre))]
+    at, mean = nearest(X.astype(float), centre), _means(rest_PM)
+    members = [np.flatnonzero(at == c) if (at == c).any() else np.arange(len(X)) for c in range(len(centre))]
+    rows = [_means(rest_PM[here], mean) + level_P[here].mean() for here in members]
     return "clusters", {**scale, "centre": centre, "reward": np.array(rows)}
 
 
@@ -75,9 +75,8 @@ def fit_mf(
     Reduced-rank regression (Izenman 1975): ridge, then the leading right singular vectors of the fitted rewards.
     """
     scale = blockwise(X_PD, blocks)
-    X, mean = scaled(scale, X_PD), _means(reward_PM)
-    rest = np.where(np.isnan(reward_PM), 0.0, reward_PM - mean)
-    W = _ridge(X, rest, l2)
+    X, mean = scaled(scale, X_PD), levels(reward_PM).mean_M
+    W = _ridge(X, filled(reward_PM, tags) - mean, l2)
     *_, V = np.linalg.svd(X @ W, full_matrices=False)
     V = V[: min(rank, len(V))]
     return "linear", {**scale, "W": (W @ V.T @ V).astype(np.float32), "b": mean}
@@ -91,35 +90,71 @@ def fit_zooter(
 
     `form` "naacl" smooths the distributions, "v1" the raw rewards. `loss` "kl" is KL(s||Z), "kl_reverse" KL(Z||s),
     "hard" the argmax control. Rewards come back as temperature · (log Z - its mean over models) + the pool's mean.
-    Without any tag in the data beta must be 1.
+    Where rewards are missing a prompt's target is a distribution over the models it knows, smoothed with prompts that
+    know all of these. Without any tag in the data beta must be 1. InputError for models that share no prompt.
     """
-    import torch
-
-    from trimtab.learners.model.losses import ROUTER_LOSSES, silver
+    from trimtab.learners.model.losses import ROUTER_LOSSES
 
     if form not in ("naacl", "v1"):
         raise unknown("tag smoothing form", form, ("naacl", "v1"))
     if loss not in ("kl", "kl_reverse", "hard"):
         raise unknown("distillation loss", loss, ("kl", "kl_reverse", "hard"))
-    raw = smooth(reward_PM, tags, beta) if form == "v1" else reward_PM
-    target = silver(torch.tensor(raw), temperature).numpy()
-    if form == "naacl":
-        target = smooth(np.where(np.isnan(reward_PM), np.nan, target), tags, beta)
+    known = _comparable(reward_PM)
+    target = zooter_targets(reward_PM, tags, temperature, beta, form)
     scale = blockwise(X_PD, blocks)
-    W, b = descend(scaled(scale, X_PD), np.nan_to_num(target), ~np.isnan(reward_PM), ROUTER_LOSSES[loss], l2)
-    extra = {"temperature": np.array(temperature), "level": np.array(np.nanmean(reward_PM))}
+    W, b = descend(scaled(scale, X_PD), target, known, ROUTER_LOSSES[loss], l2)
+    level = np.nanmean(reward_PM) if known.all() else levels(reward_PM).mean_M.mean()
+    extra = {"temperature": np.array(temperature), "level": np.array(level)}
     return "softmax", {**scale, "W": W, "b": b, **extra}
+
+
+def zooter_targets(reward_PM: Array, tags: Tags, temperature: float, beta: float, form: str) -> Array:
+    """The distribution that each prompt's row is to give, shape (P, M): sum 1 over the models it knows, 0 elsewhere.
+
+    Smoothing is done once for each set of known models, with the tags' means over prompts that know all of the set:
+    means of distributions over different models neither sum to 1 nor rank (three models at 0.2, 0.5 and 0.8, the last
+    missing on 70 % of prompts, came out with the second on top).
+    """
+    import torch
+
+    from trimtab.learners.model.losses import silver
+
+    if not any(tags):
+        smooth(reward_PM, tags, beta)  # refuses, unless beta is 1
+    target_PM = np.zeros_like(reward_PM, dtype=float)
+    for known_M, rows, within in known_sets(~np.isnan(reward_PM)):
+        own = [tags[int(i)] for i in within]
+        strength = beta if any(own) else 1.0
+        raw = reward_PM[np.ix_(within, known_M)]
+        raw = smooth(raw, own, strength) if form == "v1" else raw
+        label = silver(torch.tensor(raw), temperature).numpy()
+        label = smooth(label, own, strength) if form == "naacl" else label
+        target_PM[np.ix_(rows, known_M)] = label[np.searchsorted(within, rows)]
+    return target_PM
+
+
+def _comparable(reward_PM: Array) -> npt.NDArray[np.bool_]:
+    """Which cells are known. InputError when some models share no prompt: within a prompt nothing compares them."""
+    known = ~np.isnan(reward_PM)
+    if len(groups := components(known)) > 1:
+        raise InputError(f"models number {apart(groups, range(1, known.shape[1] + 1))} share no prompt; {NO_COMMON}")
+    return known
 
 
 def fit_bce(
     X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, l2: float = 1e-3
 ) -> Fitted:
-    """MLC: a sigmoid a model, binary cross-entropy against the reward scaled to [0, 1] by its training range."""
+    """MLC: a sigmoid a model, binary cross-entropy against the reward scaled to [0, 1] by its training range.
+
+    A hole counts as what its prompt and its model say (`common.filled`): what a model does on kinds of prompts it was
+    never asked is not read off the kinds it was.
+    """
     from trimtab.learners.model.losses import ROUTER_LOSSES
 
-    target, low, high = _unit_range(reward_PM)
+    _, low, high = _unit_range(reward_PM)
+    target = np.clip((filled(reward_PM, tags) - low) / (high - low), 0, 1)
     scale = blockwise(X_PD, blocks)
-    W, b = descend(scaled(scale, X_PD), target, ~np.isnan(reward_PM), ROUTER_LOSSES["bce"], l2)
+    W, b = descend(scaled(scale, X_PD), target, np.ones_like(target, bool), ROUTER_LOSSES["bce"], l2)
     return "sigmoid", {**scale, "W": W, "b": b, "low": np.array(low), "high": np.array(high)}
 
 
@@ -141,7 +176,7 @@ def fit_routerdc(
     X = torch.tensor(scaled(scale, X_PD))
     A = (torch.randn(X.shape[1], width, generator=torch_rng) / width**0.5).requires_grad_()
     V = (0.78 * torch.randn(reward_PM.shape[1], width, generator=torch_rng)).requires_grad_()
-    y, known = torch.tensor(target, dtype=torch.float32), torch.tensor(~np.isnan(reward_PM))
+    y, known = torch.tensor(target, dtype=torch.float32), torch.tensor(_comparable(reward_PM))
     adam = torch.optim.Adam([A, V], lr=lr)
     for _ in range(steps):
         cos = torch.nn.functional.normalize(X @ A, dim=-1) @ torch.nn.functional.normalize(V, dim=-1).T
@@ -208,7 +243,8 @@ def _head_knn(w: Weights, X: Vectors) -> Array:
     near = _unit(scaled(w, X)) @ w["X"].T
     k = int(w["k"])
     at = np.argpartition(-near, k - 1, axis=1)[:, :k]
-    return np.array([_means(w["reward"][row], w["mean"]) for row in at])
+    level_P = w.get("level", np.zeros(len(w["X"])))  # routers saved before there was one
+    return np.array([_means(w["reward"][row], w["mean"]) + level_P[row].mean() for row in at])
 
 
 def _head_clusters(w: Weights, X: Vectors) -> Array:

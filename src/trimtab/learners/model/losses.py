@@ -46,25 +46,27 @@ def binary(logits_PM: Tensor, target_PM: Tensor, known_PM: Tensor) -> Tensor:
     """MLC: binary cross-entropy of each model's logit against its reward in [0, 1], mean over known. Shape (P,)."""
     target = target_PM.masked_fill(~known_PM, 0.0)
     each = torch.nn.functional.binary_cross_entropy_with_logits(logits_PM, target, reduction="none")
-    return each.masked_fill(~known_PM, 0.0).sum(-1) / known_PM.sum(-1)
+    return each.masked_fill(~known_PM, 0.0).sum(-1) / known_PM.sum(-1).clamp_min(1)
 
 
 def contrast(logits_PM: Tensor, target_PM: Tensor, known_PM: Tensor, top: int = 3) -> Tensor:
     """RouterDC's sample-to-LLM contrast: each of the `top` best models against the `top` worst. Shape (P,).
 
     Σ over best i of -log(e^{l_i} / (e^{l_i} + Σ_{worst j} e^{l_j})), logits = similarity / temperature. A worst model
-    with a reward in [0, 1] above 0.5 is no negative, and a best one with reward 0 no positive.
+    with a reward in [0, 1] above 0.5 is no negative, and a best one with reward 0 no positive. A prompt that knows
+    fewer than 2 · `top` models has half of them on each side.
     """
-    M = logits_PM.shape[-1]
-    top = min(top, max(M // 2, 1))
+    top = min(top, max(logits_PM.shape[-1] // 2, 1))
+    side_P = (known_PM.sum(-1) // 2).clamp(1, top)
+    taken_PT = torch.arange(top, device=logits_PM.device) < side_P[:, None]
     order = target_PM.masked_fill(~known_PM, -torch.inf).sort(dim=-1, descending=True, stable=True).indices
     worst_first = target_PM.masked_fill(~known_PM, torch.inf).sort(dim=-1, stable=True).indices
     best, worst = order[:, :top], worst_first[:, :top]
     usable = (target_PM <= 0.5) & known_PM
-    low = logits_PM.masked_fill(~usable, _FAR).gather(1, worst)
+    low = logits_PM.masked_fill(~usable, _FAR).gather(1, worst).masked_fill(~taken_PT, _FAR)
     high = logits_PM.gather(1, best)
     each = torch.logsumexp(torch.cat([high[..., None], low[:, None].expand(-1, top, -1)], -1), -1) - high
-    return each.masked_fill(~((target_PM > 0) & known_PM).gather(1, best), 0.0).sum(-1)
+    return each.masked_fill(~(((target_PM > 0) & known_PM).gather(1, best) & taken_PT), 0.0).sum(-1)
 
 
 RouterLoss = Callable[[Tensor, Tensor, Tensor], Tensor]

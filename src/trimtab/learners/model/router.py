@@ -7,6 +7,7 @@ so returns the constant and says so. Prices and budgets live outside (decoders/m
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from trimtab.data.matrix import ResponseMatrix, from_groups, normal_text, text_of
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.fitted import load_fitted, save_fitted
+from trimtab.learners.model.common import NO_COMMON, apart, components
 from trimtab.learners.model.experts import tag_probability
 from trimtab.learners.model.features import scaled
 from trimtab.learners.model.fits import HEADS, METHODS, Weights, fit_constant, only
@@ -28,6 +30,8 @@ Array = npt.NDArray[np.float64]
 CARD, WEIGHTS = "router.json", "router.safetensors"
 SINGLE = ("cheapest", "always")
 """Methods beside METHODS: the constants that take a model by its price, or by name (option `model`)."""
+WITHIN = ("zooter", "routerdc")
+"""Methods that learn from comparisons of models on the same prompt alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +157,8 @@ def fit_router(
     keep = np.asarray((~np.isnan(reward)).any(axis=1))
     _refuse(matrix, reward, keep)
     card: dict[str, Any] = {
-        "method": method, "options": options, "seed": seed, "encoder": _card(embed), "data": _data_card(matrix, keep)
+        "method": method, "options": options, "seed": seed, "encoder": _card(embed),
+        "data": _data_card(matrix, keep) | _apart(reward, models, method),
     }  # fmt: skip
     text = _text_hashes(matrix.prompts)
     single = {"seen": np.unique(text)}
@@ -208,11 +213,13 @@ def _gain(
         order = rng.permutation(len(X))
         cut = max(1, round(share * len(X)))
         splits = [(order[:cut], order[cut:])]
-    gains = []
+    gains, parts = [], len(components(~np.isnan(reward)))
     for held, train in splits:
         rest = held[~np.isin(text[held], text[train])]
         if len(train) < 2 or not len(rest) or np.isnan(reward[train]).all(0).any():
             continue
+        if len(components(~np.isnan(reward[train]))) > parts:
+            continue  # these prompts compare fewer models than all do
         head, weights = fit(X[train], reward[train], [tags[i] for i in train], **shared)
         best = int(np.argmax(fit_constant(reward[train])[1]["mean"]))
         value = np.where(np.isnan(reward[rest]), -np.inf, HEADS[head](weights, X[rest]))
@@ -248,6 +255,23 @@ def _refuse(matrix: ResponseMatrix, reward: Array, keep: npt.NDArray[Any]) -> No
         raise InputError(f"no reward for {', '.join(empty)}; score these models or leave them out of the pool")
     if keep.sum() < 2:
         raise InputError(f"{int(keep.sum())} prompts have a reward; a router needs at least two")
+
+
+def _apart(reward: Array, models: Sequence[str], method: str) -> dict[str, str]:
+    """{"apart": which models share no prompt}, with a warning; {} when all can be compared. InputError where a method
+    learns from comparisons alone."""
+    groups = components(~np.isnan(reward))
+    if len(groups) == 1:
+        return {}
+    said = apart(groups, models)
+    if method in WITHIN:
+        raise InputError(f"models that share no prompt: {said}; {NO_COMMON}")
+    warnings.warn(
+        f"models that share no prompt: {said}; their rewards are compared as if their prompts were equally hard. "
+        "Score them on common prompts to know which is better",
+        stacklevel=3,
+    )
+    return {"apart": said}
 
 
 def _trivial(reward: Array, models: Sequence[str]) -> str:

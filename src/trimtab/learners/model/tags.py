@@ -59,7 +59,8 @@ def smooth(value_PM: npt.ArrayLike, tags: Tags, beta: float = 0.3) -> Array:
     """beta · value + (1 - beta) · the uniform average of the means of the prompt's tags, shape (P, M).
 
     On silver labels (softmax of rewards) this is the NAACL form, on raw rewards the form of arXiv v1. beta = 1 leaves
-    the values, beta = 0 keeps the tags alone. A prompt without a tag, and a missing cell, keep their own value.
+    the values, beta = 0 keeps the tags alone. A prompt without a tag keeps its own value, as does
+    a missing cell. Distributions over different models have no mean: see `fits.zooter_targets`.
     """
     if not 0 <= beta <= 1:
         raise InputError(f"beta must lie between 0 (tags only) and 1 (no tags), got {beta}")
