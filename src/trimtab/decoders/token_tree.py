@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
+from trimtab.models.attention import attention_masks
 from trimtab.tensors import pad_right
 
 
@@ -99,12 +100,10 @@ class TokenTree:
 
     def _masks(self, position_BK: Tensor) -> Any:
         assert self._sees_BKX is not None
-        kinds = set(getattr(self.config, "layer_types", None) or ())
-        window = getattr(self.config, "sliding_window", None) if "sliding_attention" in kinds else None
-        if not window:
-            return self._mask(self._sees_BKX)
-        near = position_BK[:, :, None] - self._position_BX[:, None] < window
-        return {k: self._mask(self._sees_BKX & near if k == "sliding_attention" else self._sees_BKX) for k in kinds}
+        sees_BKX, back_BKX = self._sees_BKX, position_BK[:, :, None] - self._position_BX[:, None]
+        return attention_masks(
+            self.config, lambda window: self._mask(sees_BKX if window is None else sees_BKX & (back_BKX < window))
+        )
 
     def _mask(self, may_BKX: Tensor) -> Tensor:
         if self.config._attn_implementation == "sdpa":

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from trimtab.embeddings.forest import Forest, forests, single
 from trimtab.errors import InputError, ModelError, unknown
+from trimtab.models.attention import attention_masks, narrowed
 from trimtab.models.chat import encode_completion, encode_prompt, end_length, end_tokens, template_hash
 from trimtab.models.load import LM, default_dtype, load_lm, load_tokenizer, revision
 from trimtab.types import Group
@@ -222,19 +223,7 @@ def _inputs(lm: LM, forest: Forest) -> dict[str, Any]:
         return inputs
     inputs["position_ids"] = torch.from_numpy(forest.position_T)[None].to(device)
     config = lm.model.config.get_text_config()
-    types = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if types - {"full_attention", "sliding_attention"}:
-        raise ModelError(
-            f"{lm.name} has layers of type {', '.join(sorted(types))}, not only attention; pass shared=False"
-        )
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    if "sliding_attention" in types:
-        inputs["attention_mask"] = {
-            "full_attention": _additive(lm, forest, None), "sliding_attention": _additive(lm, forest, window),
-        }  # fmt: skip
-    else:  # models without layer_types apply their window, if any, to every layer
-        everywhere = None if getattr(config, "layer_types", None) else window
-        inputs["attention_mask"] = _additive(lm, forest, everywhere)
+    inputs["attention_mask"] = attention_masks(config, lambda window: _additive(lm, forest, window))
     return inputs
 
 
@@ -249,6 +238,11 @@ def _additive(lm: LM, forest: Forest, window: int | None) -> Tensor:
 def _check_tree(lm: LM) -> None:
     # Recurrent, ALiBi and flash-attention-only models would give wrong states without an error: so look, once.
     rows = [[5, 6, 7, 8, 9, 10], [5, 6, 7, 11, 12], [5, 6, 7, 11, 13]]
+    with narrowed(lm.model.config.get_text_config(), 3):  # a window is looked at too
+        _check_rows(lm, rows)
+
+
+def _check_rows(lm: LM, rows: list[list[int]]) -> None:
     top = len(blocks(lm))
     (forest,) = forests(rows, 64)
     tree_TD = run_blocks(lm, forest, [top])[top].float()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import ModelError
+from trimtab.models.attention import attention_masks, narrowed
 from trimtab.tensors import BranchRows, Head, branch_mask, branch_rows, linear_logprobs, token_logprobs
 
 TokenIds = Sequence[int]
@@ -54,10 +55,7 @@ def hidden_at(model: Any, rows: BranchRows) -> Tensor:
             may = branch_mask(rows, window)
             return may if sdpa else torch.zeros_like(may, dtype=model.dtype).masked_fill_(~may, -torch.inf)
 
-        kinds = set(getattr(config, "layer_types", None) or ())
-        windows = {k: getattr(config, "sliding_window", None) if k == "sliding_attention" else None for k in kinds}
-        masks = {k: mask(w) for k, w in windows.items()} if any(windows.values()) else mask(None)
-        extra = {"attention_mask": masks, "position_ids": rows.position_BT}
+        extra = {"attention_mask": attention_masks(config, mask), "position_ids": rows.position_BT}
     out = model(input_ids=rows.ids_BT, use_cache=False, output_hidden_states=True, logits_to_keep=1, **extra)
     return out.hidden_states[-1].flatten(0, 1)[rows.source_X]
 
@@ -102,8 +100,15 @@ def completion_logprobs(
 def check_forward(model: Any, prompt: TokenIds, completions: Sequence[TokenIds], *, share_prompt: bool = True) -> None:
     """ModelError unless the shared, chunked forward gives the log-probs of the model's plain forward on this example.
 
-    Catches what no list of model families could: recurrent layers, odd position codes, an unusual output layer.
+    Catches what no list of model families could: recurrent layers, odd position codes, an unusual output layer. A
+    sliding window is looked at too: one wider than half the example is narrowed to that for the check.
     """
+    text = [*prompt, *max(completions, key=len)]
+    with narrowed(base_model(model).config.get_text_config(), max(1, len(text) // 2)):
+        _check_forward(model, prompt, completions, share_prompt)
+
+
+def _check_forward(model: Any, prompt: TokenIds, completions: Sequence[TokenIds], share_prompt: bool) -> None:
     ours = completion_logprobs(model, [prompt], [completions], share_prompt=share_prompt)[0]
     low = model.dtype in (torch.bfloat16, torch.float16)
     tolerance = 0.25 if low else 2e-3  # a token's log-prob; 16-bit kernels differ by this much between layouts
