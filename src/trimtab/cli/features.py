@@ -132,7 +132,7 @@ def diversity(
     """Say how various a policy's samples are, and how far it is from its reference; means with 95 % intervals."""
     from trimtab.errors import InputError
     from trimtab.evaluation.diversity import diversity as measure
-    from trimtab.evaluation.metrics import paired_bootstrap
+    from trimtab.evaluation.metrics import mean_interval
     from trimtab.learners.token.policy import Policy
     from trimtab.store import Store
 
@@ -142,7 +142,7 @@ def diversity(
     if not groups:
         raise InputError(f"{run} has no completions under the split {split!r}")
     ours, theirs = (Policy(_model(n, dtype, device)) if n else None for n in (policy, reference))
-    found = {k: paired_bootstrap(v) for k, v in vars(measure(groups, ours, theirs, top=top)).items()}
+    found = {k: mean_interval(v) for k, v in vars(measure(groups, ours, theirs, top=top)).items()}
     known = {k: v for k, v in found.items() if v.n}
     text = "\n".join([f"{len(groups)} prompts", *(f"{k:<12}{v}" for k, v in known.items())])
     emit({"prompts": len(groups), **{k: v._asdict() for k, v in known.items()}}, text, json)

@@ -119,7 +119,7 @@ def _rated(groups: Sequence[Group], sampler: Sampler, skills: bool) -> tuple[dic
     """Mean rating, and what it consists of: of every turn of a conversation (MT-Bench), or of every skill (FLASK)."""
     import json
 
-    from trimtab.evaluation.metrics import paired_bootstrap
+    from trimtab.evaluation.metrics import mean_interval
     from trimtab.rewards.judge import RatingJudge, SkillJudge
 
     rows = [row[0] for row in (SkillJudge(sampler) if skills else RatingJudge(sampler))(groups)]
@@ -129,8 +129,8 @@ def _rated(groups: Sequence[Group], sampler: Sampler, skills: bool) -> tuple[dic
         turn = sum(m["role"] == "user" for m in g.prompt.messages)
         for name, value in (json.loads(r.note) if skills else {f"turn {turn}": r.value}).items():
             parts.setdefault(name, []).append(value)
-    rating = paired_bootstrap([r.value for r in rows], draws=2000)
-    by_part = {name: paired_bootstrap(values, draws=2000) for name, values in sorted(parts.items())}
+    rating = mean_interval([r.value for r in rows], draws=2000)
+    by_part = {name: mean_interval(values, draws=2000) for name, values in sorted(parts.items())}
     lines = [f"rating {rating}, {len(rows) - len(known)} of {len(rows)} unread"]
     if skills or len(by_part) > 1:
         lines += [f"{name}: {mean}, {mean.n} answers" for name, mean in by_part.items()]

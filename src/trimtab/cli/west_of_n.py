@@ -163,7 +163,7 @@ def _fit(kind: str, embed: Embedder, l2: float, seed: int, teacher: bool) -> Any
 
 def _judged(groups: Sequence[Group], scorers: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
     """Accuracy within prompts and best-of-N reward of every scorer, and the difference to the first."""
-    from trimtab.evaluation.metrics import expected_reward, paired_bootstrap, ranking_accuracy
+    from trimtab.evaluation.metrics import expected_reward, mean_interval, paired_bootstrap, ranking_accuracy
 
     values = {k: [np.array([r.value for r in row]) for row in fn(groups)] for k, fn in scorers.items()}
     rng = np.random.default_rng(0)
@@ -177,7 +177,7 @@ def _judged(groups: Sequence[Group], scorers: dict[str, Any]) -> tuple[list[dict
     first, out, lines = next(iter(found)), [], []
     for name, measures in found.items():
         for measure, value_P in measures.items():
-            mine, gain = paired_bootstrap(value_P), paired_bootstrap(value_P, found[first][measure])
+            mine, gain = mean_interval(value_P), paired_bootstrap(value_P, found[first][measure])
             out.append({"scorer": name, "measure": measure, "mean": list(mine[:3]), "over_base": list(gain[:3])})
             lines.append(f"{name:8} {measure:10} {mine}" + ("" if name == first else f"   over {first} {gain}"))
     return out, "\n".join(lines)

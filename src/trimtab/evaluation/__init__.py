@@ -8,7 +8,14 @@ from trimtab.evaluation.curves import (
     reward_against_prompts,
     value_against_pass_rate,
 )
-from trimtab.evaluation.metrics import Interval, expected_max, expected_reward, paired_bootstrap, pass_at_k
+from trimtab.evaluation.metrics import (
+    Interval,
+    expected_max,
+    expected_reward,
+    mean_interval,
+    paired_bootstrap,
+    pass_at_k,
+)
 from trimtab.evaluation.report import write_report
 from trimtab.evaluation.run import compare, evaluate
 from trimtab.evaluation.table import Row, Table, tabulate
@@ -24,6 +31,7 @@ __all__ = [
     "evaluate",
     "expected_max",
     "expected_reward",
+    "mean_interval",
     "paired_bootstrap",
     "pass_at_k",
     "reward_against_beta",

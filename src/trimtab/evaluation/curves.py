@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError
-from trimtab.evaluation.metrics import Interval, expected_max, paired_bootstrap, ranking_accuracy
+from trimtab.evaluation.metrics import Interval, expected_max, mean_interval, ranking_accuracy
 from trimtab.evaluation.run import greedy_row
 from trimtab.evaluation.ways import ByValue, Values, aligned, check_groups, chunk_index, rewards_of
 from trimtab.types import Group
@@ -73,9 +73,9 @@ def reward_against_k(
     for k in ks:
         check_groups(groups, k)
         for name, reward_P in _rewards(groups, rankers, k, beta, permutations, seed).items():
-            points[name].append(paired_bootstrap(reward_P, draws=draws, seed=seed))
+            points[name].append(mean_interval(reward_P, draws=draws, seed=seed))
         best_P = [expected_max(g.reward_N, k).reward for g in groups]
-        points["oracle"].append(paired_bootstrap(best_P, draws=draws, seed=seed))
+        points["oracle"].append(mean_interval(best_P, draws=draws, seed=seed))
     curves = tuple(Curve(name, tuple(map(float, ks)), tuple(ys)) for name, ys in points.items())
     how = "The highest value is chosen." if beta == 0 else f"Chosen by softmax, β = {beta:g}."
     lines = _lines(groups, greedy_groups, draws, seed)
@@ -91,7 +91,7 @@ def reward_against_beta(
     k = check_groups(groups, k)
     by_beta = {beta: _rewards(groups, rankers, k, beta, permutations, seed) for beta in betas}
     curves = tuple(
-        Curve(name, tuple(betas), tuple(paired_bootstrap(by_beta[b][name], draws=draws, seed=seed) for b in betas))
+        Curve(name, tuple(betas), tuple(mean_interval(by_beta[b][name], draws=draws, seed=seed) for b in betas))
         for name in rankers
     )
     lines = _lines(groups, greedy_groups, draws, seed)
@@ -112,7 +112,7 @@ def reward_against_layer(
     points: dict[str, dict[int, Interval]] = {name: {} for name in names}
     for layer in layers:
         for name, reward_P in _rewards(groups, rankers_by_layer[layer], k, beta, permutations, seed).items():
-            points[name][layer] = paired_bootstrap(reward_P, draws=draws, seed=seed)
+            points[name][layer] = mean_interval(reward_P, draws=draws, seed=seed)
     curves = tuple(Curve(name, tuple(map(float, ys)), tuple(ys.values())) for name, ys in points.items())
     lines = _lines(groups, greedy_groups, draws, seed)
     return Figure("Reward against layer", "layer", "expected reward", curves, lines, note=f"k = {k}")
@@ -143,7 +143,7 @@ def reward_against_prompts(
                 runs.setdefault(name, []).append(reward_P)
         for name, rewards in runs.items():
             points.setdefault(name, []).append(
-                paired_bootstrap(np.mean(rewards, axis=0), draws=draws, seed=seed)  # NaN in one run: NaN, left out
+                mean_interval(np.mean(rewards, axis=0), draws=draws, seed=seed)  # NaN in one run: NaN, left out
             )
     curves = tuple(Curve(name, tuple(map(float, sizes)), tuple(ys)) for name, ys in points.items())
     lines = _lines(groups, greedy_groups, draws, seed)
@@ -166,7 +166,7 @@ def value_against_pass_rate(
         rate_P = np.array([_mean(g.reward_N) for g in groups])
         slope, intercept = _line(rate_P, z_P)
         accuracy_P = [ranking_accuracy(v, g.reward_N) for v, g in zip(arrays, groups, strict=True)]
-        accuracy = paired_bootstrap(accuracy_P, draws=draws, seed=seed)
+        accuracy = mean_interval(accuracy_P, draws=draws, seed=seed)
         out.append(PassRate(name, tuple(rate_P.tolist()), tuple(z_P.tolist()), slope, intercept, accuracy))
     return tuple(out)
 
@@ -182,7 +182,7 @@ def _rewards(
 def _lines(
     groups: Sequence[Group], greedy_groups: Sequence[Group] | None, draws: int, seed: int
 ) -> dict[str, Interval]:
-    lines = {"pass@1": paired_bootstrap([_mean(g.reward_N) for g in groups], draws=draws, seed=seed)}
+    lines = {"pass@1": mean_interval([_mean(g.reward_N) for g in groups], draws=draws, seed=seed)}
     if greedy_groups is not None:
         lines["greedy"] = greedy_row(groups, greedy_groups, draws=draws, seed=seed).reward
     return lines

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trimtab.evaluation.metrics import Interval, paired_bootstrap
+from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
 from trimtab.evaluation.table import plain
 
 if TYPE_CHECKING:  # the report shows changes without torch
@@ -85,7 +85,7 @@ def feature_changes(
         for f in order
     )  # fmt: skip
     size_P = np.maximum(np.linalg.norm(a_PF, axis=1), 1e-12)
-    distance = paired_bootstrap(np.linalg.norm(gap_PF, axis=1) / size_P, draws=2000)
+    distance = mean_interval(np.linalg.norm(gap_PF, axis=1) / size_P, draws=2000)
     return Changes(changes, names, distance, len(a_PF), sae.layer)
 
 

@@ -1,9 +1,10 @@
-"""Values and rewards of a prompt's completions to expected rewards, and rewards of prompts to intervals. Pure numpy.
+"""Values and rewards of a prompt's completions to expected rewards. Pure numpy.
 
 The estimators of Q-Probe's evaluation (Li et al. 2024, arXiv 2402.14688) and of pass@k (Chen et al. 2021, arXiv
 2107.03374). Whatever is chosen at random is integrated out, never drawn: softmax selection has the exact expected
 reward of each chunk, ties are shared evenly. Unscored is not zero: a NaN value is never chosen, and a choice that falls
 on a NaN reward is left out of the mean and reported as `unscored`. It does not know prompts, texts, models or tables.
+Intervals over prompts are in `trimtab.intervals` and named here too.
 """
 
 import math
@@ -14,10 +15,13 @@ import numpy.typing as npt
 
 from trimtab.decoders.select import softmax_weights
 from trimtab.errors import InputError
+from trimtab.intervals import Interval, mean_interval, paired_bootstrap
 
 Array = npt.NDArray[np.float64]
-_BLOCK = 4_000_000
-"""Resampled prompts held at once by the bootstrap (32 MB)."""
+__all__ = [
+    "Expected", "Interval", "chosen_reward", "chunks", "expected_max", "expected_reward", "mean_interval",
+    "paired_bootstrap", "pass_at_k", "ranking_accuracy",
+]  # fmt: skip
 
 
 class Expected(NamedTuple):
@@ -25,18 +29,6 @@ class Expected(NamedTuple):
 
     reward: float
     unscored: float
-
-
-class Interval(NamedTuple):
-    """A mean over `n` prompts with its bootstrap interval; the bounds are NaN for fewer than two prompts."""
-
-    mean: float
-    lower: float
-    upper: float
-    n: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.lower:.3f}, {self.upper:.3f}]"
 
 
 def chunks(n: int, k: int, rng: np.random.Generator, permutations: int = 1) -> npt.NDArray[np.intp]:
@@ -107,33 +99,6 @@ def expected_max(reward_N: npt.ArrayLike, k: int) -> Expected:
     ordered = np.sort(np.where(np.isfinite(reward), reward, -np.inf))
     share = np.array([math.comb(j, k - 1) / math.comb(n, k) for j in range(n)])
     return chosen_reward(share, np.where(np.isinf(ordered), np.nan, ordered))
-
-
-def paired_bootstrap(
-    a_P: npt.ArrayLike, b_P: npt.ArrayLike | None = None, *, draws: int = 10_000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """Mean of a (of a − b when b is given) over prompts, with the percentile interval of a bootstrap over prompts.
-
-    With b the same resampled prompts enter both sides, so what makes a prompt hard for both cancels. Prompts that are
-    NaN on either side are left out; `n` counts those that remain. Same seed, same interval.
-    """
-    a = np.asarray(a_P, float)
-    if b_P is not None:
-        b = np.asarray(b_P, float)
-        if a.shape != b.shape:
-            raise InputError(f"a paired difference needs the same prompts on both sides, got {len(a)} and {len(b)}")
-        a = a - b
-    a = a[np.isfinite(a)]
-    if len(a) < 2:
-        return Interval(float(a.mean()) if len(a) else math.nan, math.nan, math.nan, len(a))
-    rng = np.random.default_rng(seed)
-    block = max(1, _BLOCK // len(a))
-    means = np.concatenate(
-        [a[rng.integers(0, len(a), (min(block, draws - d), len(a)))].mean(axis=1) for d in range(0, draws, block)]
-    )
-    tail = (1 - level) / 2
-    lower, upper = np.quantile(means, [tail, 1 - tail])
-    return Interval(float(a.mean()), float(lower), float(upper), len(a))
 
 
 def ranking_accuracy(value_N: npt.ArrayLike, reward_N: npt.ArrayLike) -> float:

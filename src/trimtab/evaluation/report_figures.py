@@ -13,7 +13,7 @@ import numpy as np
 
 from trimtab.evaluation.curves import Figure, PassRate
 from trimtab.evaluation.features import Changes
-from trimtab.evaluation.metrics import Interval, paired_bootstrap
+from trimtab.evaluation.metrics import Interval, mean_interval
 from trimtab.evaluation.table import GREEDY, Table
 from trimtab.evaluation.ways import lengths
 from trimtab.types import Group
@@ -171,7 +171,7 @@ def _length_figure(size: np.ndarray, reward: np.ndarray, unit: str) -> Spec:
     spread = float(np.ptp(reward)) or 1.0
     jitter = rng.uniform(-0.02, 0.02, len(some)) * spread  # rewards are often 0 or 1: dots would hide each other
     bins = [b for b in np.array_split(np.argsort(size, kind="stable"), min(12, len(size))) if len(b)]
-    means = [paired_bootstrap(reward[b], draws=1000) for b in bins]
+    means = [mean_interval(reward[b], draws=1000) for b in bins]
     traces: list[Spec] = [
         {"type": "scatter", "mode": "markers", "name": "completion", "x": size[some].tolist(),
          "y": (reward[some] + jitter).tolist(), "marker": {"color": "series0", "size": 4, "opacity": 0.35},

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from trimtab.errors import InputError
 from trimtab.evaluation.curves import Curve, Figure
-from trimtab.evaluation.metrics import Interval, expected_max, expected_reward, paired_bootstrap
+from trimtab.evaluation.metrics import Interval, expected_max, expected_reward, mean_interval, paired_bootstrap
 from trimtab.evaluation.ways import Values, aligned, lengths, logprob_values
 from trimtab.types import Group, Pair, RewardFn, completion_seed
 
@@ -101,7 +101,8 @@ def reward_report(
     right = {k: _right(v) for k, v in {**scored, **nulls}.items()}
     best_null = max(nulls, key=lambda k: float(np.nanmean(right[k])))
     by_prompt = partial(_mean_by, prompt_B=prompt_B, prompts=len(label))
-    over_prompts = partial(paired_bootstrap, draws=draws, seed=seed)
+    over_prompts = partial(mean_interval, draws=draws, seed=seed)
+    difference = partial(paired_bootstrap, draws=draws, seed=seed)
     rows = []
     for name, value in {**scored, **nulls}.items():
         gold_values = gold_nulls.get(name) if name in nulls else _gold_values(rankers[name], gold)
@@ -110,8 +111,8 @@ def reward_report(
         gap_B, null = value[:, 0] - value[:, 1], name in nulls
         rows.append(
             RankerReport(
-                name, null, over_prompts(mine), over_prompts(sure), over_prompts(mine, by_prompt(right[best_null])),
-                over_prompts(by_prompt(longer_B)), _mean(right[name][length_B > 0]), _mean(right[name][length_B < 0]),
+                name, null, over_prompts(mine), over_prompts(sure), difference(mine, by_prompt(right[best_null])),
+                difference(by_prompt(longer_B)), _mean(right[name][length_B > 0]), _mean(right[name][length_B < 0]),
                 _NOTHING if gold_values is None else best_of_n(gold, gold_values, n, draws=draws, seed=seed),
                 math.nan if null else calibration_error(gap_B),
                 math.nan if null else _log_loss(gap_B), int(np.isnan(gap_B).sum()),
@@ -159,7 +160,7 @@ def best_of_n(
         ).reward
         for g, v in zip(gold, aligned(gold, "ranking", values), strict=True)
     ]
-    return paired_bootstrap(rewards, draws=draws, seed=seed)
+    return mean_interval(rewards, draws=draws, seed=seed)
 
 
 def overoptimisation(
@@ -186,9 +187,9 @@ def overoptimisation(
                 ).reward
                 for g, v in zip(gold, arrays, strict=True)
             ]  # fmt: skip
-            real.append(paired_bootstrap(taken, draws=draws, seed=seed))
+            real.append(mean_interval(taken, draws=draws, seed=seed))
             tops = [expected_max(_standard(v), k).reward for v in arrays]
-            proxy.append(paired_bootstrap(tops, draws=draws, seed=seed))
+            proxy.append(mean_interval(tops, draws=draws, seed=seed))
         x = tuple(map(float, ks))
         curves += [Curve(f"{name}, its own value", x, tuple(proxy)), Curve(f"{name}, gold reward", x, tuple(real))]
     return Figure(

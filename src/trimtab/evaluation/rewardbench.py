@@ -21,7 +21,7 @@ import numpy.typing as npt
 from trimtab.data.preference import read_rows
 from trimtab.data.sources import _messages
 from trimtab.errors import InputError
-from trimtab.evaluation.metrics import Interval, paired_bootstrap
+from trimtab.evaluation.metrics import Interval, mean_interval
 from trimtab.evaluation.reward_report import null_values
 from trimtab.types import Completion, Group, Prompt, RewardFn, fingerprint
 
@@ -82,7 +82,7 @@ def rewardbench(
         means = []
         for subset in subsets:
             at = np.array([i.subset == subset for i in items])
-            means.append(paired_bootstrap(score_I[at], draws=draws, seed=seed))
+            means.append(mean_interval(score_I[at], draws=draws, seed=seed))
             out.append(SubsetScore(name, subset, means[-1], int(lost_I[at].sum())))
         if len(subsets) > 1:
             out.append(SubsetScore(name, "all", _macro(score_I, items, subsets, draws, seed), int(lost_I.sum())))

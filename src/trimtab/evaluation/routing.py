@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from trimtab.decoders.model import choose, utility
 from trimtab.errors import InputError, unknown
-from trimtab.evaluation.metrics import Interval, paired_bootstrap
+from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
 
 Array = npt.NDArray[np.float64]
 
@@ -88,7 +88,7 @@ def routing_table(
 
     def row(name: str, routed: Array, cost: float, share: float) -> RoutingRow:
         return RoutingRow(
-            name, paired_bootstrap(routed), paired_bootstrap(routed, single), gap(routed, reward), share, cost
+            name, mean_interval(routed), paired_bootstrap(routed, single), gap(routed, reward), share, cost
         )
 
     rows = []

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.errors import unknown
-from trimtab.evaluation.metrics import Interval, paired_bootstrap
+from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
 
 GREEDY = "greedy"
 
@@ -92,7 +92,7 @@ def row(
     values = np.asarray(reward_P, float)
     versus = None if greedy is None else paired_bootstrap(values, greedy.reward_P, draws=draws, seed=seed)
     missing = float(np.isnan(values).sum()) if unscored is None else unscored
-    interval = paired_bootstrap(values, draws=draws, seed=seed)
+    interval = mean_interval(values, draws=draws, seed=seed)
     return Row(name, interval, versus, tokens, missing, len(values), tuple(values.tolist()))
 
 

@@ -1,8 +1,10 @@
 """A judge's preferences to a win rate, plain and length-controlled, with bootstrap intervals over prompts. Pure numpy.
 
-Length control is AlpacaEval 2's idea (Dubois et al. 2024, arXiv 2404.04475): logit P(win) = theta + phi·tanh(dL / sd),
-fitted by maximum likelihood, and the win rate read at equal lengths, sigmoid(theta). Its per-instruction difficulty is
-an argument, for it needs many models' annotations to fit. It asks no judge.
+Length control is AlpacaEval 2's idea (Dubois et al. 2024, arXiv 2404.04475): logit P(win) = theta + phi·tanh(dL / sd)
++ psi·gamma, fitted by maximum likelihood, and the win rate read at equal lengths: the mean over prompts of
+sigmoid(theta + psi·gamma). The difficulty gamma of a prompt is an argument, for it needs many models' annotations to
+fit. Theirs differs in its penalty (L1, chosen by cross-validation) and in two "gamed" baselines that join its data. It
+asks no judge.
 """
 
 import math
@@ -37,31 +39,40 @@ def win_rates(
     """Win rate and length-controlled win rate of completions over a baseline's, one entry a prompt.
 
     preference_P: P(ours is preferred) in [0, 1], NaN = unread. weight_P: how often an entry counts (Arena-Hard's 3).
-    difficulty_P: an offset to the log-odds a prompt (AlpacaEval 2's gamma), 0 by default, whose mean is read off.
-    InputError when shapes disagree or nothing is known.
+    difficulty_P: AlpacaEval 2's gamma of each prompt; its slope psi is fitted. The plain win rate is compared with one
+    half by the exact test of `paired_bootstrap`. InputError when shapes disagree, when a prompt that was judged has no
+    length, weight or difficulty, or when nothing is known.
     """
     p, own, other = (np.asarray(x, float) for x in (preference_P, length_P, other_length_P))
     weight = np.ones_like(p) if weight_P is None else np.asarray(weight_P, float)
-    offset = np.zeros_like(p) if difficulty_P is None else np.asarray(difficulty_P, float)
-    if not p.shape == own.shape == other.shape == weight.shape == offset.shape:
+    gamma = np.zeros_like(p) if difficulty_P is None else np.asarray(difficulty_P, float)
+    if not p.shape == own.shape == other.shape == weight.shape == gamma.shape:
         raise InputError("preferences, lengths, weights and difficulties must be one number a prompt")
     known = np.isfinite(p)
     if not known.any():
         raise InputError("not one verdict could be read: there is no win rate")
-    p, weight, offset, delta = p[known], weight[known], offset[known], (own - other)[known]
+    p, weight, gamma, delta = p[known], weight[known], gamma[known], (own - other)[known]
+    if not np.isfinite([weight, gamma, delta]).all():
+        raise InputError("a prompt that was judged has no length, weight or difficulty; leave it out or give them")
     sd = float(delta.std())
     x = np.tanh(delta / sd) if sd > 0 else np.zeros_like(delta)
     even = bool((weight == 1).all())
-    plain = (
-        paired_bootstrap(p, draws=draws, seed=seed, level=level) if even else _weighted(p, weight, draws, seed, level)
-    )
+    plain = _even(p, draws, seed, level) if even else _weighted(p, weight, draws, seed, level)
     count_DP = np.concatenate([np.ones((1, len(p))), _counts(len(p), draws, seed)]) * weight
-    theta_D, phi_D = _logistic(p, x, offset, count_DP)
-    rate_D = 1 / (1 + np.exp(-(theta_D + offset.mean())))
+    columns = [np.ones_like(x), x, *([gamma] if gamma.any() else [])]
+    beta_DK = _logistic(p, np.stack(columns, axis=1), count_DP)
+    columns[1] = np.zeros_like(x)  # at equal lengths
+    even_DP = 1 / (1 + np.exp(-(beta_DK @ np.stack(columns))))
+    rate_D = (count_DP * even_DP).sum(1) / np.maximum(count_DP.sum(1), 1e-12)
     return WinRates(
-        plain, _interval(rate_D, len(p), level), _interval(phi_D, len(p), level), float(delta.mean()),
+        plain, _interval(rate_D, len(p), level), _interval(beta_DK[:, 1], len(p), level), float(delta.mean()),
         int((~known).sum()),
     )  # fmt: skip
+
+
+def _even(p: Floats, draws: int, seed: int, level: float) -> Interval:
+    found = paired_bootstrap(p - 0.5, draws=draws, seed=seed, level=level)
+    return Interval(float(p.mean()), 0.5 + found.lower, 0.5 + found.upper, found.n)
 
 
 def _counts(n: int, draws: int, seed: int) -> Floats:
@@ -84,18 +95,18 @@ def _interval(value_D: Floats, n: int, level: float) -> Interval:
     return Interval(float(value_D[0]), float(lower), float(upper), n)
 
 
-def _logistic(p: Floats, x: Floats, offset: Floats, count_DP: Floats, ridge: float = 1e-2) -> tuple[Floats, Floats]:
-    """(theta, phi) of every row of counts by Newton's method; a slight ridge keeps all-win samples finite."""
-    design_PK = np.stack([np.ones_like(x), x], axis=1)
-    beta_DK = np.zeros((len(count_DP), 2))
+def _logistic(p: Floats, design_PK: Floats, count_DP: Floats, ridge: float = 1e-2) -> Floats:
+    """(D, K) coefficients of every row of counts by Newton's method; a slight ridge keeps all-win samples finite."""
+    K = design_PK.shape[1]
+    square_PK = (design_PK[:, :, None] * design_PK[:, None]).reshape(len(p), K * K)
+    beta_DK = np.zeros((len(count_DP), K))
     for _ in range(30):
-        z_DP = beta_DK @ design_PK.T + offset
-        mu_DP = 1 / (1 + np.exp(-np.clip(z_DP, -30, 30)))
+        mu_DP = 1 / (1 + np.exp(-np.clip(beta_DK @ design_PK.T, -30, 30)))
         grad_DK = (count_DP * (p - mu_DP)) @ design_PK - ridge * beta_DK
         curve_DP = count_DP * mu_DP * (1 - mu_DP)
-        hessian = np.einsum("dp,pk,pl->dkl", curve_DP, design_PK, design_PK) + ridge * np.eye(2)
+        hessian = (curve_DP @ square_PK).reshape(-1, K, K) + ridge * np.eye(K)
         step = np.linalg.solve(hessian, grad_DK[..., None])[..., 0]
         beta_DK += np.clip(step, -3, 3)
         if np.abs(step).max() < 1e-9:
             break
-    return beta_DK[:, 0], beta_DK[:, 1]
+    return beta_DK

@@ -15,6 +15,7 @@ from trimtab.evaluation.metrics import (
     chunks,
     expected_max,
     expected_reward,
+    mean_interval,
     paired_bootstrap,
     pass_at_k,
     ranking_accuracy,
@@ -158,7 +159,7 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
     source = rng(7)
     hits = 0
     for trial in range(300):
-        x = paired_bootstrap(source.random(60) < 0.3, draws=500, seed=trial)
+        x = mean_interval(source.random(60) < 0.3, draws=500, seed=trial)
         hits += x.lower <= 0.3 <= x.upper
     assert 0.90 <= hits / 300 <= 0.98
 
@@ -166,7 +167,7 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
 def test_pairing_cancels_what_makes_a_prompt_hard():
     hard = rng(1).normal(0, 3, 200)
     a, b = hard + rng(2).normal(0.5, 0.2, 200), hard + rng(3).normal(0.0, 0.2, 200)
-    paired, alone_a, alone_b = paired_bootstrap(a, b), paired_bootstrap(a), paired_bootstrap(b)
+    paired, alone_a, alone_b = paired_bootstrap(a, b), mean_interval(a), mean_interval(b)
     assert paired.lower > 0.4 and paired.upper < 0.6
     unpaired = math.hypot(alone_a.upper - alone_a.lower, alone_b.upper - alone_b.lower)
     assert paired.upper - paired.lower < 0.1 * unpaired
@@ -175,7 +176,7 @@ def test_pairing_cancels_what_makes_a_prompt_hard():
 def test_bootstrap_edges():
     assert paired_bootstrap([1, 2, 3]) == paired_bootstrap([1, 2, 3])
     assert paired_bootstrap([1, 2, 3], seed=1) != paired_bootstrap([1.0, 2.5, 3], seed=2)
-    assert paired_bootstrap([2, 2, 2]) == (2, 2, 2, 3)
+    assert mean_interval([2, 2, 2]) == (2, 2, 2, 3)
     assert paired_bootstrap([1, NAN, 3], [0, 5, NAN]).n == 1
     one = paired_bootstrap([0.7])
     assert one.mean == 0.7 and math.isnan(one.lower) and math.isnan(one.upper)

@@ -97,9 +97,9 @@ def test_report_errors_say_what_to_do(tmp_path):
 
 
 def test_headline_marks_what_holds_zero():
-    groups = [Group(g.prompt, g.completions[:2], (Reward(1.0), Reward(0.0))) for g in toy(8)]
+    groups = [Group(g.prompt, g.completions[:2], (Reward(1.0), Reward(0.0))) for g in toy(16)]
     greedy = [Group(g.prompt, g.completions[:1], (Reward(float(i % 2)),)) for i, g in enumerate(groups)]
-    up = {"best": [[1, 0]] * 8, "worst": [[0, 1]] * 8, "chance": [[0, 0]] * 8}
+    up = {"best": [[1, 0]] * 16, "worst": [[0, 1]] * 16, "chance": [[0, 0]] * 16}
     figure = headline_figure(compare(groups, up, greedy_groups=greedy, soft=[]))
     marks = {t["name"]: (t["marker"]["symbol"], t["y"]) for t in figure["data"]}
     assert marks["better"] == ("circle", ["oracle", "best"])

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from trimtab.data.matrix import ResponseMatrix, from_groups, normal_text, text_of
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.fitted import load_fitted, save_fitted
+from trimtab.intervals import paired_bootstrap
 from trimtab.learners.model.common import NO_COMMON, apart, components
 from trimtab.learners.model.experts import tag_probability
 from trimtab.learners.model.features import scaled
@@ -225,12 +226,7 @@ def _gain(
         value = np.where(np.isnan(reward[rest]), -np.inf, HEADS[head](weights, X[rest]))
         gain = reward[rest, value.argmax(1)] - reward[rest, best]
         gains.append(gain[~np.isnan(gain)])
-    gain = np.concatenate(gains) if gains else np.zeros(0)
-    if not len(gain):
-        return {"mean": float("nan"), "lower": float("nan"), "upper": float("nan"), "n": 0}
-    means = np.array([gain[rng.integers(0, len(gain), len(gain))].mean() for _ in range(2000)])
-    lower, upper = np.quantile(means, [0.025, 0.975])
-    return {"mean": float(gain.mean()), "lower": float(lower), "upper": float(upper), "n": len(gain)}
+    return paired_bootstrap(np.concatenate(gains) if gains else [], draws=2000, seed=shared["seed"])._asdict()
 
 
 def _which(method: str, models: Sequence[str], matrix: ResponseMatrix, options: Mapping[str, Any]) -> int:

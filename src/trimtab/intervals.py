@@ -1,0 +1,109 @@
+"""Numbers of prompts to a mean with its interval, and the ONE paired comparison of two sides that every table uses.
+
+Percentile intervals of a bootstrap over prompts. A difference is said to be above or below 0 only where an exact test
+agrees: when few prompts differ at all, resampling knows too little of the null (with four of a hundred that differ,
+4 to 7 % of null comparisons came out "better" at a stated 2.5 %). Pure numpy; NaN is left out and counted by `n`.
+"""
+
+import math
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.errors import InputError
+
+Array = npt.NDArray[np.float64]
+_BLOCK = 4_000_000
+"""Resampled prompts held at once by the bootstrap (32 MB)."""
+_FLIPS = 10_000
+"""Random signs of the sign-flip test, beyond what is enumerated."""
+
+
+class Interval(NamedTuple):
+    """A mean over `n` prompts with its bootstrap interval; the bounds are NaN for fewer than two prompts."""
+
+    mean: float
+    lower: float
+    upper: float
+    n: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.lower:.3f}, {self.upper:.3f}]"
+
+
+def mean_interval(a_P: npt.ArrayLike, *, draws: int = 10_000, seed: int = 0, level: float = 0.95) -> Interval:
+    """Mean over prompts with the percentile interval of a bootstrap over prompts. Same seed, same interval.
+
+    For a level, such as a reward or an accuracy; what is compared with 0 or another side is `paired_bootstrap`'s.
+    """
+    a = np.asarray(a_P, float)
+    a = a[np.isfinite(a)]
+    if len(a) < 2:
+        return Interval(float(a.mean()) if len(a) else math.nan, math.nan, math.nan, len(a))
+    rng = np.random.default_rng(seed)
+    block = max(1, _BLOCK // len(a))
+    means = np.concatenate(
+        [a[rng.integers(0, len(a), (min(block, draws - d), len(a)))].mean(axis=1) for d in range(0, draws, block)]
+    )
+    tail = (1 - level) / 2
+    lower, upper = np.quantile(means, [tail, 1 - tail])
+    return Interval(float(a.mean()), float(lower), float(upper), len(a))
+
+
+def paired_bootstrap(
+    a_P: npt.ArrayLike, b_P: npt.ArrayLike | None = None, *, draws: int = 10_000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Mean difference a − b over prompts (of the differences a alone when b is not given), with its interval.
+
+    The same resampled prompts enter both sides, so what makes a prompt hard for both cancels. Prompts that are NaN on
+    either side are left out. Where the interval of `mean_interval` excludes 0 and the sign-flip test does not
+    (`sign_flip_tail` above the interval's tail), the bound on that side is 0: no difference is shown. Five prompts that
+    differ, all one way, show nothing at 95 %; six do.
+    """
+    a = np.asarray(a_P, float)
+    if b_P is not None:
+        b = np.asarray(b_P, float)
+        if a.shape != b.shape:
+            raise InputError(f"a paired difference needs the same prompts on both sides, got {len(a)} and {len(b)}")
+        a = a - b
+    found = mean_interval(a, draws=draws, seed=seed, level=level)
+    if not (found.lower > 0 or found.upper < 0) or sign_flip_tail(a, seed=seed) <= (1 - level) / 2:
+        return found
+    return found._replace(lower=min(found.lower, 0.0), upper=max(found.upper, 0.0))
+
+
+def sign_flip_tail(gap_P: npt.ArrayLike, *, seed: int = 0) -> float:
+    """P(a mean at least as far on its side of 0, if either side of every prompt could have been the better), one-sided.
+
+    Exact up to 14 prompts that differ, and for any number of equal sizes (the sign test, or McNemar's on 0/1 rewards);
+    else from random signs.
+    """
+    gap = np.asarray(gap_P, float)
+    gap = gap[np.isfinite(gap) & (gap != 0)]
+    size, m = np.abs(gap), len(gap)
+    if not m:
+        return 1.0
+    total = abs(float(gap.sum()))
+    near = total - 1e-9 * float(size.sum())
+    if np.ptp(size) <= 1e-9 * size.max():
+        wins = max(int((gap > 0).sum()), int((gap < 0).sum()))
+        return _binomial_tail(m, wins)
+    if m <= 14:
+        signs = np.array(list(product((-1.0, 1.0), repeat=m)))
+        return float((signs @ size >= near).mean())
+    rng = np.random.default_rng(seed)
+    hits = done = 0
+    while done < _FLIPS:
+        count = min(max(_BLOCK // m, 1), _FLIPS - done)
+        hits += int(((2.0 * rng.integers(0, 2, (count, m)) - 1) @ size >= near).sum())
+        done += count
+    return (1 + hits) / (1 + _FLIPS)
+
+
+def _binomial_tail(m: int, wins: int) -> float:
+    """P(at least `wins` of m fair coins), by logarithms so that any m will do."""
+    k = np.arange(wins, m + 1)
+    logs = np.cumsum(np.r_[0.0, np.log(np.arange(1, m + 1))])
+    return float(np.exp(logs[m] - logs[k] - logs[m - k] - m * math.log(2)).sum())
