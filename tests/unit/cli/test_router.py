@@ -79,8 +79,8 @@ def test_taggers_balance_and_decontamination(table, tmp_path):
     words = tmp_path / "words.json"
     words.write_text(json.dumps({"maths": ["add"], "programs": ["python"]}))
     out = ("--out", str(tmp_path / "r"))
-    facts = run("fit", table, *out, "--tagger", f"keywords:{words}", "--balance", "12")
-    assert facts["prompts"] == 24
+    facts = run("fit", table, *out, "--tagger", f"keywords:{words}", "--balance", "30")
+    assert facts["prompts"] == 60
     why = run("route", "add the numbers 7 and 4", "--router", str(tmp_path / "r"))["why"]
     assert set(why) == {"maths", "programs"}
     assert run("fit", table, *out, "--tagger", "clusters:2", "--no-guard")["head"] == "experts"
