@@ -29,7 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from trimtab.errors import InputError, SettingsChanged, StoreError
+from trimtab.errors import InputError, SettingsChanged, StoreError, unknown
 from trimtab.publish import publish, reporting
 from trimtab.shards import Tensors, as_ids, next_number, read_rows, read_tensors, shards, write_rows, write_tensors
 from trimtab.types import Completion, Group, Prompt, Reward, Usage, canonical_json, fingerprint
@@ -211,9 +211,16 @@ class Store:
             for g in groups
         ]
 
-    def groups(self, name: str, reward: str | None = None) -> list[Group]:
-        """Groups of `completions/<name>` in the order of the prompts, completions by index; with `reward`, carrying
-        the values of `rewards/<name>/<reward>` (NaN and a note where a row is missing)."""
+    def groups(self, name: str, reward: str | None = "") -> list[Group]:
+        """Groups of `completions/<name>` in the order of the prompts, completions by index, carrying the values of
+        `rewards/<name>/<reward>` (NaN and a note where a row is missing).
+
+        Where nobody names the reward it is the only one these completions have; without any, groups are unscored.
+        None asks for groups without rewards. InputError for completions or a reward that the store does not hold, and
+        where it holds several rewards and none is named.
+        """
+        self._known("completions", name)
+        reward = self.reward_name(name, reward) if reward is not None else None
         rows: dict[str, dict[tuple[str, int], tuple[str, Completion]]] = {}
         for r in self.read(f"completions/{name}").to_pylist():
             there, place = rows.setdefault(r["prompt_id"], {}), (r["model"], r["index"])
@@ -229,6 +236,34 @@ class Store:
                     replace(group, rewards=tuple(values.get(i, missing) for i, _ in pairs)) if reward else group
                 )
         return groups
+
+    def names(self, kind: str, under: str = "") -> list[str]:
+        """What the store holds of a kind: completions ("train", "test"), or the rewards under some completions."""
+        prefix = f"{kind}/{under}/" if under else f"{kind}/"
+        return [t.removeprefix(prefix) for t in self.tables(kind) if t.startswith(prefix)]
+
+    def reward_name(self, name: str, reward: str = "") -> str:
+        """The reward that is meant for the completions `name`: the one named, or the only one; "" where there is none.
+
+        InputError for one that is not there, with those that are, and where there are several and none is named.
+        """
+        held = self.names("rewards", name)
+        if reward:
+            if not held:
+                raise InputError(f"{self.path}: completions {name!r} have no rewards yet ({reward!r} is asked for)")
+            if reward not in held:
+                raise InputError(f"{self.path}, completions {name!r}: {unknown('reward', reward, held)}")
+            return reward
+        if len(held) > 1:
+            raise InputError(
+                f"{self.path}: completions {name!r} have several rewards ({', '.join(sorted(held))}); name one"
+            )
+        return held[0] if held else ""
+
+    def _known(self, kind: str, name: str) -> None:
+        _check_name(f"{kind}/{name}")
+        if name not in (held := self.names(kind)):
+            raise InputError(f"{self.path}: {unknown(kind, name, held)}")
 
     def _rewards(self, table: str) -> dict[str, Reward]:
         if not (self.path / table).is_dir():

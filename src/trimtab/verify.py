@@ -81,7 +81,7 @@ def _joins(store: Store, ids: dict[str, set[str]]) -> list[str]:
         if lone := asked - prompts:
             faults.append(f"{store.path}: {table} answers {len(lone)} prompts that are not stored")
             continue
-        made = {i for row in store.sample_ids(rest, store.groups(rest)) for i in row}
+        made = {i for row in store.sample_ids(rest, store.groups(rest, None)) for i in row}
         if wrong := own - made:
             faults.append(f"{store.path}: {table} has {len(wrong)} rows whose id is not that of what made them")
     return faults

@@ -198,7 +198,7 @@ def test_a_read_only_run_is_read(store, tmp_path):
 
 def test_unknown_table_lists_what_there_is(store):
     sampled(store)
-    with pytest.raises(InputError, match=r"no table 'rewards/train/x'.*completions/train"):
+    with pytest.raises(InputError, match="completions 'train' have no rewards yet"):
         store.groups("train", "x")
 
 
@@ -267,3 +267,41 @@ def test_completions_of_older_runs_have_neither_usage_nor_note(tmp_path):
 def _old_row(id_, c):
     return {"id": id_, "prompt_id": "p", "model": c.model, "seed": c.seed, "index": c.index, "text": c.text,
             "finish": c.finish, "tokens": None, "logprobs": None}  # fmt: skip
+
+
+def scored(store, *names):
+    groups = sampled(store)
+    for n, name in enumerate(names):
+        with store.writer(f"rewards/train/{name}", {}) as w:
+            for g, ids in zip(groups, store.sample_ids("train", groups), strict=True):
+                w.append({"id": i, "prompt_id": g.prompt.id, "value": float(n), "note": ""} for i in ids)
+    return groups
+
+
+def test_the_only_reward_needs_no_name_and_none_is_asked_for_by_none(store):
+    groups = scored(store, "exact")
+    assert store.groups("train") == store.groups("train", "exact") != groups
+    assert {r.value for g in store.groups("train") for r in g.rewards} == {0.0}
+    assert store.groups("train", None) == groups and store.names("rewards", "train") == ["exact"]
+
+
+def test_of_several_rewards_one_must_be_named(store):
+    groups = scored(store, "exact", "a/length")
+    with pytest.raises(InputError, match=r"several rewards \(a/length, exact\); name one"):
+        store.groups("train")
+    assert {r.value for g in store.groups("train", "a/length") for r in g.rewards} == {1.0}
+    assert store.groups("train", None) == groups
+
+
+@pytest.mark.parametrize(
+    ("name", "reward", "message"),
+    [
+        ("trian", "", "unknown completions 'trian'; did you mean 'train'"),
+        ("trian", None, "unknown completions 'trian'"),
+        ("train", "exactly", "unknown reward 'exactly'; did you mean 'exact'"),
+    ],
+)
+def test_names_that_the_store_does_not_hold(store, name, reward, message):
+    scored(store, "exact")
+    with pytest.raises(InputError, match=message):
+        store.groups(name, reward)

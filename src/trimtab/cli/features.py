@@ -138,7 +138,7 @@ def diversity(
 
     if reference and not policy:
         raise InputError("--reference needs --policy: KL is between the two")
-    groups = Store(run).groups(split)
+    groups = Store(run).groups(split, None)
     if not groups:
         raise InputError(f"{run} has no completions under the split {split!r}")
     ours, theirs = (Policy(_model(n, dtype, device)) if n else None for n in (policy, reference))
@@ -156,7 +156,7 @@ def load_texts(data: str, split: str, chat: bool) -> list[Any]:
     if (Path(data) / "manifest.json").is_file():
         from trimtab.store import Store
 
-        return list(Store(data).groups(split))
+        return list(Store(data).groups(split, None))
     if data.endswith(".txt"):
         try:
             return [line for line in Path(data).read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -63,7 +63,7 @@ def score(task: Task) -> dict[str, Any]:
     facts: dict[str, Any] = {"reward": name}
     for set_ in _sampled(store):
         groups = rewards.score(
-            store.groups(set_), reward, store=store, name=set_, reward_name=name,
+            store.groups(set_, None), reward, store=store, name=set_, reward_name=name,
             workers=task.reward.workers or None, timeout_s=task.reward.timeout_s,
         )  # fmt: skip
         values = np.concatenate([g.reward_N for g in groups])
@@ -79,7 +79,7 @@ def embed(task: Task) -> dict[str, Any]:
     embedder = make.embedder(task.embed, task.model)
     facts: dict[str, Any] = {k: embedder.card[k] for k in ("model", "layers") if k in embedder.card}
     for set_ in _sampled(store) - {"greedy"}:
-        vectors = embeddings.Stored(embedder, store, set_)(store.groups(set_))
+        vectors = embeddings.Stored(embedder, store, set_)(store.groups(set_, None))
         facts[set_] = f"{sum(map(len, vectors))} x {vectors[0].shape[1]}"
     return facts
 

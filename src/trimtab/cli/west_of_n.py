@@ -60,7 +60,7 @@ def west_of_n(
     store = Store(run)
     embed = _embedder(store, tuple(layer or ()), pooling, model)
     base = _base(store, labelled, reward, pairs, make)
-    samples, judges = store.groups(pool), store.groups(judge, reward) if judge else []
+    samples, judges = store.groups(pool, None), store.groups(judge, reward) if judge else []
     _apart(judges, {p.prompt.id for p in base} | {g.prompt.id for g in samples})
     result = learn(
         base, samples, out, teacher=_fit(teacher, embed, l2, seed, True),

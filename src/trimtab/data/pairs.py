@@ -6,6 +6,8 @@ It does not filter by confidence or likelihood (learners.completion does).
 """
 
 import math
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,33 +18,61 @@ from trimtab.types import Completion, Group, Pair, Prompt, fingerprint
 
 def best_vs_worst(groups: Iterable[Group]) -> list[Pair]:
     """At most one pair a group: the highest reward against the lowest, the first of several equal ones."""
-    pairs = []
+    pairs, groups = [], list(groups)
     for g in groups:
         reward_N = g.reward_N
         if np.isfinite(reward_N).any():
             pairs += _pairs(g, [(int(np.nanargmax(reward_N)), int(np.nanargmin(reward_N)))])
-    return pairs
+    return _told(pairs, groups)
 
 
 def all_pairs(groups: Iterable[Group], margin: float = 0.0) -> list[Pair]:
     """Every ordered pair of a group whose rewards differ by more than `margin`; up to N(N-1)/2 a group."""
-    return [
+    groups = list(groups)
+    pairs = [
         p
         for g in groups
         for n in [len(g.completions)]
         for p in _pairs(g, ((i, j) for i in range(n) for j in range(n)), margin)
     ]
+    return _told(pairs, groups, margin=margin)
 
 
 def right_vs_wrong(groups: Iterable[Group], threshold: float = 0.5) -> list[Pair]:
-    """The i-th completion with reward > threshold against the i-th at or below it; none is in two pairs."""
-    pairs = []
+    """The i-th completion with reward > threshold against the i-th at or below it; none is in two pairs.
+
+    Warns where graded rewards all lie on one side of the threshold: they differ, but none is right or none wrong.
+    """
+    pairs, groups = [], list(groups)
     for g in groups:
         reward_N = g.reward_N
         right = np.flatnonzero(reward_N > threshold)
         wrong = np.flatnonzero(reward_N <= threshold)
         pairs += _pairs(g, zip(right.tolist(), wrong.tolist(), strict=False))
-    return pairs
+    return _told(pairs, groups, threshold)
+
+
+def why_none(groups: Sequence[Group], threshold: float | None = None, margin: float = 0.0) -> str:
+    """Why no pair can be made of these groups, and what to do. `threshold` and `margin` as the maker was given them."""
+    values = [g.reward_N[np.isfinite(g.reward_N)] for g in groups]
+    known = np.concatenate(values) if values else np.empty(0)
+    if not len(known):
+        notes = Counter(r.note for g in groups for r in g.rewards if r.note)
+        why = f" (most often: {notes.most_common(1)[0][0]})" if notes else "; score them first, or name the reward"
+        return f"not one completion of {len(groups)} groups has a reward{why}"
+    if all(np.ptp(v) == 0 for v in values if len(v)):
+        return (
+            f"within every one of {len(groups)} groups all rewards are equal: sample more completions or other prompts"
+        )
+    graded = f"the rewards are graded, from {known.min():g} to {known.max():g}"
+    if threshold is not None and not known.min() <= threshold < known.max():
+        side = "none is above" if known.max() <= threshold else "all are above"
+        return f"{graded}, and {side} the threshold {threshold:g}; give another, or use best_vs_worst or all_pairs"
+    if threshold is not None:
+        return f"no group has rewards on both sides of the threshold {threshold:g}; best_vs_worst takes any difference"
+    if margin > 0:
+        return f"{graded}, and no two of a group differ by more than the margin {margin:g}; ask a smaller one"
+    return "completions of different rewards have the same text"
 
 
 def to_trl(pairs: Iterable[Pair], groups: Sequence[Group] = ()) -> list[dict[str, Any]]:
@@ -79,6 +109,15 @@ def to_trl(pairs: Iterable[Pair], groups: Sequence[Group] = ()) -> list[dict[str
             }
         )
     return rows
+
+
+def _told(
+    pairs: list[Pair], groups: Sequence[Group], threshold: float | None = None, margin: float = 0.0
+) -> list[Pair]:
+    """The pairs; a warning where there are none though there were groups to make them of."""
+    if groups and not pairs:
+        warnings.warn(f"no pairs: {why_none(groups, threshold, margin)}", stacklevel=3)
+    return pairs
 
 
 def _pairs(group: Group, indices: Iterable[tuple[int, int]], margin: float = 0.0) -> Iterator[Pair]:

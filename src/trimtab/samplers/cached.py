@@ -93,7 +93,7 @@ class Cached:
 
     def _groups(self, prompts: Sequence[Prompt], n: int) -> dict[str, Group]:
         wanted = {p.id: p for p in prompts}
-        groups = {g.prompt.id: g for g in self.store.groups(self.name) if g.prompt.id in wanted}
+        groups = {g.prompt.id: g for g in self.store.groups(self.name, None) if g.prompt.id in wanted}
         for i, g in groups.items():
             if list(map(dict, g.prompt.messages)) != list(map(dict, wanted[i].messages)):
                 raise InputError(

@@ -6,7 +6,7 @@ It is checked at every call: exactly n completions a prompt, in the order of the
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from trimtab.errors import InputError
 from trimtab.named import load_named
@@ -56,7 +56,7 @@ def own_sampler(spec: str, name: str = "") -> Sampler:
             f"engine {spec!r} is no sampler: write f(prompts, n, params) -> list[Group], or a class with that __call__"
         )
     model = getattr(thing, "model", None)
-    return Own(thing, model if isinstance(model, str) and model else f"{spec}{f' ({name})' if name else ''}")
+    return Own(cast(Any, thing), model if isinstance(model, str) and model else f"{spec}{f' ({name})' if name else ''}")
 
 
 def _parameters(thing: Any) -> int:

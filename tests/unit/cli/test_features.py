@@ -111,5 +111,5 @@ def test_diversity_of_a_run(lm, tmp_path):
     assert "entropy" not in invoke("features", "diversity", tmp_path)
     with pytest.raises(InputError, match="needs --policy"):
         invoke("features", "diversity", tmp_path, "--reference", lm)
-    with pytest.raises(InputError, match="no completions"):
+    with pytest.raises(InputError, match="unknown completions .other.. Known: test"):
         invoke("features", "diversity", tmp_path, "--split", "other")

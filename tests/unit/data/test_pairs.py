@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,3 +65,26 @@ def test_to_trl_rows():
     assert (row["source"], row["prompt_id"]) == ("s", "p") and len(row["id"]) == 32
     (raw,) = data.to_trl(data.best_vs_worst([group([1.0, 0.0], role="text")]))
     assert (raw["prompt"], raw["chosen"], raw["rejected"], raw["chosen_score"]) == ("q", "t0", "t1", None)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "make", "why"),
+    [
+        ([[0.1, 0.4], [0.3, 0.2]], data.right_vs_wrong, "graded, from 0.1 to 0.4, and none is above the threshold 0.5"),
+        ([[2.0, 5.0], [9.0, 7.0]], data.right_vs_wrong, "graded, from 2 to 9, and all are above .*best_vs_worst"),
+        ([[-3.0, -1.0]], data.right_vs_wrong, "none is above the threshold 0.5; give another"),
+        ([[0.0, 0.0], [1.0, 1.0]], data.right_vs_wrong, "within every one of 2 groups all rewards are equal"),
+        ([[0.0, 0.2], [1.0, 0.8]], data.right_vs_wrong, "no group has rewards on both sides of the threshold 0.5"),
+        ([[NAN, NAN]], data.best_vs_worst, r"not one completion of 1 groups has a reward \(most often: why\)"),
+        ([[0.5, 0.5]], data.best_vs_worst, "all rewards are equal: sample more"),
+        ([[0.1, 0.2]], lambda g: data.all_pairs(g, margin=0.5), "no two of a group differ by more than the margin 0.5"),
+    ],
+)
+def test_no_pairs_is_said_and_why(rewards, make, why):
+    with pytest.warns(UserWarning, match=why):
+        assert make([group(r, name=str(i)) for i, r in enumerate(rewards)]) == []
+
+
+def test_pairs_and_empty_input_are_silent(recwarn):
+    assert data.right_vs_wrong([]) == [] and len(data.right_vs_wrong([group([0.9, 0.1])])) == 1
+    assert not recwarn.list
