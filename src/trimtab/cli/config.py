@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import InputError, unknown
+from trimtab.named import search
 
 REMEMBERED = "task.json"
 """The resolved task in a run directory, so that later verbs need only `--out`."""
@@ -111,9 +112,10 @@ class Probe:
 
 @dataclass(frozen=True)
 class Eval:
-    """How completions are compared: the answer extractor of majority vote, and the softmax policy's beta."""
+    """How completions are compared: majority vote, the softmax policy's beta, and intervals."""
 
-    extract: str = "last_number"
+    extract: str = ""
+    """What majority vote counts: last_number, choice, final, ... or package.module:function; empty: by the reward."""
     beta: float = 0.1
     draws: int = 10_000
     seed: int = 0
@@ -124,6 +126,9 @@ class Task:
     """Everything one run is made of; the sections of a task file."""
 
     out: str = "runs/task"
+    """The run directory, from the current folder."""
+    home: str = ""
+    """Where own functions are looked up beside the current folder; the task file's folder where not given."""
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     sample: Sample = field(default_factory=Sample)
@@ -136,21 +141,48 @@ class Task:
 def load_task(path: str | Path | None, overrides: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> Task:
     """Reads a task file and lays flags over it: `overrides` maps "section.key" to a value (None is not given), `sets`
     are "section.key=TOML value" strings. Without a file, the run directory that `out` names gives the task it was begun
-    with. InputError names the file, the key and the nearest known key."""
-    remembered = Path((overrides or {}).get("out") or Task.out) / REMEMBERED
+    with, and its prompts are those in the store; `path` may be such a directory. InputError names the file, the key and
+    the nearest known key."""
+    given = {k: v for k, v in {**(overrides or {}), **dict(_parse_set(s) for s in sets)}.items() if v is not None}
+    if path is not None and Path(path).is_dir():
+        given.setdefault("out", str(path))
+        path = None
+    remembered = Path(given.get("out", Task.out)) / REMEMBERED
     if path is None and remembered.exists():
-        path, tree = remembered, json.loads(remembered.read_text())
+        path, tree = remembered, _remembered(remembered)
+        if not any(key.startswith("data.") for key in given):
+            tree["data"]["prompts"] = ""  # the store's: the file may be elsewhere by now, or another
     else:
         tree = _read(path) if path is not None else {}
+        tree |= {"home": str(Path(path).absolute().parent)} if path is not None else {}
     where = str(path or "the command line")
-    for key, value in {**(overrides or {}), **dict(_parse_set(s) for s in sets)}.items():
-        if value is not None:
-            *sections, last = key.split(".")
-            node = tree
-            for s in sections:
-                node = node.setdefault(s, {})
-            node[last] = value
-    return _build(Task, tree, where, "")
+    for key, value in given.items():
+        _lay(tree, key, value, where)
+    task = _build(Task, tree, where, "")
+    if task.home and Path(task.home).is_dir():
+        search(task.home)
+    return task
+
+
+def _remembered(file: Path) -> dict[str, Any]:
+    """The task that a run was begun with; what an older version did not know has its default."""
+    try:
+        tree = json.loads(file.read_text())
+    except (OSError, ValueError) as e:
+        raise InputError(f"{file} cannot be read ({e}); give the task file again with --config") from e
+    if not isinstance(tree, dict) or not isinstance(tree.setdefault("data", {}), dict):
+        raise InputError(f"{file} is no task of trimtab; give the task file again with --config")
+    return tree
+
+
+def _lay(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Puts `value` at "section.key" of the tree."""
+    *sections, last = key.split(".")
+    for s in sections:
+        tree = tree.setdefault(s, {})
+        if not isinstance(tree, dict):
+            raise InputError(f"{where}: {key} cannot be set, for {s} is not a section")
+    tree[last] = value
 
 
 def read_sections(cls: Any, path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Any:
@@ -171,12 +203,29 @@ def _read(path: str | Path) -> dict[str, Any]:
     return tree
 
 
+ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".txt")
+ELSEWHERE = {"data": ("shots_from",), "model": ("name",), "embed": ("model",)}
+"""Keys whose value may be a folder beside the task file, where the current folder has none of that name."""
+
+
 def _relative_to(folder: Path, tree: dict[str, Any]) -> None:
-    """Files named in a task file are relative to it, as in every tool that has such a file."""
-    data = tree.get("data", {})
+    """Files and folders named in a task file are relative to it, as in every tool that has such a file."""
+    folder = folder.absolute()
+    data = tree.get("data")
     for key in ("prompts", "test_prompts"):
-        if isinstance(data, dict) and str(data.get(key)).endswith((".jsonl", ".jsonl.gz", ".parquet")):
-            data[key] = str(folder / data[key])
+        if isinstance(data, dict) and isinstance(value := data.get(key), str) and looks_like_file(value):
+            data[key] = str(folder / value)
+    for section, keys in ELSEWHERE.items():
+        values = tree.get(section)
+        for key in keys if isinstance(values, dict) else ():
+            value = values.get(key)
+            if isinstance(value, str) and value and not Path(value).exists() and (folder / value).exists():
+                values[key] = str(folder / value)
+
+
+def looks_like_file(spec: str) -> bool:
+    """Whether prompts are named by a file ("tasks.jsonl"), not by a task ("mbpp/train") or a data set of the hub."""
+    return spec.lower().endswith(ENDINGS) or Path(spec).is_file()
 
 
 def _parse_set(text: str) -> tuple[str, Any]:

@@ -5,35 +5,36 @@ evaluation, which know none of them. Every stage reads and writes the store of `
 be run alone.
 """
 
-import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from trimtab import embeddings, evaluation, learners, rewards, samplers
-from trimtab.cli import make, reader
+from trimtab.cli import make, probes, reader
 from trimtab.cli.config import Task
-from trimtab.cli.prompts import open_store, reward_of
+from trimtab.cli.prompts import open_store, reward_name, reward_of, run_store
 from trimtab.errors import InputError
+from trimtab.progress import working
 from trimtab.store import Store, publish
-from trimtab.types import Embedder, Group, SamplingParams, fingerprint
+from trimtab.types import Group, SamplingParams
 
 SETS = {"train": "train", "test": "test", "greedy": "test"}
 """Sets of completions, and the split of prompts each is sampled from."""
 
 
 def run_all(task: Task, say: Callable[[str], None]) -> evaluation.Table:
-    """Every stage in order; `say` hears a line or two a stage. Returns the table."""
-    for label, stage in (("sampled", sample), ("scored", score), ("embedded", embed), ("fitted", fit)):
+    """Every stage in order; `say` hears a line or two a stage. Returns the table. Without losses there are no probes,
+    and so no vectors are needed."""
+    learn = [("embedded", embed), ("fitted", fit)] if task.probe.losses else []
+    for label, stage in (("sampled", sample), ("scored", score), *learn):
         begun = time.monotonic()
         facts = stage(task)
         say(f"{facts_text(label, facts)}  ({time.monotonic() - begun:.1f} s)")
-    e = _evaluated(task)
+    e = _evaluated(task, strict=True)
     say(f"\n{e.table}\n\nwrote {_write_report(task, e)}")
     return e.table
 
@@ -59,7 +60,7 @@ def sample(task: Task) -> dict[str, Any]:
 
 def score(task: Task) -> dict[str, Any]:
     """Completions to rewards; what could not be scored is NaN with a note, and counted here by its note."""
-    store, (name, reward) = open_store(task), reward_of(task)
+    store, (name, reward) = run_store(task), reward_of(task)
     facts: dict[str, Any] = {"reward": name}
     for set_ in _sampled(store):
         groups = rewards.score(
@@ -75,7 +76,7 @@ def score(task: Task) -> dict[str, Any]:
 
 def embed(task: Task) -> dict[str, Any]:
     """Completions to vectors, those of the greedy answers excepted: nothing chooses among one."""
-    store = open_store(task)
+    store = run_store(task)
     embedder = make.embedder(task.embed, task.model)
     facts: dict[str, Any] = {k: embedder.card[k] for k in ("model", "layers") if k in embedder.card}
     for set_ in _sampled(store) - {"greedy"}:
@@ -85,167 +86,118 @@ def embed(task: Task) -> dict[str, Any]:
 
 
 def fit(task: Task) -> dict[str, Any]:
-    """Rewards and vectors to one probe a loss, in `probes/<loss>`; skipped where nothing it is made of has changed."""
-    store, (name, _) = open_store(task), reward_of(task)
-    groups = store.groups("train", name)
-    layers = {f"layer {n}": _reader(task, store, "train", n) for n in _layers(task)}
-    facts: dict[str, Any] = {}
-    for loss in task.probe.losses:
-        folder = store.path / "probes" / loss
-        request = fingerprint([asdict(task.probe), loss, [e.card for e in layers.values()], groups])
-        if not _is_fitted(folder, request):
-            probe = learners.select_probe(
-                groups, layers, losses=(loss,), l2=task.probe.l2 or None, folds=task.probe.folds, seed=task.probe.seed
-            )
-            replace(probe, card={**probe.card, "request": request}).save(folder)
-        card = _card(store, loss)
-        facts[loss] = f"{card['selected']}, l2 {card['l2']:g}, held-out reward {_held_out(card):.3f}"
-    return facts
+    """Rewards and vectors to one probe a loss; see `probes.fit`."""
+    return probes.fit(task)
 
 
-def _is_fitted(folder: Path, request: str) -> bool:
-    """Whether `folder` holds a whole probe that was fitted for this very request; a damaged one is fitted again."""
-    try:
-        return learners.Probe.load(folder).card.get("request") == request
-    except InputError:
-        return False
+def evaluate(task: Task, *, strict: bool = False) -> evaluation.Table:
+    """What every way of choosing buys on the test prompts; kept as table.json in the run directory.
+
+    Probes that have not been fitted are left out with a note; with `strict` they are an InputError.
+    """
+    return _evaluated(task, strict).table
 
 
-def evaluate(task: Task) -> evaluation.Table:
-    """What every way of choosing buys on the test prompts; kept as table.json in the run directory."""
-    return _evaluated(task).table
-
-
-def report(task: Task) -> Path:
+def report(task: Task, *, strict: bool = False) -> Path:
     """The table, the curves and a browser of groups as report.html in the run directory."""
-    return _write_report(task, _evaluated(task))
-
-
-def _write_report(task: Task, e: "Evaluated") -> Path:
-    draws, seed = min(task.eval.draws, 2000), task.eval.seed  # many points, so fewer draws each than the table's
-    figures = [
-        curve(e.groups, e.values, greedy_groups=e.greedy, draws=draws, seed=seed)
-        for curve in (evaluation.reward_against_k, evaluation.reward_against_beta)
-    ]
-    figures.append(_against_prompts(task, e, draws))
-    if len(task.embed.layers) > 1 and task.embed.kind == "hidden_states":
-        figures.append(_against_layer(task, e, draws))
-    ways, _ = evaluation.ways(e.groups, e.values, beta=task.eval.beta, soft=[], extract=_extract(task))
-    return evaluation.write_report(
-        Path(task.out) / "report.html", e.table, figures, e.groups, values=e.values,
-        choices=evaluation.choices(e.groups, ways), greedy_groups=e.greedy,
-        pass_rates=evaluation.value_against_pass_rate(e.groups, e.values, draws=draws, seed=seed),
-        meta={"model": task.model.name, "reward": task.reward.name, **e.table.meta}, title=f"trimtab: {task.out}",
-    )  # fmt: skip
-
-
-def _against_prompts(task: Task, e: "Evaluated", draws: int) -> evaluation.Figure:
-    """Probes refitted, as they were chosen, on fewer training prompts (the paper's Fig. 2)."""
-    store, (name, _) = open_store(task), reward_of(task)
-    train = store.groups("train", name)
-    cards = {loss: _card(store, loss) for loss in task.probe.losses}
-
-    def fit_on(index: npt.NDArray[np.intp]) -> dict[str, list[list[float]]]:
-        some = [train[i] for i in index]
-        return {f"probe {loss}": _refitted(task, store, some, loss, card, e.groups) for loss, card in cards.items()}
-
-    sizes = sorted({max(2, len(train) // d) for d in (16, 8, 4, 2, 1)})
-    return evaluation.reward_against_prompts(
-        e.groups, fit_on, sizes, len(train), greedy_groups=e.greedy, draws=draws, seed=task.eval.seed
-    )
-
-
-def _against_layer(task: Task, e: "Evaluated", draws: int) -> evaluation.Figure:
-    """Probes refitted on every stored layer, at the L2 that was chosen for the best one."""
-    store, (name, _) = open_store(task), reward_of(task)
-    train = store.groups("train", name)
-    by_layer = {
-        layer: {
-            f"probe {loss}": _refitted(task, store, train, loss, _card(store, loss), e.groups, layer)
-            for loss in task.probe.losses
-        }
-        for layer in task.embed.layers
-    }
-    return evaluation.reward_against_layer(e.groups, by_layer, greedy_groups=e.greedy, draws=draws, seed=task.eval.seed)
-
-
-def _refitted(
-    task: Task, store: Store, train: list[Group], loss: str, card: Mapping[str, Any], groups: list[Group],
-    layer: int | None = None,
-) -> list[list[float]]:  # fmt: skip
-    layer = layer if layer is not None else card["embedder"].get("layers", [None])[0]
-    settings = {"loss": loss, "l2": card["l2"], "seed": task.probe.seed}
-    try:
-        probe = learners.fit_probe(train, _reader(task, store, "train", layer), **settings)
-    except InputError:  # few prompts can have all rewards equal: such a probe ranks nothing
-        return [[0.0] * len(g.completions) for g in groups]
-    probe = replace(probe, embed=_reader(task, store, "test", layer))
-    return [[r.value for r in row] for row in probe(groups)]
+    return _write_report(task, _evaluated(task, strict))
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The scored test groups, each probe's values on them, the greedy answers, and the table made of all."""
+    """The scored test groups, the greedy answers, each probe and each ranking's values, and the table made of all."""
 
+    name: str
     groups: list[Group]
-    greedy: list[Group]
+    greedy: list[Group] | None
+    probes: dict[str, learners.Probe]
     values: dict[str, list[list[float]]]
     table: evaluation.Table
+    extract: Callable[[str], str | None] | None
 
 
-def _evaluated(task: Task) -> Evaluated:
-    store, (name, _) = open_store(task), reward_of(task)
-    groups, greedy = store.groups("test", name), store.groups("greedy", name)
-    probes = {loss: _probe(task, store, loss) for loss in task.probe.losses}
-    values = {f"probe {loss}": [[r.value for r in row] for row in p(groups)] for loss, p in probes.items()}
-    values |= reader.values(store, "test", groups, _extract(task))
-    best = max(probes, key=lambda loss: _held_out(probes[loss].card))  # on training prompts, never on test
-    table = evaluation.compare(
-        groups, values, greedy_groups=greedy, beta=task.eval.beta, soft=[f"probe {best}"], extract=_extract(task),
-        draws=task.eval.draws, seed=task.eval.seed,
-    )  # fmt: skip
+def _evaluated(task: Task, strict: bool) -> Evaluated:
+    store = run_store(task)
+    name, reward = _tested(store), reward_name(task, store)
+    groups = store.groups(name, reward)
+    greedy = store.groups("greedy", reward) if "greedy" in store.names("completions") else None
+    fitted, notes = probes.load(task, store, name, strict=strict)
+    extract = _extract(task, groups)
+    with working("comparing ways of choosing"):
+        values = {f"probe {loss}": [[r.value for r in row] for row in p(groups)] for loss, p in fitted.items()}
+        values |= reader.values(store, name, groups, extract or rewards.extractor("whole"))
+        # the best on training prompts, never on test
+        best = max(fitted, key=lambda loss: probes.held_out(fitted[loss].card), default="")
+        table = evaluation.compare(
+            groups, values, greedy_groups=greedy, beta=task.eval.beta, soft=[f"probe {best}"] if best else [],
+            extract=extract, draws=task.eval.draws, seed=task.eval.seed,
+        )  # fmt: skip
+    table = replace(table, notes=(*table.notes, *notes))
     publish(store.path / "table.json", lambda tmp: tmp.write_text(table.to_json()))
-    return Evaluated(groups, greedy, values, table)
+    return Evaluated(name, groups, greedy, fitted, values, table, extract)
+
+
+def _write_report(task: Task, e: Evaluated) -> Path:
+    draws, seed = min(task.eval.draws, 2000), task.eval.seed  # many points, so fewer draws each than the table's
+    with working("drawing the report"):
+        figures = [
+            curve(e.groups, e.values, greedy_groups=e.greedy, draws=draws, seed=seed)
+            for curve in (evaluation.reward_against_k, evaluation.reward_against_beta)
+        ]
+        if e.probes:
+            refits = probes.Refits(task, e.probes, e.groups, e.greedy, e.name, draws)
+            figures.append(refits.against_prompts())
+            if len(task.embed.layers) > 1 and task.embed.kind == "hidden_states":
+                figures.append(refits.against_layer())
+        ways, _ = evaluation.ways(e.groups, e.values, beta=task.eval.beta, soft=[], extract=e.extract)
+        return evaluation.write_report(
+            Path(task.out) / "report.html", e.table, figures, e.groups, values=e.values,
+            choices=evaluation.choices(e.groups, ways), greedy_groups=e.greedy,
+            pass_rates=evaluation.value_against_pass_rate(e.groups, e.values, draws=draws, seed=seed),
+            meta={"model": _models(e.groups), "reward": task.reward.name, **e.table.meta},
+            title=f"trimtab: {task.out}",
+        )  # fmt: skip
 
 
 def scored_groups(task: Task, name: str) -> tuple[list[Group], Store]:
     """The completions of a set with the task's rewards, and the store that they come from."""
-    store, (reward, _) = open_store(task), reward_of(task)
-    return store.groups(name, reward), store
+    store = run_store(task)
+    return store.groups(name, reward_name(task, store)), store
+
+
+def answer_of(task: Task, groups: list[Group]) -> Callable[[str], str | None]:
+    """What two completions must agree in to say the same: the vote's answer, else the whole text."""
+    return _extract(task, groups) or rewards.extractor("whole")
+
+
+def _models(groups: list[Group]) -> str:
+    return ", ".join(sorted({c.model for g in groups for c in g.completions}))
 
 
 def _sampled(store: Store) -> set[str]:
-    names = {t.split("/", 1)[1] for t in store.tables("completions")}
+    names = set(store.names("completions"))
     if not names:
         raise InputError(f"{store.path} holds no completions; run `trimtab sample` first")
     return names
 
 
-def _reader(task: Task, store: Store, name: str, layer: int | None) -> Embedder:
-    keys = None if layer is None else (f"layer{layer}.{task.embed.pooling}",)
-    return embeddings.Stored(None, store, name, keys=keys)
+def _tested(store: Store) -> str:
+    """The completions that are judged: "test", or the only ones there are."""
+    names = _sampled(store) - {"greedy"}
+    if "test" in names:
+        return "test"
+    if len(names) == 1:
+        return names.pop()
+    raise InputError(f"{store.path} holds no completions 'test' to judge, only {', '.join(sorted(names))}")
 
 
-def _layers(task: Task) -> list[int | None]:
-    return [*task.embed.layers] if task.embed.kind == "hidden_states" else [None]
-
-
-def _probe(task: Task, store: Store, loss: str) -> learners.Probe:
-    layers = _card(store, loss)["embedder"].get("layers", [None])
-    return learners.Probe.load(store.path / "probes" / loss, _reader(task, store, "test", layers[0]))
-
-
-def _card(store: Store, loss: str) -> dict[str, Any]:
-    file = store.path / "probes" / loss / "card.json"
-    if not file.exists():
-        raise InputError(f"{file.parent} holds no probe; run `trimtab fit probe --loss {loss}` first")
-    return json.loads(file.read_text())
-
-
-def _held_out(card: Mapping[str, Any]) -> float:
-    """The reward that cross-validation over training prompts gave the chosen settings."""
-    return max(row["reward"] for row in card["selection"])
-
-
-def _extract(task: Task) -> Callable[[str], str | None]:
-    return rewards.extractor(task.eval.extract)
+def _extract(task: Task, groups: list[Group]) -> Callable[[str], str | None] | None:
+    """What majority vote counts: as the task says, else by the reward, else by the golds; None: nothing to count."""
+    name = task.eval.extract
+    if not name:
+        try:
+            reward = reward_of(task)[1]
+        except InputError:  # the user's function may not be at hand where only the run directory is
+            reward = None
+        name = rewards.extractor_for(reward, [g.prompt for g in groups]) or ""
+    return rewards.extractor(name) if name else None
