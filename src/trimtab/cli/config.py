@@ -127,8 +127,6 @@ class Task:
 
     out: str = "runs/task"
     """The run directory, from the current folder."""
-    home: str = ""
-    """Where own functions are looked up beside the current folder; the task file's folder where not given."""
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     sample: Sample = field(default_factory=Sample)
@@ -136,6 +134,8 @@ class Task:
     embed: Embed = field(default_factory=Embed)
     probe: Probe = field(default_factory=Probe)
     eval: Eval = field(default_factory=Eval)
+    home: str = ""
+    """Where own functions are looked up beside the current folder; the task file's folder where not given."""
 
 
 def load_task(path: str | Path | None, overrides: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> Task:
@@ -216,7 +216,7 @@ def _relative_to(folder: Path, tree: dict[str, Any]) -> None:
         if isinstance(data, dict) and isinstance(value := data.get(key), str) and looks_like_file(value):
             data[key] = str(folder / value)
     for section, keys in ELSEWHERE.items():
-        values = tree.get(section)
+        values: Any = tree.get(section)
         for key in keys if isinstance(values, dict) else ():
             value = values.get(key)
             if isinstance(value, str) and value and not Path(value).exists() and (folder / value).exists():

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from trimtab.cli.options import Json, Out, Sets, emit, progress
+from trimtab.cli.options import Device, Json, Out, Sets, emit, progress
 
 
-def demo(out: Out = None, sets: Sets = None, json: Json = False) -> None:
+def demo(out: Out = None, device: Device = None, sets: Sets = None, json: Json = False) -> None:
     """The main job in minutes: sums by a 0.5B model, every way of choosing compared, a report in runs/demo."""
-    from trimtab.cli import stages
+    from trimtab.cli import checks, stages
     from trimtab.cli.config import load_task
 
-    task = load_task(Path(__file__).with_name("demo.toml"), {"out": out}, sets or ())
+    task = load_task(Path(__file__).with_name("demo.toml"), {"out": out, "model.device": device}, sets or ())
+    checks.check_task(task)
     table = stages.run_all(task, say=progress(json))
     if json:
         emit(table.to_json(), "", json)

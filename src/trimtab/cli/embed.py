@@ -1,20 +1,24 @@
 """`trimtab embed`: completions to vectors."""
 
-from trimtab.cli.options import Config, Json, Layers, ModelName, Out, Sets, emit
+from trimtab.cli.options import Config, Device, Json, Layers, ModelName, Out, Sets, Where, emit, one_source
 
 
 def embed(
+    where: Where = None,
     config: Config = None,
     model: ModelName = None,
     layer: Layers = None,
+    device: Device = None,
     out: Out = None,
     sets: Sets = None,
     json: Json = False,
 ) -> None:
     """Store the hidden states of every completion at the chosen layers (or an encoder's vectors)."""
-    from trimtab.cli import stages
+    from trimtab.cli import checks, stages
     from trimtab.cli.config import load_task
 
-    flags = {"out": out, "embed.model": model, "embed.layers": layer or None}
-    facts = stages.embed(load_task(config, flags, sets or ()))
+    flags = {"out": out, "embed.model": model, "embed.layers": layer or None, "model.device": device}
+    task = load_task(one_source(where, config), flags, sets or ())
+    checks.check_task(task, ("embed",))
+    facts = stages.embed(task)
     emit(facts, stages.facts_text("embedded", facts), json)

@@ -1,9 +1,10 @@
 """`trimtab eval`: what every way of choosing buys, in one table."""
 
-from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, emit
+from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, Where, emit, one_source
 
 
 def eval(
+    where: Where = None,
     config: Config = None,
     loss: Losses = None,
     reward: Reward = None,
@@ -16,5 +17,5 @@ def eval(
     from trimtab.cli.config import load_task
 
     flags = {"out": out, "probe.losses": loss or None, "reward.name": reward}
-    table = stages.evaluate(load_task(config, flags, sets or ()))
+    table = stages.evaluate(load_task(one_source(where, config), flags, sets or ()), strict=bool(loss))
     emit(table.to_json(), str(table), json)

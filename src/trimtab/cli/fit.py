@@ -4,13 +4,14 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, emit
+from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, Where, emit, one_source
 
 fit = typer.Typer(help="Fit a learned object from what the store holds.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @fit.command()
 def probe(
+    where: Where = None,
     config: Config = None,
     loss: Losses = None,
     reward: Reward = None,
@@ -19,16 +20,19 @@ def probe(
     json: Json = False,
 ) -> None:
     """Fit a Q-probe for each loss; layer and L2 are chosen by cross-validation over the training prompts."""
-    from trimtab.cli import stages
+    from trimtab.cli import checks, stages
     from trimtab.cli.config import load_task
 
     flags = {"out": out, "probe.losses": loss or None, "reward.name": reward}
-    facts = stages.fit(load_task(config, flags, sets or ()))
+    task = load_task(one_source(where, config), flags, sets or ())
+    checks.check_task(task, ("fit",))
+    facts = stages.fit(task)
     emit(facts, stages.facts_text("fitted", facts), json)
 
 
 @fit.command()
 def reader(
+    where: Where = None,
     config: Config = None,
     states: Annotated[bool, typer.Option(help="Also read the stored vectors; without, cues alone.")] = True,
     reward: Reward = None,
@@ -39,11 +43,10 @@ def reader(
     """Fit a reader: log-prob, length, agreement and states within the group, its form chosen over training prompts."""
     from trimtab.cli import reader, stages
     from trimtab.cli.config import load_task
-    from trimtab.rewards import extractor
 
-    task = load_task(config, {"out": out, "reward.name": reward}, sets or ())
+    task = load_task(one_source(where, config), {"out": out, "reward.name": reward}, sets or ())
     groups, store = stages.scored_groups(task, "train")
     facts = reader.fit(
-        store, groups, extractor(task.eval.extract), states=states, folds=task.probe.folds, seed=task.probe.seed
+        store, groups, stages.answer_of(task, groups), states=states, folds=task.probe.folds, seed=task.probe.seed
     )
     emit(facts, stages.facts_text("fitted", facts), json)

@@ -5,18 +5,26 @@ from typing import Annotated, Any
 
 import typer
 
+Where = Annotated[
+    str | None, typer.Argument(metavar="[TASK|RUN]", help="Task file (TOML) or run directory; or --config, --out.")
+]
 Config = Annotated[str | None, typer.Option("--config", "-c", help="Task file (TOML); flags lie over it.")]
 Out = Annotated[str | None, typer.Option("--out", "-o", help="Run directory (the store).")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="Any key of the task file: --set embed.layers=[16,20]. Repeatable.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line, for machines.")]
-Prompts = Annotated[str | None, typer.Option("--prompts", help="JSONL or Parquet file with a `prompt` column.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Prompts = Annotated[
+    str | None, typer.Option("--prompts", help="Prompts: a file with a `prompt` column, or a named task.")
+]
 ModelName = Annotated[str | None, typer.Option("--model", help="Model name, folder or hub id (see `trimtab models`).")]
 Engine = Annotated[str | None, typer.Option("--engine", help="openvino, hf, openai or package.module:name.")]
 Reward = Annotated[str | None, typer.Option("--reward", help="Built-in reward or package.module:function.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...; the best there is if absent.")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, ...; by the device if absent.")]
+Chat = Annotated[bool, typer.Option("--chat", help="Prompts that are text become user messages.")]
 Layers = Annotated[list[int] | None, typer.Option("--layer", help="Layer to read; repeatable. L = output of block L.")]
-Losses = Annotated[list[str] | None, typer.Option("--loss", help="Probe loss: mse, ce, pg. Repeatable.")]
+Losses = Annotated[list[str] | None, typer.Option("--loss", help="Probe loss: mse, ce, pg, ... Repeatable.")]
 
 
 def emit(result: dict[str, Any] | str, text: str, as_json: bool) -> None:
@@ -32,3 +40,12 @@ def emit(result: dict[str, Any] | str, text: str, as_json: bool) -> None:
 def progress(as_json: bool) -> Callable[[str], None]:
     """Where a long verb says what it has done: standard output for people, standard error beside `--json`."""
     return lambda line: typer.echo(line, err=as_json)
+
+
+def one_source(where: str | None, config: str | None) -> str | None:
+    """The task file or run directory of a verb, named by itself or with --config; both is an InputError."""
+    from trimtab.errors import InputError
+
+    if where and config:
+        raise InputError(f"{where} and --config {config}: give one of them")
+    return where or config

@@ -1,4 +1,4 @@
-"""The probes of a run: fitted from its store, read for its test completions, and fitted again for the report's curves."""
+"""A run's probes: fitted from its store, read for its test completions, and fitted again for the report's curves."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace

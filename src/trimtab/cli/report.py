@@ -1,9 +1,10 @@
 """`trimtab report`: the table, the curves and every group in one offline HTML file."""
 
-from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, emit
+from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, Where, emit, one_source
 
 
 def report(
+    where: Where = None,
     config: Config = None,
     loss: Losses = None,
     reward: Reward = None,
@@ -12,9 +13,10 @@ def report(
     json: Json = False,
 ) -> None:
     """Write report.html into the run directory."""
-    from trimtab.cli import stages
+    from trimtab.cli import checks, stages
     from trimtab.cli.config import load_task
 
+    checks.need("plotly")
     flags = {"out": out, "probe.losses": loss or None, "reward.name": reward}
-    path = stages.report(load_task(config, flags, sets or ()))
+    path = stages.report(load_task(one_source(where, config), flags, sets or ()), strict=bool(loss))
     emit({"report": str(path)}, f"wrote {path}", json)

@@ -4,19 +4,26 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import Json, Out, Sets, emit, progress
+from trimtab.cli.options import Device, Json, Out, Sets, emit, progress
 
 
 def run(
-    task: Annotated[str, typer.Argument(help="Task file (TOML).")],
+    task: Annotated[str, typer.Argument(help="Task file (TOML), or the directory of a run to continue.")],
+    device: Device = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Check everything, say what would be done, and stop.")] = False,
     out: Out = None,
     sets: Sets = None,
     json: Json = False,
 ) -> None:
     """Sample, score, embed, fit, evaluate and report, from one task file. Run it again to resume."""
-    from trimtab.cli import stages
+    from trimtab.cli import checks, stages
     from trimtab.cli.config import load_task
 
-    table = stages.run_all(load_task(task, {"out": out}, sets or ()), say=progress(json))
+    resolved = load_task(task, {"out": out, "model.device": device}, sets or ())
+    facts = checks.check_task(resolved)
+    if plan:
+        emit(facts, stages.facts_text("planned", facts), json)
+        return
+    table = stages.run_all(resolved, say=progress(json))
     if json:
         emit(table.to_json(), "", json)

@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 import typer
 
-from trimtab.cli.options import Config, Engine, Json, ModelName, Out, Prompts, Sets, emit
+from trimtab.cli.options import Config, Device, Engine, Json, ModelName, Out, Prompts, Sets, Where, emit, one_source
 
 
 def sample(
+    where: Where = None,
     config: Config = None,
     prompts: Prompts = None,
     model: ModelName = None,
@@ -16,6 +17,7 @@ def sample(
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest completion, in tokens.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
+    device: Device = None,
     check_gold: Annotated[
         bool,
         typer.Option("--check-gold", help="First run the prompts' own solutions; report those that fail, sample none."),
@@ -25,17 +27,19 @@ def sample(
     json: Json = False,
 ) -> None:
     """Sample n completions for every prompt into the store, and one greedy completion for every test prompt."""
-    from trimtab.cli import stages
+    from trimtab.cli import checks, stages
     from trimtab.cli.config import load_task
 
     flags = {
         "out": out, "data.prompts": prompts, "model.name": model, "model.engine": engine, "sample.train_n": n,
         "sample.test_n": n, "sample.temperature": temperature, "sample.max_tokens": max_tokens, "sample.seed": seed,
+        "model.device": device,
     }  # fmt: skip
-    task = load_task(config, flags, sets or ())
+    task = load_task(one_source(where, config), flags, sets or ())
     if check_gold:
         _check_gold(task, json)
         return
+    checks.check_task(task, ("sample",))
     facts = stages.sample(task)
     emit(facts, stages.facts_text("sampled", facts), json)
 

@@ -113,6 +113,10 @@ class Trl:
         except NO_REWARD as e:
             return [failed(e)] * len(group.completions)
 
+    def check(self, prompt: Prompt) -> None:
+        """InputError when the function asks for a column that the prompt lacks. The function is not called."""
+        self._arguments(Group(prompt, (Completion("", "", 0, 0, "stop", (0,), (0.0,)),)))
+
     def _arguments(self, group: Group) -> dict[str, Any]:
         n, messages = len(group.completions), group.prompt.messages
         raw = messages[0]["role"] == "text" if messages else False
