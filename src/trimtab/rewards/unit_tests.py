@@ -101,7 +101,7 @@ def _called(tests: str) -> str:
     """The one function that the tests leave to the program; "" when they name none or several."""
     import builtins
 
-    from trimtab.rewards.sandbox.inside.tester import free_names
+    from trimtab.rewards.sandbox.inside.source import free_names
 
     try:
         names = sorted(n for n in free_names(tests) if not hasattr(builtins, n))

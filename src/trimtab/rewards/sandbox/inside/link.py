@@ -1,25 +1,25 @@
-"""The tester's end of the connection to a program, and the stand-ins for what stays in the program's process.
+"""The tester's end of the connection to a program: requests, answers, output, and the way back of changed arguments.
 
-A test's call of a stand-in becomes a message; the answer is rebuilt from data (wire.py), so the tests compare genuine
-values. What is not data stays with the program as a numbered object: an object of the program's own class that a
-function returns compares equal to nothing; it may be called or iterated, and its attributes read unless they are
-names that data types have (`startswith`, `count`, ...), because a test that uses those expects data. An object that
-the test itself makes by calling the program's class keeps all its attributes. No operator is ever forwarded.
+A test's call of a stand-in (standins.py) becomes a message; the answer is rebuilt from data (wire.py), so the tests
+compare genuine values. What is not data stays with the program as a numbered object.
 """
 
 # few imports inside, and running programs is the point:
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportReturnType=false
 import builtins
+import collections
 import os
 import select
+import sys
 import time
 
 from . import wire
+from .standins import IMMUTABLE, NOTE, Copy, Mirror, Remote, Unrepresented, copy_of, coroutine, genuine_error, mirror
 
 MAX_MESSAGE = 64 << 20
-DATA_ATTRIBUTES = {n for t in (str, list, dict, set, tuple, int, float, complex, bytes) for n in dir(t)}
-NOTE = 300
+ALONE = 4  # references to a positional argument that no name of the tests holds, as `Link.call` counts them
+INPUT = builtins.input
 
 
 class ProgramError(Exception):
@@ -47,6 +47,12 @@ class Link:
         self.data_used = self.only_builtins = False
         self.missing = set()
         self.error = None
+        self.classes, self.objects, self.copies, self.reading = {}, {}, {}, {}
+        self.raised = []
+        self.called, self.evidence, self.relied = set(), set(), {}
+        self.poisoned = ""
+        self.read_ahead, self.star_calls = True, False
+        self.changes_beside_results = self.changed_unseen = self.redirected = False
         self.poll = select.poll()
         for o in (fd, *outputs):
             os.set_blocking(o, False)
@@ -127,150 +133,221 @@ class Link:
     def ask(self, message):
         """The program's answer; raises here what it raised there."""
         self.uses += 1
+        echoing = sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__
+        shown = {fd: self.drained(fd) for fd in self.captured} if echoing else {}
         self.send(message)
         while True:
             answer = self.receive()
+            if echoing:
+                self.echo(shown)
             if "callback" not in answer:
                 break
             self.send(self.call_back(answer))
         if "raise" in answer:
-            raise self.exception(answer["raise"])
+            error = self.exception(answer["raise"])
+            if isinstance(error, StopIteration | StopAsyncIteration) and message.get("name") != "__anext__":
+                self.poison(f"the program raised {type(error).__name__}, which ends loops of the tests")
+            raise error
         return answer
 
+    def echo(self, shown):
+        """What the program has printed meanwhile, where the tests put another stream in the place of stdout."""
+        self.redirected = True
+        own = (sys.__stdout__, sys.__stderr__)
+        for fd, stream, usual in zip(self.captured, (sys.stdout, sys.stderr), own, strict=True):
+            begin, shown[fd] = shown[fd], self.drained(fd)
+            if stream is not usual and begin < shown[fd]:
+                stream.write(bytes(self.captured[fd][begin : shown[fd]]).decode("utf-8", "replace"))
+
+    def drained(self, fd):
+        """How many characters of a stream are here, once all that waits has been read."""
+        for _ in range(256):
+            if fd not in self.open_outputs or not self.drain(fd):
+                break
+        return len(self.captured[fd])
+
+    def poison(self, why):
+        """Tests that pass from here on are unscored, for this reason."""
+        self.poisoned = self.poisoned or why[:NOTE]
+
     def exception(self, described):
-        name, text = described if type(described) is list and len(described) == 2 else ("Exception", "")
-        kind = getattr(builtins, name, None) if type(name) is str else None
-        text = str(text)[:NOTE]
+        """What the program raised, as an exception of this process."""
+        described = described if type(described) is dict else {}
+        name, text = str(described.get("name"))[:80], str(described.get("text", ""))[:NOTE]
+        number = described.get("test")
+        if type(number) is int and 0 <= number < len(self.raised):  # the tests' own, on its way back
+            self.error = self.raised[number]
+            return self.error
+        kind, shown = None, described.get("class")
+        if type(shown) is dict:
+            kind = self.base(shown)
         error = None
-        try:
-            if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError):
-                error = kind(text)
-        except TypeError:  # ExceptionGroup and its like want more than a text
-            pass
-        error = error or ProgramError(f"{str(name)[:80]}: {text}")
+        if isinstance(kind, Mirror):
+            error = self.decode(described.get("object"))
+            error = error if isinstance(error, BaseException) else None
+        elif kind is not None:
+            error = _built(kind, described.get("args"), text, self)
+        error = error if error is not None else ProgramError(f"{name}: {text}")
         self.error = error
         return error
 
     def call_back(self, message):
         try:
+            if message["callback"] == "readline":
+                return {"ok": self.next_line()}
             function = self.functions[message["callback"]]
             args = [self.decode(a) for a in message["args"]]
             return {"ok": self.encode(function(*args, **{k: self.decode(v) for k, v in message["kwargs"].items()}))}
         except Exception as e:
-            return {"raise": [type(e).__name__, str(e)[:NOTE]]}
+            if isinstance(e, AssertionError):
+                self.poison("an assertion failed inside a function that the tests pass, and the program went on")
+            self.raised.append(e)
+            return {"raise": [type(e).__name__, str(e)[:NOTE]], "test": len(self.raised) - 1}
 
-    def encode(self, x):
-        return wire.encode(x, self.handle)
+    def next_line(self):
+        """A line for the program's `input()`, from what the tests put in its place; "" is the end of file."""
+        if builtins.input is not INPUT:
+            return f"{builtins.input()}\n"
+        return sys.stdin.readline() if sys.stdin is not sys.__stdin__ else ""
 
-    def handle(self, x):
-        if isinstance(x, Remote):
-            return {"!": "object", "v": object.__getattribute__(x, "_id")}
-        if callable(x):
-            self.functions.append(x)
-            return {"!": "function", "v": len(self.functions) - 1}
-        raise TypeError(f"a test passes a {type(x).__name__}, which cannot be sent to the program")
-
-    def decode(self, j, made_by_test=False):
-        def stand_in(tagged):
-            if tagged["!"] != "object" or type(tagged.get("v")) is not int:
-                raise wire.Malformed("an unknown kind of value")
-            kind = SHAPES.get(tagged.get("shape"), Remote)
-            return kind(self, tagged["v"], made_by_test, str(tagged.get("type"))[:80])
-
-        return wire.decode(j, stand_in)
-
-
-class Remote:
-    """An object that stays in the program's process."""
-
-    def __init__(self, link, number, made_by_test, kind):
-        for name, value in (("_link", link), ("_id", number), ("_whole", made_by_test), ("_kind", kind)):
-            object.__setattr__(self, name, value)
-
-    def __getattr__(self, name):
-        if name.startswith("__") or (name in DATA_ATTRIBUTES and not self._whole):
-            raise AttributeError(
-                f"the program returned an object of its own ({self._kind}), which has no {name!r} here"
-            )
-        answer = self._link.ask({"op": "get", "id": self._id, "name": name})
-        return self._link.decode(answer.get("ok"))
-
-    def __setattr__(self, name, value):
-        self._link.ask({"op": "set", "id": self._id, "name": name, "value": self._link.encode(value)})
-
-    def __repr__(self):
-        return f"<{self._kind} of the program>"
-
-
-class Callable(Remote):
-    """A function (or class) of the program."""
-
-    def __call__(self, *args, **kwargs):
-        return self._call(args, kwargs, False)
-
-    def _call(self, args, kwargs, made_by_test):
-        link = self._link
-        answer = link.ask(
-            {"op": "call", "id": self._id, "args": [link.encode(a) for a in args],
-             "kwargs": {k: link.encode(v) for k, v in kwargs.items()}}
-        )  # fmt: skip
-        result = link.decode(answer.get("ok"), made_by_test)
-        if result is None:
-            for i, after in answer.get("changed") or ():
-                _overwrite(args[i], link.decode(after))
+    def call(self, number, args, kwargs, made=False):
+        """Calls a thing of the program; changes that it makes in the arguments come back."""
+        answer = self.ask({"op": "call", "id": number, "args": self.encoded(args),
+                           "kwargs": {k: self.encode(v) for k, v in kwargs.items()}})  # fmt: skip
+        result = self.decode(answer.get("ok"), made)
+        for key, after in answer.get("changed") or ():
+            held = args if type(key) is int else kwargs
+            if result is None or self.changes_beside_results:
+                _overwrite(held[key], self.decode(after))
+            elif self.star_calls or sys.getrefcount(held[key]) > ALONE + (type(key) is str):
+                self.changed_unseen = True
         return result
 
+    def special(self, number, name, args):
+        """Asks for a special method of an object."""
+        answer = self.ask({"op": "special", "id": number, "name": name, "args": self.encoded(args)}).get("ok")
+        return NotImplemented if answer == {"!": "NotImplemented"} else self.decode(answer)
 
-class Class(Callable):
-    """A class of the program; what the test makes with it is the test's to use."""
+    def get(self, number, name):
+        return self.decode(self.ask({"op": "get", "id": number, "name": name}).get("ok"))
 
-    def __call__(self, *args, **kwargs):
-        return self._call(args, kwargs, True)
+    def set(self, number, name, value):
+        self.ask({"op": "set", "id": number, "name": name, "value": self.encode(value)})
+
+    def encode(self, x):
+        return wire.encode(x, self.handle, self.subclass)
+
+    def encoded(self, values):
+        return [self.encode(v) for v in values]
+
+    def subclass(self, x, encoded):
+        """A subclass of a builtin type: the program's own object again, where this is a copy that cannot differ."""
+        if isinstance(x, Copy) and isinstance(x, IMMUTABLE):
+            return {"!": "object", "v": x.__dict__["_t_state"][1]}
+        return encoded
+
+    def handle(self, x):
+        if isinstance(x, Mirror):
+            return {"!": "object", "v": x._t_number}
+        if isinstance(x, Remote):
+            return {"!": "object", "v": x._t_id}
+        if callable(x) and not isinstance(x, type):
+            self.functions.append(x)
+            return {"!": "function", "v": len(self.functions) - 1}
+        if isinstance(x, type) and issubclass(x, Exception) and vars(builtins).get(x.__name__) is x:
+            return {"!": "builtin", "v": x.__name__}
+        shown = x.__name__ if isinstance(x, type) else type(x).__name__
+        raise Unrepresented(f"a test passes a {shown[:80]}, which cannot be sent to the program")
+
+    def decode(self, j, made_by_test=False):
+        return wire.decode(j, lambda tagged: self.stand_in(tagged, made_by_test))
+
+    def stand_in(self, tagged, made):
+        tag, number = tagged["!"], tagged.get("v")
+        if tag in ("class", "genuine") and (found := self.base(tagged)):
+            return found
+        if tag not in ("object", "sub") or type(number) is not int:
+            raise wire.Malformed("an unknown kind of value")
+        cls = self.base(tagged.get("class"))
+        if not isinstance(cls, Mirror):
+            raise wire.Malformed("an object without a class")
+        if (
+            tag == "sub"
+            and cls._t_copy
+            and not (made and (tagged.get("own") or not issubclass(cls._t_copy, IMMUTABLE)))
+        ):
+            known = self.copies.get(number)
+            value = self.decode(tagged.get("data"))
+            if known is None or known != value:
+                known = self.copies[number] = copy_of(cls, value, self, number)
+            return known
+        if number not in self.objects and tagged.get("coroutine"):
+            self.objects[number] = coroutine(self, number)
+        if number not in self.objects:
+            self.objects[number] = _instance(cls, self, number, tagged)
+        return self.objects[number]
+
+    def base(self, described):
+        """A class that the program names: a mirror of its own one, or a genuine exception class; None for others."""
+        if type(described) is not dict:
+            return None
+        if described.get("!") == "genuine":
+            module, name = described.get("v") or (None, None)
+            return genuine_error(str(module), str(name))
+        number = described.get("v")
+        if type(number) is not int:
+            raise wire.Malformed("an unknown kind of class")
+        if number not in self.classes:
+            self.classes[number] = mirror(self, described)
+        return self.classes[number]
 
 
-class Iterable(Remote):
-    """An object of the program that can be iterated."""
-
-    def __iter__(self):
-        return self._link.decode(self._link.ask({"op": "iter", "id": self._id}).get("ok"))
-
-
-class Iterator(Remote):
-    """An iterator of the program, read ahead in growing batches."""
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        state = self.__dict__
-        if not state.get("_ready"):
-            if state.get("_end"):
-                raise StopIteration
-            if state.get("_error"):
-                raise self._link.exception(state.pop("_error"))
-            # one by one at first: a test may look at the program between two values
-            count = min(state.get("_count", 1) * 2, 1024)
-            answer = self._link.ask({"op": "next", "id": self._id, "count": count // 2})
-            values = answer.get("ok")
-            if type(values) is not list:
-                raise wire.Malformed("not a list of values")
-            state.update(
-                _count=count, _ready=values[::-1], _end=bool(answer.get("end")), _error=answer.get("raise_after")
-            )
-            return self.__next__()
-        return self._link.decode(state["_ready"].pop())
+def _instance(cls, link, number, tagged):
+    new = cls.__new__(cls)
+    state = {"_t_id": number, "_t_link": link}
+    if isinstance(new, BaseException):
+        state["_t_text"] = str(tagged.get("text", ""))[:NOTE]
+        new.__dict__.update(state)
+        BaseException.__setattr__(new, "args", (state["_t_text"],) if state["_t_text"] else ())
+    else:
+        for name, value in state.items():
+            object.__setattr__(new, name, value)
+    return new
 
 
-SHAPES = {"callable": Callable, "class": Class, "iterator": Iterator, "iterable": Iterable}
+def _built(kind, encoded, text, link):
+    """A genuine exception with the program's arguments, or at least its text."""
+    for args in (encoded, [text] if text else []):
+        try:
+            return kind(*[link.decode(a) for a in args])
+        except Exception:  # noqa: S110  some classes want other arguments than they show
+            pass
+    error = kind.__new__(kind)
+    error.args = (text,)
+    return error
 
 
 def _overwrite(old, new):
+    """Makes `old` what `new` is, in place, inner lists and dicts too where they stand in the same place."""
     if type(old) is not type(new):
         return
-    if isinstance(old, list | bytearray):
+    if isinstance(old, list):
+        for i, (a, b) in enumerate(zip(old, new, strict=False)):
+            if isinstance(a, list | dict | set) and type(a) is type(b):
+                _overwrite(a, b)
+                new[i] = a
         old[:] = new
-    elif isinstance(old, dict | set):
+    elif isinstance(old, dict):
+        for k in old.keys() & new.keys():
+            if isinstance(old[k], list | dict | set) and type(old[k]) is type(new[k]):
+                _overwrite(old[k], new[k])
+                new[k] = old[k]
         old.clear()
         old.update(new)
+    elif isinstance(old, set | collections.deque):
+        old.clear()
+        old.update(new) if isinstance(old, set) else old.extend(new)
+    elif isinstance(old, bytearray):
+        old[:] = new
     elif type(old).__name__ == "ndarray" and old.shape == new.shape:
         old[...] = new

@@ -10,6 +10,8 @@ what it sends is only ever data. It forks from the zygote, which has never seen 
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportReturnType=false
 
 import builtins
+import io
+import itertools
 import os
 import sys
 import types
@@ -17,6 +19,11 @@ import types
 from . import wire
 
 NOTE = 500  # characters of an error message
+DATA = (int, float, complex, str, bytes, bytearray, dict, list, tuple, set, frozenset)
+TEXTS = {"__str__", "__repr__", "__format__", "__hash__"}
+NOT_OF_OTHERS = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__repr__", "__bool__"}
+FIXED = {"tuple", "frozenset", "int", "bytes", "complex", "range", "Decimal", "Fraction", "type", "timedelta",
+         "datetime", "date", "time", "object", "function", "builtin"}  # fmt: skip
 
 
 class Server:
@@ -24,7 +31,7 @@ class Server:
 
     def __init__(self, fd, handle_limit=10_000):
         self.fd = fd
-        self.objects = []
+        self.objects, self.numbers, self.told = [], {}, set()
         self.limit = handle_limit
         self.module = types.ModuleType("program")
 
@@ -56,20 +63,57 @@ class Server:
                 return answer
             self.serve(answer)
 
-    def handle(self, x):
-        """A number under which the tester may use an object that is not data."""
+    def number(self, x):
+        """The number of an object, the same each time."""
+        found = self.numbers.get(id(x))
+        if found is not None:
+            return found
         if len(self.objects) >= self.limit:
             raise MemoryError("too many objects were handed to the tests")
         self.objects.append(x)
-        kind = type(x)
-        shape = (
-            "class" if isinstance(x, type) else "iterator" if hasattr(kind, "__next__")
-            else "callable" if callable(x) else "iterable" if hasattr(kind, "__iter__") else "object"
-        )  # fmt: skip
-        return {"!": "object", "v": len(self.objects) - 1, "shape": shape, "type": kind.__name__[:80]}
+        self.numbers[id(x)] = len(self.objects) - 1
+        return len(self.objects) - 1
+
+    def handle(self, x):
+        """What the tester needs to use an object that is not data."""
+        if isinstance(x, type):
+            return self.described(x)
+        new = {"!": "object", "v": self.number(x), "class": self.described(type(x), genuine=False)}
+        if isinstance(x, types.CoroutineType):
+            new["coroutine"] = True
+        return {**new, "text": _text(x)} if isinstance(x, BaseException) else new
+
+    def described(self, cls, genuine=True):
+        """A class: its number and, the first time, its name, bases and special methods."""
+        own = cls.__module__ == "program"
+        if genuine and not own and issubclass(cls, BaseException):
+            return {"!": "genuine", "v": [cls.__module__, cls.__name__]}
+        number = self.number(cls)
+        if number in self.told:
+            return {"!": "class", "v": number}
+        self.told.add(number)
+        parents = [b for b in cls.__bases__ if b.__module__ == "program" or issubclass(b, Exception)]
+        if not own and issubclass(cls, Exception):
+            parents = [cls]
+        return {
+            "!": "class", "v": number, "name": cls.__name__[:80], "has": _special_methods(cls, own),
+            "bases": [self.described(b) for b in parents], "ahead": cls.__module__ in ("builtins", "itertools"),
+            "data": next((t.__name__ for t in DATA if issubclass(cls, t)), None),
+        }  # fmt: skip
+
+    def wrap(self, x, encoded):
+        """An instance of the program's own subclass of a builtin type: the value, and the object behind it."""
+        cls = type(x)
+        if cls.__module__ != "program":
+            return encoded
+        base = next(t for t in DATA if isinstance(x, t))
+        own = [
+            n for n in _special_methods(cls, True) if getattr(cls, n) is not getattr(base, n, None) and n not in TEXTS
+        ]
+        return {"!": "sub", "v": self.number(x), "class": self.described(cls), "data": encoded, "own": bool(own)}
 
     def encode(self, x):
-        return wire.encode(x, self.handle)
+        return wire.encode(x, self.handle, self.wrap)
 
     def decode(self, j):
         return wire.decode(j, self.resolve)
@@ -77,13 +121,15 @@ class Server:
     def resolve(self, tagged):
         if tagged["!"] == "object":
             return self.objects[tagged["v"]]
+        if tagged["!"] == "builtin":
+            return getattr(builtins, tagged["v"])
         return Callback(self, tagged["v"])
 
     def serve(self, message):
         try:
             answer = getattr(self, "op_" + message["op"])(message)
         except BaseException as e:
-            answer = {"raise": [_class_name(e), _text(e)]}
+            answer = {"raise": self.raised(e)}
         for stream in (sys.__stdout__, sys.__stderr__):
             try:
                 stream.flush()
@@ -92,12 +138,33 @@ class Server:
         try:
             self.send(answer)
         except (ValueError, RecursionError, MemoryError) as e:
-            self.send({"raise": [_class_name(e), _text(e)]})
+            self.send({"raise": self.raised(e)})
+
+    def raised(self, e):
+        """An exception as the tester can build it again."""
+        out = {"name": type(e).__name__[:80], "text": _text(e)}
+        try:
+            out["class"] = self.described(type(e))
+            if type(e).__module__ == "program":
+                out["object"] = self.handle(e)
+            else:
+                out["args"] = [_text(e)] if isinstance(e, SyntaxError) else [wire.encode(a, _refuse) for a in e.args]
+            if type(number := getattr(e, "_t_test", None)) is int:
+                out["test"] = number
+        except BaseException:  # noqa: S110  the program may have made anything of it
+            pass
+        return out
 
     def op_load(self, message):
         """Runs the program's text; then says what each wanted name is."""
         space = self.module.__dict__
         sys.modules["program"] = self.module
+        if message.get("asks_input"):
+            sys.stdin = Lines(self)
+        if "asyncio" in message["code"]:
+            from . import loop
+
+            loop.use()
         exec(compile(message["code"], "<program>", "exec", dont_inherit=True), space)
         return {"ok": {name: self.describe(space[name]) for name in message["names"] if name in space}}
 
@@ -111,10 +178,64 @@ class Server:
         kwargs = {k: self.decode(v) for k, v in message["kwargs"].items()}
         result = self.objects[message["id"]](*args, **kwargs)
         answer = {"ok": self.encode(result)}
-        if result is None:  # a function that works in place returns None; only then do its arguments travel back
-            after = [[i, self.encode(a)] for i, a in enumerate(args) if type(message["args"][i]) in (list, dict)]
-            answer["changed"] = [[i, j] for i, j in after if j != message["args"][i] and not _has_handle(j)]
+        sent = [*enumerate(message["args"]), *message["kwargs"].items()]
+        open_to_change = [(k, j) for k, j in sent if type(j) is list or (type(j) is dict and j["!"] not in FIXED)]
+        after = [[k, j, self.encode((args if type(k) is int else kwargs)[k])] for k, j in open_to_change]
+        answer["changed"] = [[k, now] for k, j, now in after if now != j and not _has_handle(now)]
         return answer
+
+    def op_special(self, message):
+        """A special method, looked up as Python does: on the type."""
+        x = self.objects[message["id"]]
+        result = getattr(type(x), message["name"])(x, *[self.decode(a) for a in message["args"]])
+        if result is NotImplemented:
+            return {"ok": {"!": "NotImplemented"}}
+        return {"ok": self.handle(result) if message["name"] == "__iter__" else self.encode(result)}
+
+    def op_control(self, message):
+        """Whether an object says that it equals what nothing equals, and an instance of its class without state."""
+        x = self.objects[message["id"]]
+        try:
+            opaque = bool(x == object())
+        except Exception:
+            opaque = False
+        try:
+            blank = bool(x == type(x).__new__(type(x)))
+        except Exception:
+            blank = False
+        return {"ok": [opaque, blank]}
+
+    def op_values(self, message):
+        """The first values of an object that can be iterated; null for others."""
+        x = self.objects[message["id"]]
+        if not (hasattr(type(x), "__iter__") or hasattr(type(x), "__getitem__")):
+            return {"ok": None}
+        try:
+            return {"ok": [self.encode(v) for v in itertools.islice(iter(x), message["count"])]}
+        except Exception:
+            return {"ok": None}
+
+    def op_exit(self, message):
+        """`__exit__` with the exception that left a test's `with`, as far as it can be made here."""
+        x, error = self.objects[message["id"]], None
+        if message["error"]:
+            name, text = message["error"]
+            error = _builtin_error(name)(text)
+        result = type(x).__exit__(x, type(error) if error else None, error, None)
+        return {"ok": bool(result)}
+
+    def op_await(self, message):
+        """Runs an awaitable to its end."""
+        x = self.objects[message["id"]]
+        if name := message.get("name"):
+            x = getattr(type(x), name)(x, *[self.decode(a) for a in message["args"]])
+        from . import loop  # 0.1 s of imports, for those that await
+
+        return {"ok": self.encode(loop.run(x))}
+
+    def op_del(self, message):
+        delattr(self.objects[message["id"]], message["name"])
+        return {"ok": None}
 
     def op_get(self, message):
         return {"ok": self.encode(getattr(self.objects[message["id"]], message["name"]))}
@@ -137,7 +258,7 @@ class Server:
             except BaseException as e:
                 if not values:
                     raise
-                return {"ok": values, "raise_after": [_class_name(e), _text(e)]}
+                return {"ok": values, "raise_after": self.raised(e)}
         return {"ok": values, "end": False}
 
 
@@ -155,19 +276,55 @@ class Callback:
         )  # fmt: skip
         if "raise" in answer:
             name, text = answer["raise"]
-            kind = getattr(builtins, name, RuntimeError)
-            raise (kind if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError)(text)
+            error = _builtin_error(name)(text)
+            error._t_test = answer.get("test")  # or the tests would not know their own exception again
+            raise error
         return server.decode(answer["ok"])
+
+
+class Lines(io.TextIOBase):
+    """stdin, read line by line from what the tests put in its place."""
+
+    def __init__(self, server):
+        self._server = server
+
+    def readline(self, size=-1):
+        answer = self._server.request({"callback": "readline", "args": [], "kwargs": {}})
+        if "raise" in answer:
+            raise _builtin_error(answer["raise"][0])(answer["raise"][1])
+        return str(answer["ok"])
+
+    def read(self, size: "int | None" = -1):
+        return "".join(iter(self.readline, ""))
+
+    def readable(self):
+        return True
+
+
+def _refuse(x):
+    raise TypeError(f"a {type(x).__name__} is no data")
+
+
+def _builtin_error(name):
+    kind = getattr(builtins, name, RuntimeError)
+    fine = isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError)
+    return kind if fine else RuntimeError
+
+
+def _special_methods(cls, own):
+    """The names of its special methods; of classes that are not the program's, without those that compare."""
+    names = []
+    for name in wire.SPECIAL:
+        holder = next((c for c in cls.__mro__ if name in vars(c)), object)
+        if holder is not object and vars(holder)[name] is not None and (own or name not in NOT_OF_OTHERS):
+            names.append(name)
+    return sorted(names)
 
 
 def _has_handle(j):
     if isinstance(j, dict):
         return j.get("!") == "object" or _has_handle(j.get("v"))
     return isinstance(j, list) and any(_has_handle(v) for v in j if type(v) in (list, dict))
-
-
-def _class_name(e):
-    return type(e).__name__[:80]
 
 
 def _text(e):

@@ -10,21 +10,20 @@ do is answer.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportReturnType=false
 
-import ast
 import builtins
 import functools
 import os
 import re
 import select
 import socket
-import symtable
 import sys
 import threading
 import time
 import types
 
-from . import wire
-from .link import NOTE, Callable, Link, OutOfTime, ProgramEnded, ProgramError, Remote
+from . import source, wire
+from .link import NOTE, Link, OutOfTime, ProgramEnded, ProgramError
+from .standins import Mirror, Remote, Unrepresented
 
 JOBS_A_TESTER = 500
 
@@ -46,7 +45,7 @@ def judge(job, link):
         _run_collected(space, link, job["tests"])
         if link.uses == before and not link.data_used:
             return None, "the tests never used the program; they prove nothing about it"
-        return True, ""
+        return _passed(link)
     except Verdict as v:
         return v.passed, v.note
     except OutOfTime:
@@ -55,10 +54,22 @@ def judge(job, link):
         return False, "the program ended before it had answered"
     except wire.Malformed as e:
         return False, f"the program answered with {e}"
+    except Unrepresented as e:
+        return None, str(e)[:NOTE]
     except MemoryError:
         return False, "the program's answer needs more memory than the tests may use"
     except BaseException as e:
         return _explain(e, code, link, job)
+
+
+def _passed(link):
+    """The verdict on tests that hold, unless it was the program alone that decided."""
+    if link.poisoned:
+        return None, link.poisoned
+    for number, name in link.relied.items():
+        if number not in link.evidence:
+            return None, f"the tests use {name} of an object of the program where they may mean data"
+    return True, ""
 
 
 def _prepare(job, link):
@@ -68,7 +79,14 @@ def _prepare(job, link):
         if job["prelude"]:
             exec(_compiled(job["prelude"], "<prelude>"), space)
         code = _compiled(job["tests"], "<tests>")
-        names = free_names(job["tests"])
+        names = source.free_names(job["tests"])
+        link.read_ahead = not re.search(r"\.(send|throw|close)\(", job["tests"])
+        link.star_calls = "(*" in job["tests"]
+        link.changes_beside_results = source.compares_with_literals(job["tests"])
+        if "asyncio" in job["tests"] or "Async" in job["tests"]:
+            from . import loop
+
+            loop.use()
     except (OutOfTime, ProgramEnded):
         raise
     except BaseException as e:
@@ -78,7 +96,7 @@ def _prepare(job, link):
     given = {n for n in space if n != entry}
     wanted = {n for n in names if n not in given and not hasattr(builtins, n)} - {"__file__"}
     aliases = frozenset(a for a in job["aliases"] if a not in sys.modules and a in job["tests"])
-    wanted |= _imported(job["tests"], aliases) if aliases else set()
+    wanted |= source.imported(job["tests"], aliases) if aliases else set()
     if entry and (entry in names or not wanted):
         wanted.add(entry)
     if (
@@ -87,7 +105,9 @@ def _prepare(job, link):
         wanted = {n for n in names if n not in given}
         link.only_builtins = bool(wanted)
     try:
-        found = link.ask({"op": "load", "code": job["program"], "names": sorted(wanted)}).get("ok")
+        asks = "stdin" in job["tests"] or "input" in job["tests"]
+        message = {"op": "load", "code": job["program"], "names": sorted(wanted), "asks_input": asks}
+        found = link.ask(message).get("ok")
     except (OutOfTime, ProgramEnded, wire.Malformed):
         raise
     except Exception as e:
@@ -115,44 +135,16 @@ def _thing(link, described):
             return importlib.import_module(name)
         raise Verdict(False, f"the program binds a test's name to the module {name[:80]!r}")
     value = link.decode(described.get("value"))
-    link.data_used = link.data_used or not isinstance(value, Remote)
+    link.data_used = link.data_used or not isinstance(value, Remote | Mirror)
     return value
 
 
 @functools.lru_cache(maxsize=4)  # the completions of one prompt come one after the other
-def _compiled(source, name):
-    return compile(source, name, "exec", dont_inherit=True)
+def _compiled(text, name):
+    return compile(text, name, "exec", dont_inherit=True)
 
 
-@functools.lru_cache(maxsize=4)
-def free_names(source):
-    """Names that `source` reads globally and does not itself bind at its top level."""
-    table = symtable.symtable(source, "<tests>", "exec")
-    bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
-    names, queue = set(), [table]
-    while queue:
-        t = queue.pop()
-        queue += t.get_children()
-        top = t is table
-        names |= {
-            s.get_name() for s in t.get_symbols() if s.is_referenced() and (s.get_name() not in bound)
-            and (top or s.is_global())
-        }  # fmt: skip
-    return names
-
-
-def _imported(source, aliases):
-    """Names that the tests import from the program under one of its aliases."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module in aliases:
-            names |= {a.name for a in node.names}
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
-            names.add(node.attr)
-    return names - {"*"}
-
-
-def _run_collected(space, link, source):
+def _run_collected(space, link, text):
     """unittest classes and pytest-style functions, if the tests only define them."""
     unittest = sys.modules.get("unittest")
     for name, thing in list(space.items()):
@@ -161,7 +153,7 @@ def _run_collected(space, link, source):
             for case in suite:
                 case.debug()  # raises the first failure instead of collecting it
         elif isinstance(thing, types.FunctionType) and name.startswith("test") and not thing.__code__.co_argcount:
-            called = re.search(rf"^{name}\s*\(", source, re.MULTILINE)
+            called = re.search(rf"^{name}\s*\(", text, re.MULTILINE)
             None if called else thing()
 
 
@@ -179,16 +171,32 @@ def _explain(e, code, link, job):
         return False, f"the program does not define {' or '.join(sorted(link.missing))!r}"[:NOTE]
     elif link.uses <= 1 and not link.data_used:  # one request loaded it
         return None, f"the tests are broken: {text}{where}"[:NOTE]
+    if why := _cannot_say(e, link, job, text):
+        return None, f"{why}: {text}{where}"[:NOTE]
     return False, f"{text}{where}"[:NOTE]
 
 
-def _where(e, source):
+def _cannot_say(e, link, job, text):
+    """Why a failure may be ours and not the program's; "" when it is the program's."""
+    if found := source.UNSHARED.search(job["tests"]):
+        return f"the tests may share something with the program by {found[0]!r}, which works in one process only"
+    if link.changed_unseen:
+        return "the program changed an argument and returned a value, and the tests may look at either"
+    if link.redirected and link.cut:
+        return "the program printed more than is kept"
+    names = [c.__name__ for n, c in link.classes.items() if n in link.evidence or n in link.called]
+    if isinstance(e, TypeError | AttributeError) and e is not link.error and any(repr(n)[:-1] in text for n in names):
+        return "the tests do what an object of the program cannot do here"
+    return ""
+
+
+def _where(e, text):
     trace, line = e.__traceback__, 0
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == "<tests>":
             line = trace.tb_lineno
         trace = trace.tb_next
-    lines = source.splitlines()
+    lines = text.splitlines()
     return f" at line {line} of the tests: {lines[line - 1].strip()[:120]}" if 0 < line <= len(lines) else ""
 
 
@@ -200,7 +208,7 @@ def value_of(job, link):
         if name not in found:
             return None, f"the program does not define {name!r}"
         thing = _thing(link, found[name])
-        value = thing() if isinstance(thing, Callable) else thing
+        value = thing() if callable(thing) else thing
         return {"value": wire.encode(value, lambda x: {"!": "opaque", "v": repr(x)[:80]})}, ""
     except OutOfTime:
         return None, f"took longer than {job['wall_s']:g} s"
@@ -212,7 +220,7 @@ def value_of(job, link):
         return None, f"{type(e).__name__}: {e}"[:NOTE]
 
 
-def serve(job_fd, desk):
+def serve(job_fd, desk, home):
     """Judges job after job; `desk` brings the connections to each new program and takes the word that a job is over.
 
     "D" is done, "W" done but the program's own end is awaited, "R" done and this process wants a successor (it has
@@ -220,12 +228,15 @@ def serve(job_fd, desk):
     """
     import random
 
+    os.chdir(home)
     before, modules, threads = _state(), set(sys.modules), threading.active_count()
     for count in range(1, JOBS_A_TESTER + 1):
         message, fds, _, _ = socket.recv_fds(desk, 1, 4)
         if not message:
             os._exit(0)
         random.seed(0)
+        sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+        os.chdir(home)  # where the program is: what it writes, the tests find
         word = _serve_one(job_fd, *fds)
         for alias in [m for m in sys.modules if m not in modules and not getattr(sys.modules[m], "__spec__", None)]:
             del sys.modules[alias]

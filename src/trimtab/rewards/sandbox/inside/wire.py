@@ -3,8 +3,8 @@
 Whatever the sender claims, what arrives is a genuine builtin value (or a number, date or array of the standard
 kinds), so an `__eq__` that says yes, a subclass or a lazy trick cannot travel. Objects of other types travel as an
 `Opaque` or, where the receiver may use them, as a numbered handle. Identity and aliasing between values are not
-preserved; subclasses of builtin types arrive as the builtin. NumPy arrays keep dtype and shape, NumPy scalars become
-Python's.
+preserved; subclasses of builtin types arrive as the builtin, or as what `wrap` makes of it. NumPy arrays keep dtype
+and shape, NumPy scalars become Python's.
 """
 
 # few imports inside, and running programs is the point:
@@ -29,6 +29,20 @@ BUILTIN_TYPES = {
 }  # fmt: skip
 DATES = {t.__name__: t for t in (datetime.datetime, datetime.date, datetime.time)}
 NUMPY_KINDS = "biufc"
+# fmt: off
+_BINARY = (
+    "add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow", "lshift", "rshift", "and", "or",
+    "xor",
+)
+_OTHERS = (
+    "eq", "ne", "lt", "le", "gt", "ge", "hash", "len", "bool", "int", "float", "complex", "index", "abs", "neg", "pos",
+    "invert", "round", "trunc", "floor", "ceil", "str", "repr", "format", "bytes", "getitem", "setitem", "delitem",
+    "contains", "iter", "next", "reversed", "call", "enter", "exit", "await", "aiter", "anext", "aenter", "aexit",
+)
+# fmt: on
+ARITHMETIC = {f"__{side}{n}__" for n in _BINARY for side in ("", "r", "i")}
+SPECIAL = ARITHMETIC | {f"__{n}__" for n in _OTHERS}
+"""Special methods that a stand-in for an object of the program may have."""
 
 
 class Malformed(Exception):
@@ -49,8 +63,11 @@ def unpack(body):
         raise Malformed(f"not JSON ({type(e).__name__})") from None
 
 
-def encode(x, handle):
-    """`x` as JSON; `handle(object)` names a thing that cannot travel as data (a dict with the key "!")."""
+def encode(x, handle, wrap=None):
+    """`x` as JSON; `handle(object)` names a thing that cannot travel as data (a dict with the key "!").
+
+    `wrap(x, json)` may say more of an instance of a subclass than the builtin value that it holds.
+    """
     kind = type(x)
     if kind is int:
         return x if -SMALL < x < SMALL else {"!": "int", "v": hex(x)}
@@ -59,13 +76,13 @@ def encode(x, handle):
     if kind is list or kind is tuple:
         kinds = set(map(type, x))
         plain = kinds <= PLAIN and (int not in kinds or _all_small(x))
-        values = list(x) if plain else [encode(v, handle) for v in x]
+        values = list(x) if plain else [encode(v, handle, wrap) for v in x]
         return values if kind is list else {"!": "tuple", "v": values}
     if kind is dict:
-        return {"!": "dict", "v": [[encode(k, handle), encode(v, handle)] for k, v in x.items()]}
+        return {"!": "dict", "v": [[encode(k, handle, wrap), encode(v, handle, wrap)] for k, v in x.items()]}
     if kind is set or kind is frozenset:
-        return {"!": kind.__name__, "v": [encode(v, handle) for v in x]}
-    return _encode_rare(x, kind, handle)
+        return {"!": kind.__name__, "v": [encode(v, handle, wrap) for v in x]}
+    return _encode_rare(x, kind, handle, wrap)
 
 
 def _all_small(values):
@@ -73,21 +90,25 @@ def _all_small(values):
     return min(numbers) > -SMALL and max(numbers) < SMALL
 
 
-def _encode_rare(x, kind, handle):
+def _encode_rare(x, kind, handle, wrap):
     if kind is bytes or kind is bytearray:
         return {"!": kind.__name__, "v": base64.b64encode(x).decode()}
     if kind is complex:
         return {"!": "complex", "v": [x.real, x.imag]}
     if kind is range:
-        return {"!": "range", "v": [encode(v, handle) for v in (x.start, x.stop, x.step)]}
+        return {"!": "range", "v": [encode(v, handle, wrap) for v in (x.start, x.stop, x.step)]}
     if kind is decimal.Decimal:
         return {"!": "Decimal", "v": str(x)}
     if kind is fractions.Fraction:
-        return {"!": "Fraction", "v": [encode(x.numerator, handle), encode(x.denominator, handle)]}
+        return {"!": "Fraction", "v": [encode(x.numerator, handle, wrap), encode(x.denominator, handle, wrap)]}
     if kind is collections.deque:
-        return {"!": "deque", "v": [encode(v, handle) for v in x]}
+        return {"!": "deque", "v": [encode(v, handle, wrap) for v in x]}
+    if kind is collections.defaultdict and (x.default_factory is None or x.default_factory in BUILTIN_TYPES.values()):
+        factory = None if x.default_factory is None else x.default_factory.__name__
+        items = [[encode(k, handle, wrap), encode(v, handle, wrap)] for k, v in x.items()]
+        return {"!": "defaultdict", "v": items, "factory": factory}
     if kind is collections.Counter or kind is collections.OrderedDict:
-        return {"!": kind.__name__, "v": [[encode(k, handle), encode(v, handle)] for k, v in x.items()]}
+        return {"!": kind.__name__, "v": [[encode(k, handle, wrap), encode(v, handle, wrap)] for k, v in x.items()]}
     if kind in DATES.values():
         return {"!": kind.__name__, "v": x.isoformat()}
     if kind is datetime.timedelta:
@@ -95,33 +116,32 @@ def _encode_rare(x, kind, handle):
     if kind is type and BUILTIN_TYPES.get(x.__name__) is x:
         return {"!": "type", "v": x.__name__}
     if kind in (type({}.keys()), type({}.values()), type({}.items())):
-        return {"!": kind.__name__, "v": [encode(v, handle) for v in x]}
+        return {"!": kind.__name__, "v": [encode(v, handle, wrap) for v in x]}
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(x, numpy.generic | numpy.ndarray):
-        return _encode_numpy(x, handle)
-    for base in (
-        bool,
-        int,
-        float,
-        complex,
-        str,
-        bytes,
-        bytearray,
-    ):  # a subclass travels as its base, by the base's own method
+        return _encode_numpy(x, handle, wrap)
+    encoded = _encode_base(x, handle, wrap)  # a subclass travels as its base, by the base's own method
+    if encoded is None:
+        return handle(x)
+    return wrap(x, encoded) if wrap else encoded
+
+
+def _encode_base(x, handle, wrap):
+    for base in (bool, int, float, complex, str, bytes, bytearray):
         if isinstance(x, base):
-            return encode(str.__str__(x) if base is str else base.__new__(base, base.__add__(x, base())), handle)
+            return encode(str.__str__(x) if base is str else base.__new__(base, base.__add__(x, base())), handle, wrap)
     for base in (dict, list, tuple, set, frozenset):
-        items = dict.items if base is dict else base.__iter__
         if isinstance(x, base):
-            return encode(base(items(x)), handle)
-    return handle(x)
+            items = dict.items if base is dict else base.__iter__
+            return encode(base(items(x)), handle, wrap)
+    return None
 
 
-def _encode_numpy(x, handle):
+def _encode_numpy(x, handle, wrap):
     if x.dtype.kind not in NUMPY_KINDS:
-        return encode(x.tolist(), handle) if x.dtype.kind in "OSU" else handle(x)
+        return encode(x.tolist(), handle, wrap) if x.dtype.kind in "OSU" else handle(x)
     if x.ndim == 0:
-        return encode(x.item(), handle) if type(x.item()) in (*PLAIN, complex) else encode(float(x), handle)
+        return encode(x.item(), handle, wrap) if type(x.item()) in (*PLAIN, complex) else encode(float(x), handle, wrap)
     return {"!": "ndarray", "v": [x.dtype.str, list(x.shape), base64.b64encode(x.tobytes()).decode()]}
 
 
@@ -146,6 +166,9 @@ def _decode_tagged(tag, v, whole, handle):
     if tag in ("dict", "Counter", "OrderedDict"):
         make = {"dict": dict, "Counter": collections.Counter, "OrderedDict": collections.OrderedDict}[tag]
         return make({decode(k, handle): decode(x, handle) for k, x in v})
+    if tag == "defaultdict":
+        factory = None if whole.get("factory") is None else BUILTIN_TYPES[whole["factory"]]
+        return collections.defaultdict(factory, {decode(k, handle): decode(x, handle) for k, x in v})
     if tag == "int":
         return int(v, 16)
     if tag in ("bytes", "bytearray"):

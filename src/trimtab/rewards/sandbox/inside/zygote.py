@@ -162,7 +162,7 @@ class Zygote:
         self.keep({self.job, desk.fileno()})
         os.setpgid(0, 0)  # a new session would cost a scheduling group each
         self.confine({**self.limits, "memory_mb": self.limits["memory_mb"] + 512, "cpu_s": 0}, "tester")
-        tester.serve(self.job, desk)
+        tester.serve(self.job, desk, self.home)
 
     def program(self, link, into, out, err):
         """Confines itself first and only then reads the program."""
