@@ -4,7 +4,8 @@ A name is one of the catalog's, or a folder in Hugging Face's layout. It never r
 finds the files) and does not sample, embed or train.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,14 @@ from typing import Any
 import torch
 
 from trimtab.errors import ModelError, unknown
-from trimtab.models import catalog
+from trimtab.models import catalog, weights
 from trimtab.models.untrusted import check_template
 from trimtab.progress import working
+
+ADAPTER = "adapter_config.json"
+HEADS = ("score.", "classifier.")
+"""How the names of a classifier's output layer begin."""
+log = logging.getLogger("trimtab")
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,9 @@ class LM:
 def load_lm(name: str, dtype: str | torch.dtype | None = None, device: str | None = None) -> LM:
     """Loads a catalog model or a local folder for inference, weights memory-mapped: the peak is the model itself.
 
+    A folder with a LoRA adapter gives its base model with the adapter merged in. Files that do not fit each other, a
+    tensor that is missing, left over or no number, are refused by name: nothing is drawn at random or dropped.
+
     `device` None is `default_device()`, `dtype` None is `default_dtype(device)`. The LM is the caller's own (never
     shared), so a trainer may change it.
     ModelError says what to do when the files are missing, broken or too big; InputError for an unknown name or dtype.
@@ -54,18 +63,15 @@ def load_lm(name: str, dtype: str | torch.dtype | None = None, device: str | Non
     device = device or default_device()
     wanted = _dtype(dtype) if dtype else default_dtype(device)
     folder, revision = _locate(name)
-    try:
-        with working(f"loading {name}"), only_errors():
-            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, local_files_only=True)
-            model = model.to(device).eval().requires_grad_(False)
-    except (MemoryError, torch.OutOfMemoryError) as e:
-        raise ModelError(f"{name}: not enough memory on {device} ({e}); use a smaller model or dtype bfloat16") from e
-    except Exception as e:  # transformers raises anything from KeyError to SafetensorError here
-        raise ModelError(
-            f"{name}: cannot load a causal language model from {folder} ({type(e).__name__}: {e}); "
-            f"check the folder, or fetch it again with `trimtab models pull {name}`"
-        ) from e
-    return LM(model, load_tokenizer(name), name, revision)
+    if (folder / ADAPTER).is_file():
+        from trimtab.models.adapters import merged
+
+        with working(f"loading {name}"):
+            model, tokenizer = merged(name, folder, wanted, device)
+        return LM(model, tokenizer, name, revision)
+    model, info = _read(name, folder, AutoModelForCausalLM, wanted, device)
+    _sound(name, folder, weights.loading_problems(info))
+    return _checked(LM(model, load_tokenizer(name), name, revision), folder, info)
 
 
 def load_classifier(
@@ -86,25 +92,69 @@ def load_classifier(
     device = device or default_device()
     wanted = _dtype(dtype) if dtype else default_dtype(device)
     folder, revision = _locate(name)
-    try:
-        with working(f"loading {name}"), torch.random.fork_rng(), only_errors():
-            torch.manual_seed(seed)
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype=wanted, local_files_only=True, num_labels=1, output_loading_info=True
-            )
-        model = model.to(device).eval().requires_grad_(False)
-    except (MemoryError, torch.OutOfMemoryError) as e:
-        raise ModelError(f"{name}: not enough memory on {device} ({e}); use a smaller model or dtype bfloat16") from e
-    except Exception as e:
-        raise ModelError(
-            f"{name}: cannot load a sequence classifier with one label from {folder} ({type(e).__name__}: {e})"
-        ) from e
-    if info["missing_keys"] and not new_head:
+    if (folder / ADAPTER).is_file():
+        raise ModelError(f"{name} is an adapter, not a whole model: merge it into its base model first (merge_adapter)")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, info = _read(name, folder, AutoModelForSequenceClassification, wanted, device, num_labels=1)
+    body = [n for n in info["missing_keys"] if not n.startswith(HEADS)]
+    if info["missing_keys"] and not body and not new_head:
         raise ModelError(
             f"{name} has no reward head ({', '.join(sorted(info['missing_keys']))} are missing): its rewards would be "
             "random; train one with train_reward_model"
         )
-    return LM(model, load_tokenizer(name), name, revision)
+    _sound(name, folder, weights.loading_problems(info, (*HEADS, "lm_head.")))
+    return _checked(LM(model, load_tokenizer(name), name, revision), folder, info)
+
+
+def _read(
+    name: str, folder: Path, auto: Any, dtype: torch.dtype, device: str, **more: Any
+) -> tuple[Any, dict[str, Any]]:
+    """A model in evaluation mode on its device, and transformers' report of what did not fit. ModelError otherwise."""
+    try:
+        _sound(name, folder, weights.file_problems(folder))
+        with working(f"loading {name}"), only_errors():
+            # sizes that differ are refused by name afterwards; transformers' own error names none
+            model, info = auto.from_pretrained(
+                folder,
+                dtype=dtype,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **more,
+            )
+            return model.to(device).eval().requires_grad_(False), info
+    except ModelError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as e:
+        raise ModelError(f"{name}: not enough memory on {device} ({e}); use a smaller model or dtype bfloat16") from e
+    except Exception as e:  # transformers raises anything from KeyError to SafetensorError here
+        kind = "sequence classifier with one label" if more else "causal language model"
+        raise ModelError(
+            f"{name}: cannot load a {kind} from {folder} ({type(e).__name__}: {e}); "
+            f"check the folder, or fetch it again with `trimtab models pull {name}`"
+        ) from e
+
+
+def _sound(name: str, folder: Path, problems: Sequence[str]) -> None:
+    if problems:
+        raise ModelError(
+            f"{name}: {'; '.join(problems)}. The folder {folder} is no whole model: copy or save it again, or fetch it "
+            f"with `trimtab models pull {name}`"
+        )
+
+
+def _checked(lm: LM, folder: Path, info: Mapping[str, Any]) -> LM:
+    """The LM itself. ModelError for weights that are no numbers, or a tokenizer of another model."""
+    bad = weights.not_finite(lm.model)
+    problems = [f"weights are NaN or infinite: {weights.some(bad)}"] if bad else []
+    more, warnings = weights.tokenizer_problems(lm.tokenizer, len(lm.model.get_input_embeddings().weight))
+    _sound(lm.name, folder, problems + more)
+    aside = [n for n in info["unexpected_keys"] if not n.startswith("lm_head.")]
+    warnings += [f"tensors of its files are left aside: {weights.some(aside)}"] if aside else []
+    for line in warnings:
+        log.warning("%s: %s", lm.name, line)
+    return lm
 
 
 @contextmanager

@@ -120,14 +120,7 @@ def load_policy(
     base = load_lm(settings["model"], dtype, device)
     if base.id != card["model"]:
         raise ModelError(f"{run} was trained on {card['model']}, but {settings['model']} is now {base.id}")
-    if (run / "adapter_config.json").is_file():
-        from peft import PeftModel
-
-        adapted = load_lm(settings["model"], dtype, device)
-        model = PeftModel.from_pretrained(adapted.model, str(run)).merge_and_unload()  # pyright: ignore[reportCallIssue]
-        lm = LM(model.eval().requires_grad_(False), adapted.tokenizer, str(run), base.revision)
-    else:
-        lm = load_lm(str(run), dtype, device)
+    lm = load_lm(str(run), dtype, device)
     reference = load_lm(settings["reference"], dtype, device) if settings.get("reference") else base
     beta = float(settings["loss"].get("beta", 0.1))
     return LoadedPolicy(Policy(lm, budget), Policy(reference, budget), beta, card)
