@@ -20,6 +20,7 @@ EXTRAS = {
     "math_verify": "tasks", "sae_lens": "sae", "lm_eval": "ifeval", "langdetect": "ifeval", "plotly": "report",
 }  # fmt: skip
 """Packages that are not always installed, and the extra of ours that brings each."""
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 STAGES = ("sample", "score", "embed", "fit", "eval", "report")
 _OF_ENGINE = {"openvino": ("openvino_genai", "transformers"), "hf": ("torch", "transformers")}
 _OF_EMBEDDER = {"hidden_states": ("torch", "transformers"), "encoder": ("sentence_transformers",)}
@@ -69,11 +70,35 @@ def check_task(task: Task, stages: Sequence[str] = STAGES) -> dict[str, Any]:
 
     for check in _checks(task, stages, facts, attempt):
         attempt(check)
+    refuse(problems)
+    return facts
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """InputError with these problems, one a line, if there are any."""
     if len(problems) > 1:
         raise InputError(f"{len(problems)} faults, found before anything was run:\n  " + "\n  ".join(problems))
     if problems:
         raise InputError(problems[0])
-    return facts
+
+
+def device_and_dtype(device: str | None, dtype: str | None) -> None:
+    """InputError for a device that torch does not have here, or a dtype that no model computes in."""
+    if dtype and dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    if not device:
+        return
+    need("torch")
+    import torch
+
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as e:
+        raise InputError(f"unknown device {device!r}: write cpu, cuda, cuda:1, mps, ...") from e
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {device!r}: torch sees no CUDA GPU here; leave the device out, or write cpu")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"device {device!r}: torch has no MPS here; leave the device out, or write cpu")
 
 
 def _checks(
@@ -132,6 +157,7 @@ def _engine(task: Task, facts: dict[str, Any]) -> None:
     from trimtab.cli import make
 
     m = task.model
+    device_and_dtype(m.device, m.dtype)
     need(*_OF_ENGINE.get(m.engine, ()))
     if m.engine == "openai" and not m.base_url.startswith(("http://", "https://")):
         raise InputError(

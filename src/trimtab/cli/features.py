@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trimtab.cli.options import Json, emit
+from trimtab.cli.options import Chat, Device, Dtype, Json, emit
+from trimtab.cli.pairs import Split, completions, load_texts, open_run
 
 features = typer.Typer(
     help="Sparse autoencoders and drift: check, train, and see what changed.",
@@ -23,10 +24,6 @@ Data = Annotated[str, typer.Option("--data", help="Pairs, rows with `text`, a .t
 Layer = Annotated[int | None, typer.Option("--layer", help="L = output of block L, before the final norm.")]
 Model = Annotated[str, typer.Option("--model", help="Model name or folder (see `trimtab models`).")]
 Limit = Annotated[int, typer.Option("--limit", help="The first so many rows.")]
-Split = Annotated[str, typer.Option("--split", help="Run directory: which completions.")]
-Chat = Annotated[bool, typer.Option("--chat", help="Prompts that are text become user messages.")]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...")]
-Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, ...")]
 
 
 @features.command()
@@ -37,7 +34,7 @@ def check(
     layer: Layer = None,
     max_fvu: Annotated[float, typer.Option("--max-fvu", help="More variance unexplained than this is refused.")] = 0.5,
     limit: Limit = 200,
-    split: Split = "train",
+    split: Split = "",
     chat: Chat = False,
     dtype: Dtype = None,
     device: Device = None,
@@ -67,7 +64,7 @@ def train(
     batch_size: Annotated[int, typer.Option("--batch-size", help="States an optimiser step.")] = 1024,
     learning_rate: Annotated[float, typer.Option("--lr")] = 5e-4,
     seed: Annotated[int, typer.Option("--seed")] = 0,
-    split: Split = "train",
+    split: Split = "",
     chat: Chat = False,
     dtype: Dtype = None,
     device: Device = None,
@@ -100,7 +97,7 @@ def diff(
     layer: Layer = None,
     top: Annotated[int, typer.Option("--top", help="So many features.")] = 20,
     limit: Limit = 200,
-    split: Split = "train",
+    split: Split = "",
     chat: Chat = False,
     dtype: Dtype = None,
     device: Device = None,
@@ -121,7 +118,7 @@ def diff(
 @features.command()
 def diversity(
     run: Annotated[str, typer.Argument(help="Run directory whose completions are a policy's own samples.")],
-    split: Annotated[str, typer.Option("--split", help="Which completions.")] = "test",
+    split: Annotated[str, typer.Option("--split", help="Which completions; test if it has them.")] = "",
     policy: Annotated[str, typer.Option("--policy", help="Who sampled them: adds the next token's entropy.")] = "",
     reference: Annotated[str, typer.Option("--reference", help="Adds KL(policy || reference).")] = "",
     top: Annotated[int, typer.Option("--top", help="Entropy of so many likeliest tokens; 0 = all.")] = 0,
@@ -134,40 +131,16 @@ def diversity(
     from trimtab.evaluation.diversity import diversity as measure
     from trimtab.evaluation.metrics import mean_interval
     from trimtab.learners.token.policy import Policy
-    from trimtab.store import Store
 
     if reference and not policy:
         raise InputError("--reference needs --policy: KL is between the two")
-    groups = Store(run).groups(split, None)
-    if not groups:
-        raise InputError(f"{run} has no completions under the split {split!r}")
+    store = open_run(run)
+    groups = store.groups(completions(store, split, prefer="test"), None)
     ours, theirs = (Policy(_model(n, dtype, device)) if n else None for n in (policy, reference))
     found = {k: mean_interval(v) for k, v in vars(measure(groups, ours, theirs, top=top)).items()}
     known = {k: v for k, v in found.items() if v.n}
     text = "\n".join([f"{len(groups)} prompts", *(f"{k:<12}{v}" for k, v in known.items())])
     emit({"prompts": len(groups), **{k: v._asdict() for k, v in known.items()}}, text, json)
-
-
-def load_texts(data: str, split: str, chat: bool) -> list[Any]:
-    """Pairs, groups or texts, by what `data` is. InputError for rows with neither `chosen` nor `text`."""
-    from trimtab.data.preference import load_pairs, read_rows
-    from trimtab.errors import InputError
-
-    if (Path(data) / "manifest.json").is_file():
-        from trimtab.store import Store
-
-        return list(Store(data).groups(split, None))
-    if data.endswith(".txt"):
-        try:
-            return [line for line in Path(data).read_text(encoding="utf-8").splitlines() if line.strip()]
-        except OSError as e:
-            raise InputError(f"cannot read {data}: {e.strerror or e}") from e
-    _, first = next(iter(read_rows(data)))
-    if "chosen" in first:
-        return list(load_pairs(data, chat=chat))
-    if "text" in first:
-        return [str(row["text"]) for _, row in read_rows(data)]
-    raise InputError(f"{data}: rows need `chosen` and `rejected`, or `text`; they have {', '.join(map(str, first))}")
 
 
 def _model(name: str, dtype: str | None, device: str | None) -> Any:

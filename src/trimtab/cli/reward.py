@@ -7,26 +7,25 @@ trimtab reward bench rewardbench.jsonl --model runs/rm
 trimtab reward judge ours.json theirs.json --base-url http://localhost:8000/v1 --judge-model gpt
 """
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from trimtab.cli.options import Json, emit
+from trimtab.cli import pairs
+from trimtab.cli.options import Chat, Device, Dtype, Json, emit
 
 reward = typer.Typer(
     help="Train, report on and check reward models and judges.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Pairs = Annotated[str, typer.Argument(help="Preference pairs: .jsonl, .parquet or hub data set.")]
 Model = Annotated[str, typer.Option("--model", help="Reward model: a folder with a head of one label.")]
-Chat = Annotated[bool, typer.Option("--chat", help="Prompts that are text become user messages.")]
 Rendering = Annotated[str, typer.Option("--rendering", help="tokens or template; from the model's card if absent.")]
-Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, ...")]
 
 
 @reward.command()
 def train(
-    data: Pairs,
+    data: pairs.Pairs,
     model: Annotated[str, typer.Option("--model", help="Language model or reward model to start from.")],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the reward model.")],
     lora_rank: Annotated[int, typer.Option("--lora-rank", help="LoRA of this rank, merged at the end; 0: all.")] = 0,
@@ -39,21 +38,28 @@ def train(
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Prompt and answer together.")] = None,
     overlong: Annotated[str, typer.Option("--overlong", help="refuse or drop what exceeds --max-tokens.")] = "refuse",
     dtype: Dtype = None,
-    device: Annotated[str | None, typer.Option("--device")] = None,
+    device: Device = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     chat: Chat = False,
+    reward_name: pairs.RewardName = "",
+    split: pairs.Split = "",
+    make: pairs.Make = "best_vs_worst",
     json: Json = False,
 ) -> None:
     """Train a reward model by Bradley-Terry; transformers and vLLM load the folder. Run again to continue."""
     import json as json_
-    from pathlib import Path
 
-    from trimtab.data.preference import load_pairs
+    from trimtab.cli.train_checks import check_training
     from trimtab.learners.completion.reward_model import CARD, train_reward_model
     from trimtab.learners.token.trainer import Lora
 
+    check_training(
+        model, out, lora=lora_rank > 0, dtype=dtype, device=device, overlong=overlong, epochs=epochs,
+        batch_size=batch_size, learning_rate=learning_rate,
+    )  # fmt: skip
+    given = pairs.load(data, chat=chat, split=split, reward=reward_name, make=make)
     folder = train_reward_model(
-        load_pairs(data, chat=chat), model=model, out=out, margin=margin, center=center,
+        given, model=model, out=out, margin=margin, center=center,
         label_smoothing=label_smoothing, lora=Lora(rank=lora_rank, alpha=2 * lora_rank) if lora_rank else None,
         epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_tokens=max_tokens, overlong=overlong,
         dtype=dtype, device=device, seed=seed,
@@ -66,34 +72,40 @@ def train(
 
 @reward.command()
 def report(
-    data: Pairs,
+    data: pairs.Pairs,
     model: Model,
     gold: Annotated[str, typer.Option("--gold", help="Run directory with independently scored samples.")] = "",
-    split: Annotated[str, typer.Option("--split", help="Which completions of --gold.")] = "test",
-    reward_name: Annotated[str, typer.Option("--reward", help="The gold reward's name in --gold.")] = "",
+    gold_split: Annotated[
+        str, typer.Option("--gold-split", help="Which completions of --gold; test if it has them.")
+    ] = "",
+    gold_reward: Annotated[str, typer.Option("--gold-reward", help="The gold reward, if --gold has several.")] = "",
+    reward_name: pairs.RewardName = "",
+    split: pairs.Split = "",
+    make: pairs.Make = "best_vs_worst",
     confident: Annotated[
         float, typer.Option("--confident", help="Quantile of |margin| from which pairs are sure.")
     ] = 0.5,
     rendering: Rendering = "",
     dtype: Dtype = None,
+    device: Device = None,
     chat: Chat = False,
     json: Json = False,
 ) -> None:
     """Accuracy, sure pairs, best of N, calibration and length bias, beside longest, shortest, random and log-prob."""
-    from trimtab.data.preference import load_pairs
     from trimtab.evaluation.reward_report import reward_report
-    from trimtab.store import Store
 
-    groups = Store(gold).groups(split, reward_name) if gold else []
-    found = reward_report(
-        load_pairs(data, chat=chat), {"reward model": _model(model, rendering, dtype)}, gold=groups, confident=confident
-    )
+    if not Path(data).is_dir():  # then --split and --reward can only mean --gold's
+        gold_split, gold_reward = gold_split or split, gold_reward or reward_name
+    groups = pairs.scored_groups(gold, gold_split, gold_reward, prefer="test") if gold else []
+    given = pairs.load(data, chat=chat, split=split, reward=reward_name, make=make, prefer="test")
+    scorer = _model(model, rendering, dtype, device)
+    found = reward_report(given, {"reward model": scorer}, gold=groups, confident=confident)
     emit(found.as_dict(), str(found), json)
 
 
 @reward.command()
 def check(
-    data: Pairs,
+    data: pairs.Pairs,
     model: Model,
     backend: Annotated[
         list[str] | None, typer.Option("--backend", help="float32, bfloat16, one-by-one, transformers. Repeatable.")
@@ -103,17 +115,20 @@ def check(
         str, typer.Option("--served-name", help="The model's name there; the folder if absent.")
     ] = "",
     rendering: Rendering = "",
+    device: Device = None,
     chat: Chat = False,
+    reward_name: pairs.RewardName = "",
+    split: pairs.Split = "",
+    make: pairs.Make = "best_vs_worst",
     json: Json = False,
 ) -> None:
     """The same pairs through each backend: largest difference to float32, and the pairs that are turned round."""
     from trimtab.cli.reward_parts import backends
-    from trimtab.data.preference import load_pairs
     from trimtab.evaluation.reward_check import compare_backends, table
 
-    pairs = load_pairs(data, chat=chat)
-    scorers, notes = backends(model, rendering or None, backend, served, served_name or model, pairs)
-    rows = compare_backends(pairs, scorers)
+    found = pairs.load(data, chat=chat, split=split, reward=reward_name, make=make, prefer="test")
+    scorers, notes = backends(model, rendering or None, backend, served, served_name or model, found, device)
+    rows = compare_backends(found, scorers)
     facts: dict[str, Any] = {"against": next(iter(scorers)), "rows": rows, "notes": notes}
     emit(_plain(facts), "\n".join([table(next(iter(scorers)), rows), *notes]), json)
 
@@ -124,12 +139,13 @@ def bench(
     model: Model,
     rendering: Rendering = "",
     dtype: Dtype = None,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Accuracy by subset (one against one, best of 4, ties) beside longest, shortest and random."""
     from trimtab.evaluation.rewardbench import load_rewardbench, rewardbench, table
 
-    scores = rewardbench(load_rewardbench(data), {"reward model": _model(model, rendering, dtype)})
+    scores = rewardbench(load_rewardbench(data), {"reward model": _model(model, rendering, dtype, device)})
     emit(_plain({"scores": scores}), table(scores), json)
 
 
@@ -152,10 +168,10 @@ def judge(
     emit(_plain(facts), text, json)
 
 
-def _model(model: str, rendering: str, dtype: str | None) -> Any:
+def _model(model: str, rendering: str, dtype: str | None, device: str | None) -> Any:
     from trimtab.rewards.reward_model import RewardModel
 
-    return RewardModel(model, rendering=rendering or None, dtype=dtype)
+    return RewardModel(model, rendering=rendering or None, dtype=dtype, device=device)
 
 
 def _plain(value: Any) -> Any:

@@ -10,14 +10,20 @@ BACKENDS = ("float32", "bfloat16", "one-by-one", "transformers")
 
 
 def backends(
-    model: str, rendering: str | None, names: list[str] | None, served: str, served_name: str, pairs: Sequence[Pair]
+    model: str,
+    rendering: str | None,
+    names: list[str] | None,
+    served: str,
+    served_name: str,
+    pairs: Sequence[Pair],
+    device: str | None = None,
 ) -> tuple[dict[str, RewardFn], list[str]]:
     """The backends by name, float32 first, and notes on what will make engines disagree."""
     from trimtab.errors import unknown
     from trimtab.rewards.reward_model import RewardModel
 
     wanted = ["float32", *(n for n in names or ("one-by-one", "transformers", "bfloat16") if n != "float32")]
-    base = RewardModel(model, rendering=rendering, dtype="float32")
+    base = RewardModel(model, rendering=rendering, dtype="float32", device=device)
     made: dict[str, Any] = {
         "float32": base, "bfloat16": replace(base, dtype="bfloat16"), "one-by-one": replace(base, batch_tokens=1),
         "transformers": Transformers(base),

@@ -5,13 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from trimtab.cli.options import Json, emit
-
-MAKERS = ("best_vs_worst", "right_vs_wrong", "all_pairs")
+from trimtab.cli import pairs
+from trimtab.cli.options import Chat, Device, Dtype, Json, emit
 
 
 def train(
-    data: Annotated[str, typer.Argument(help="Pairs (.jsonl, .parquet, hub data set) or a run directory.")],
+    data: pairs.Pairs,
     model: Annotated[str, typer.Option("--model", help="Model name or folder (see `trimtab models`).")],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the trained policy.")],
     loss: Annotated[
@@ -29,8 +28,8 @@ def train(
     micro_tokens: Annotated[int | None, typer.Option("--micro-tokens", help="Padded tokens of one forward.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Prompt and answer together.")] = None,
     overlong: Annotated[str, typer.Option("--overlong", help="refuse or drop what exceeds --max-tokens.")] = "refuse",
-    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, ...")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...")] = None,
+    dtype: Dtype = None,
+    device: Device = None,
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Recompute activations to save memory.")
     ] = False,
@@ -44,20 +43,26 @@ def train(
     free: Annotated[list[int] | None, typer.Option("--free", help="Leash: never these features. Repeatable.")] = None,
     unchecked: Annotated[bool, typer.Option("--unchecked", help="Leash: use an SAE that fails its check.")] = False,
     seed: Annotated[int, typer.Option("--seed")] = 0,
-    chat: Annotated[bool, typer.Option("--chat", help="Prompts that are text become user messages.")] = False,
-    reward: Annotated[str, typer.Option("--reward", help="Run directory: the reward that makes the pairs.")] = "",
-    split: Annotated[str, typer.Option("--split", help="Run directory: which completions.")] = "train",
-    make: Annotated[str, typer.Option("--make", help="Run directory: " + ", ".join(MAKERS))] = "best_vs_worst",
+    chat: Chat = False,
+    reward: pairs.RewardName = "",
+    split: pairs.Split = "",
+    make: pairs.Make = "best_vs_worst",
     keep_all: Annotated[bool, typer.Option("--keep-all", help="Train on pairs that lint would drop, too.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Print the memory plan and stop.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Check everything, print the memory plan and stop.")] = False,
     json: Json = False,
 ) -> None:
     """Train a policy on preferences; prints lint findings and a memory plan first. Run again to continue."""
+    from trimtab.cli.train_checks import check_training
     from trimtab.learners.token.trainer import Lora, train_policy
     from trimtab.models.load import default_device
 
     device = device or default_device()  # the plan, the SAE's check and the training are of the same one
     settings = _loss_settings(beta, loss_set or ())
+    check_training(
+        model, out, lora=lora_rank > 0, dtype=dtype, device=device, overlong=overlong, epochs=epochs,
+        batch_size=batch_size, learning_rate=learning_rate, reference=reference, loss=loss, settings=settings,
+        leash=bool(sae),
+    )  # fmt: skip
     rows = _load(data, loss, chat, reward, split, make)
     rows, lines, facts = _lint(rows, model, max_tokens, keep_all)
     lora = Lora(rank=lora_rank, alpha=2 * lora_rank) if lora_rank else None
@@ -90,28 +95,17 @@ def train(
 
 
 def _load(data: str, loss: str, chat: bool, reward: str, split: str, make: str) -> list[Any]:
-    from trimtab.data import pairs as makers
-    from trimtab.data.preference import load_demonstrations, load_labelled, load_pairs, read_rows
-    from trimtab.errors import InputError, unknown
+    from trimtab.data.preference import load_demonstrations, load_labelled, read_rows
 
-    if (Path(data) / "manifest.json").is_file():
-        from trimtab.store import Store
-
-        store = Store(data)
-        if not reward:
-            known = ", ".join(t.split("/")[-1] for t in store.tables("rewards")) or "none yet"
-            raise InputError(f"{data} is a run directory: name the reward with --reward ({known})")
-        groups = store.groups(split, reward)
+    if Path(data).is_dir():
         if loss in ("kto", "sft"):
-            return groups
-        if make not in MAKERS:
-            raise unknown("way to make pairs", make, MAKERS)
-        return getattr(makers, make)(groups)
+            return pairs.scored_groups(data, split, reward)
+        return pairs.load(data, split=split, reward=reward, make=make)
     if loss == "kto":
         return load_labelled(data, chat=chat)
     if loss == "sft" and "completion" in next(iter(read_rows(data)))[1]:
         return load_demonstrations(data, chat=chat)
-    return load_pairs(data, chat=chat)
+    return pairs.load(data, chat=chat)
 
 
 def _lint(

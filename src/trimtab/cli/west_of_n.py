@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from trimtab.cli.options import Json, emit
+from trimtab.cli.options import Device, Json, emit
 from trimtab.types import Embedder, Group
 
 KINDS = "probe, pairwise (teacher only), or the name or folder of a language model to train"
@@ -26,7 +26,9 @@ def west_of_n(
     reward: Annotated[
         str, typer.Option("--reward", help="Reward of --labelled and --judge, as `score` named it.")
     ] = "",
-    pairs: Annotated[str, typer.Option("--pairs", help="Labelled pairs from a file instead (needs --model).")] = "",
+    pairs: Annotated[
+        str, typer.Option("--pairs", help="Labelled pairs from a file or another run instead (needs --model).")
+    ] = "",
     make: Annotated[str, typer.Option("--make", help="Labelled pairs from rewards: best_vs_worst, all_pairs, ...")] = (
         "right_vs_wrong"
     ),
@@ -37,6 +39,7 @@ def west_of_n(
     model: Annotated[
         str, typer.Option("--model", help="Embed with this model what the store holds no states of.")
     ] = "",
+    device: Device = None,
     n: Annotated[int | None, typer.Option("--n", help="First n completions a prompt; all by default.")] = None,
     pairing: Annotated[str, typer.Option("--pairing", help="best_vs_worst; nulls: best_vs_random, first_two.")] = (
         "best_vs_worst"
@@ -54,13 +57,15 @@ def west_of_n(
     json: Json = False,
 ) -> None:
     """West-of-N self-training: teacher, best against worst, filters, student, rounds. Run again to continue."""
+    from trimtab.cli import checks
+    from trimtab.cli import pairs as naming
     from trimtab.learners.completion.west_of_n import west_of_n as learn
-    from trimtab.store import Store
 
-    store = Store(run)
-    embed = _embedder(store, tuple(layer or ()), pooling, model)
-    base = _base(store, labelled, reward, pairs, make)
-    samples, judges = store.groups(pool, None), store.groups(judge, reward) if judge else []
+    store = naming.open_run(run)
+    checks.writable(out)
+    embed = _embedder(store, tuple(layer or ()), pooling, model, device)
+    base = _base(store, labelled, reward, pairs, make, pool)
+    samples, judges = store.groups(pool, None), naming.scored_groups(run, judge, reward) if judge else []
     _apart(judges, {p.prompt.id for p in base} | {g.prompt.id for g in samples})
     result = learn(
         base, samples, out, teacher=_fit(teacher, embed, l2, seed, True),
@@ -120,7 +125,7 @@ class AnySplit:
         return [out[i] for i in range(len(groups))]
 
 
-def _embedder(store: Any, layers: tuple[int, ...], pooling: str, model: str) -> Embedder:
+def _embedder(store: Any, layers: tuple[int, ...], pooling: str, model: str, device: str | None) -> Embedder:
     from trimtab.embeddings import HiddenStates, Stored
     from trimtab.errors import InputError
 
@@ -129,22 +134,22 @@ def _embedder(store: Any, layers: tuple[int, ...], pooling: str, model: str) -> 
     parts = tuple(Stored(None, store, t.split("/")[1], keys=keys) for t in tables)
     if not parts and not model:
         raise InputError(f"{store.path} holds no embeddings: run `trimtab embed` first, or give --model and --layer")
-    return AnySplit(parts, HiddenStates(model, layers, pooling) if model else None)
+    return AnySplit(parts, HiddenStates(model, layers, pooling, device=device) if model else None)
 
 
-def _base(store: Any, labelled: str, reward: str, pairs: str, make: str) -> list[Any]:
-    from trimtab.data import pairs as makers
-    from trimtab.data.preference import load_pairs
-    from trimtab.errors import InputError, unknown
+def _base(store: Any, labelled: str, reward: str, pairs: str, make: str, pool: str) -> list[Any]:
+    """The labelled pairs: of a file or another run, or made of scored completions other than those to label."""
+    from trimtab.cli import pairs as naming
+    from trimtab.errors import InputError
 
     if pairs:
-        return load_pairs(pairs, chat=True)
-    if not labelled or not reward:
-        known = ", ".join(t.split("/", 1)[1] for t in store.tables("rewards")) or "none yet"
-        raise InputError(f"name the labelled completions and their reward (--labelled, --reward; known: {known})")
-    if make not in ("best_vs_worst", "right_vs_wrong", "all_pairs"):
-        raise unknown("way to make pairs", make, ("best_vs_worst", "right_vs_wrong", "all_pairs"))
-    return getattr(makers, make)(store.groups(labelled, reward))
+        return naming.load(pairs, chat=True, make=make, reward=reward)
+    scored = [n for n in store.names("completions") if n != pool and store.names("rewards", n)]
+    if not labelled and len(scored) != 1:
+        raise InputError(
+            f"name the labelled completions with --labelled ({', '.join(scored) or 'none are scored yet'})"
+        )
+    return naming.made(naming.scored_groups(str(store.path), labelled or scored[0], reward), make, str(store.path))
 
 
 def _fit(kind: str, embed: Embedder, l2: float, seed: int, teacher: bool) -> Any:

@@ -74,7 +74,10 @@ def test_a_plan_has_the_sae_and_no_reference(sae, lm, pairs, tmp_path):
     with_sae = CliRunner().invoke(app, [*map(str, words), "--sae", sae]).output
     lines = {line.split()[0]: line.split()[1] for line in with_sae.splitlines() if line.endswith(" MB")}
     assert lines["reference"] == "0" and int(lines["leash"]) > 0
-    assert invoke(*words, "--sae", sae)["plan_bytes"] > invoke(*words)["plan_bytes"]
+    without = ["ln_dpo" if w == "fpo" else w for w in words]
+    assert invoke(*words, "--sae", sae)["plan_bytes"] > invoke(*without)["plan_bytes"]
+    with pytest.raises(InputError, match="fpo needs a feature leash"):
+        invoke(*words)
 
 
 def test_an_sae_that_does_not_fit_is_refused_unless_unchecked(lm, pairs, tmp_path):

@@ -169,7 +169,7 @@ def test_west_of_n_says_what_is_missing(store, tmp_path):
         CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
 
     words = ["west-of-n", store.path, "--pool", "more", "--out", tmp_path / "w"]
-    with pytest.raises(InputError, match=r"known: train/gold, more/gold, test/gold"):
+    with pytest.raises(InputError, match=r"name the labelled completions with --labelled \(train, test\)"):
         run(*words)
     with pytest.raises(InputError, match="not pairwise"):
         run(*words, "--labelled", "train", "--reward", "gold", "--student", "pairwise")

@@ -65,8 +65,14 @@ def test_pairs_and_successes_from_a_run_directory(tmp_path, lm):
     common = [tmp_path / "store", "--model", lm, "--reward", "exact", "--batch-size", 2]
     assert invoke("train", *common, "--out", tmp_path / "dpo")["kept"] == 4
     assert invoke("train", *common, "--out", tmp_path / "sft", "--loss", "sft")["last"]["step"] == 2  # 4 successes
-    with pytest.raises(InputError, match=r"name the reward with --reward \(exact\)"):
-        invoke("train", tmp_path / "store", "--model", lm, "--out", tmp_path / "x")
+    only = [tmp_path / "store", "--model", lm, "--out", tmp_path / "x", "--plan"]
+    assert invoke("train", *only)["kept"] == 4  # the only reward and the only completions need no name
+    shown = invoke("credit", tmp_path / "dpo", tmp_path / "store", "--out", tmp_path / "c.html")
+    assert shown["pairs"] == 4
+    with pytest.raises(InputError, match="unknown reward 'exakt'; did you mean 'exact'"):
+        invoke("train", *only, "--reward", "exakt")
+    with pytest.raises(InputError, match="unknown completions 'tarin'; did you mean 'train'"):
+        invoke("train", *only, "--split", "tarin")
 
 
 def test_bad_settings_are_named(tmp_path, lm):
