@@ -33,8 +33,9 @@ class _Hypothesis:
 class BeamSearch:
     """Likelihood beam search: the completion of highest Σ log π that `width` beams find; its group is the n-best.
 
-    objective = (Σ log π − reference_weight · Σ log π_ref) / length^length_penalty. With the defaults it is the paper's,
-    the search stops as soon as no live beam can win (sums only fall), and never returns less than the same beam search
+    objective = (Σ log π − reference_weight · Σ log π_ref) / length^length_penalty. It ranks the n-best and is the reward
+    of each; Σ log π alone is the sum of a completion's log-probs. With the defaults the objective is the paper's, the
+    search stops as soon as no live beam can win (sums only fall), and never returns less than the same beam search
     that reorders caches. `width` at or above the number of sequences makes it exhaustive.
     """
 
@@ -67,9 +68,13 @@ class BeamSearch:
 
     def _answer(self, prompt: Prompt, best: Sequence[_Hypothesis]) -> Answer:
         completions = tuple(_completion(self.lm, h.tokens, h.logprobs, i, h.ended) for i, h in enumerate(best))
-        rewards = tuple(Reward(h.objective, "" if h.ended else "cut before the end token") for h in best)
+        rewards = tuple(Reward(self.value(h), "" if h.ended else "cut before the end token") for h in best)
         group = Group(prompt, completions, rewards)
         return Answer(completions[0], group, sum(len(h.tokens) for h in best), note=rewards[0].note)
+
+    def value(self, hypothesis: _Hypothesis) -> float:
+        """The objective of a finished hypothesis."""
+        return hypothesis.objective / len(hypothesis.tokens) ** self.length_penalty
 
     def _search(self, prompts: Sequence[Sequence[int]]) -> list[list[_Hypothesis]]:
         ends = _ends(self.lm)
@@ -148,10 +153,7 @@ class _Beams:
         return [sorted(x, key=self._rank)[: self.search.width] for x in self.finished]
 
     def _rank(self, h: _Hypothesis) -> tuple[bool, float]:
-        return (self.search.require_end and not h.ended, -self._value(h))
-
-    def _value(self, h: _Hypothesis) -> float:
-        return h.objective / len(h.tokens) ** self.search.length_penalty
+        return (self.search.require_end and not h.ended, -self.search.value(h))
 
     def _finish(self, row: int, h: _Hypothesis, token: int, logprob: float, objective: float) -> None:
         if objective > -torch.inf:
@@ -162,7 +164,9 @@ class _Beams:
             return True
         ended = [h for h in self.finished[row] if h.ended]
         if self.search.length_penalty or self.search.reference_weight:  # a longer one may still overtake
-            return len(ended) >= self.search.width and self._value(ended[-1]) >= self._value(self.live[row][0])
+            return len(ended) >= self.search.width and self.search.value(ended[-1]) >= self.search.value(
+                self.live[row][0]
+            )
         return len(ended) >= 1 and ended[0].objective >= self.live[row][0].objective
 
     def _cut(self) -> None:

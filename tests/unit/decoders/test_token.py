@@ -86,12 +86,25 @@ def test_wide_beams_are_exhaustive_search(seed, weight):
         assert anything.group.reward_N[0] == pytest.approx(max(scores.values()), abs=1e-4)
 
 
-def test_length_penalty_divides_as_documented():
-    lm = digit_lm(7)
-    answer = BeamSearch(lm, width=64, max_tokens=4, length_penalty=1.0)([raw("21")])[0]
-    sums = plain_sums(lm.model, [2, 1], (c for c in every_answer(4) if c[-1] == END))
-    scores = {c: s / len(c) for c, s in sums.items()}
-    assert answer.completion.tokens == max(scores, key=scores.__getitem__)
+@pytest.mark.parametrize(("penalty", "weight"), [(1.0, 0.0), (0.5, 0.0), (-0.5, 0.0), (1.0, 0.4)])
+def test_length_penalty_divides_as_documented_and_the_reward_is_what_ranks(penalty, weight):
+    lm, ref = digit_lm(7), digit_lm(107)
+    search = BeamSearch(lm, 64, 4, length_penalty=penalty, reference=ref, reference_weight=weight)
+    group = search([raw("21")])[0].group
+    ended = [c for c in every_answer(4) if c[-1] == END]
+    ours, theirs = (plain_sums(m.model, [2, 1], ended) for m in (lm, ref))
+    scores = {c: (ours[c] - weight * theirs[c]) / len(c) ** penalty for c in ended}
+    assert group.completions[0].tokens == max(scores, key=scores.__getitem__)
+    best = [(c.tokens, v) for c, v in zip(group.completions, group.reward_N, strict=True) if c.finish == "stop"]
+    assert [v for _, v in best] == pytest.approx([scores[t] for t, _ in best], abs=1e-4)
+    assert sorted((v for _, v in best), reverse=True) == [v for _, v in best]
+    assert sum(group.completions[0].logprobs) == pytest.approx(ours[group.completions[0].tokens], abs=1e-4)
+
+
+def test_a_cut_answer_with_a_length_penalty_has_its_objective_too():
+    (answer,) = BeamSearch(digit_lm(7), 3, 2, length_penalty=1.0, require_end=False)([raw("21")])
+    for c, v in zip(answer.group.completions, answer.group.reward_N, strict=True):
+        assert v == pytest.approx(np.mean(c.logprobs), abs=1e-5)
 
 
 @pytest.fixture(scope="module")

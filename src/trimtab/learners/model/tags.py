@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError
+from trimtab.learners.model.common import known_sets
 from trimtab.types import Prompt, Sampler, SamplingParams, fingerprint
 
 Array = npt.NDArray[np.float64]
@@ -59,14 +60,30 @@ def smooth(value_PM: npt.ArrayLike, tags: Tags, beta: float = 0.3) -> Array:
     """beta · value + (1 - beta) · the uniform average of the means of the prompt's tags, shape (P, M).
 
     On silver labels (softmax of rewards) this is the NAACL form, on raw rewards the form of arXiv v1. beta = 1 leaves
-    the values, beta = 0 keeps the tags alone. A prompt without a tag keeps its own value, as does
-    a missing cell. Distributions over different models have no mean: see `fits.zooter_targets`.
+    the values, beta = 0 keeps the tags alone. A prompt without a tag keeps its own value, a missing cell stays NaN.
+    With cells missing a row is mixed with rows that know all that it knows, and rows that are distributions over what
+    they know stay such: means of distributions over different models neither sum to 1 nor rank.
     """
     if not 0 <= beta <= 1:
         raise InputError(f"beta must lie between 0 (tags only) and 1 (no tags), got {beta}")
     value = np.asarray(value_PM, float)
     if beta == 1:
         return value
+    known = ~np.isnan(value)
+    if known.all() or not any(tags):
+        return _smooth(value, tags, beta)
+    shares, out = np.allclose(np.nansum(value, axis=1)[known.any(1)], 1), np.full_like(value, np.nan)
+    for known_M, rows, within in known_sets(known):
+        block, own = value[np.ix_(within, known_M)], [tags[int(i)] for i in within]
+        if shares:
+            mass = block.sum(1, keepdims=True)
+            block = np.where(mass > 0, block / np.where(mass > 0, mass, 1), 1 / block.shape[1])
+        mixed = _smooth(block, own, beta) if any(own) else block
+        out[np.ix_(rows, known_M)] = mixed[np.searchsorted(within, rows)]
+    return out
+
+
+def _smooth(value: Array, tags: Tags, beta: float) -> Array:
     _, mean_TM, member = tag_means(value, tags)
     count = member.sum(1, keepdims=True)
     tagged = member @ mean_TM / np.maximum(count, 1)

@@ -124,6 +124,22 @@ def test_a_target_is_a_distribution_over_what_its_prompt_knows(form):
     np.testing.assert_array_equal(zooter_targets(whole, tags, 0.5, 0.3, form), want)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_smoothed_distributions_with_holes_stay_distributions(share):
+    rng = np.random.default_rng(5)
+    reward = rng.random((90, 5))
+    reward[rng.random(reward.shape) < share] = NAN
+    reward[np.isnan(reward).all(1), 0] = 0.5
+    tags = [[["a"], ["b"], [], ["a", "b"]][i % 4] for i in range(90)]
+    label = np.where(np.isnan(reward), NAN, silver(torch.tensor(reward), 0.3).numpy())
+    mixed = smooth(label, tags, 0.3)
+    np.testing.assert_allclose(np.nansum(mixed, axis=1), 1)
+    np.testing.assert_array_equal(np.isnan(mixed), np.isnan(reward))
+    np.testing.assert_allclose(np.nan_to_num(mixed), zooter_targets(reward, tags, 0.3, 0.3, "naacl"), atol=1e-12)
+    with pytest.raises(InputError, match="no prompt has a tag"):
+        smooth(label, [[]] * 90, 0.3)
+
+
 def easy_and_hard(P: int, seed: int):
     """Two kinds of prompts; model 0 is the best on both, and the last one was asked the easy kind alone."""
     rng = np.random.default_rng(seed)
