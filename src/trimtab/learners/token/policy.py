@@ -1,14 +1,17 @@
 """A trained policy as an object of value: log-probs of completions, and their implicit reward as a RewardFn.
 
-Σ_t β (log π − log π_ref) scores a finished completion ("From r to Q*", arXiv 2404.12358: the reward minus V*(s₀), a
-constant of the prompt). So best-of-N, the softmax policy and West-of-N can spend a DPO policy like any reward model.
+After DPO Σ_t β (log π − log π_ref) scores a finished completion ("From r to Q*", arXiv 2404.12358: the reward minus
+V*(s₀), a constant of the prompt). So best-of-N, the softmax policy and West-of-N can spend a DPO policy like any reward
+model; other losses have other rewards, and each policy is read by its own.
 Values of different prompts do not compare. For *decoding* use log π alone (`trimtab.decoders.token`).
 """
 
+import inspect
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,11 @@ import torch
 
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.token.forward import TokenIds, completion_logprobs
+from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, dpo, sft
 from trimtab.models.chat import encode_completion, encode_prompt
 from trimtab.models.load import LM, load_lm
 from trimtab.tensors import pad_right
-from trimtab.types import Group, Reward
+from trimtab.types import Group, Reward, describe
 
 Floats = npt.NDArray[np.float32]
 
@@ -63,28 +67,64 @@ class Policy:
 
 @dataclass(frozen=True)
 class ImplicitReward:
-    """A preference-trained policy as RewardFn: Σ_t β (log π − log π_ref) over a completion's tokens.
+    """A preference-trained policy as RewardFn: what its `loss` calls the reward of a completion.
 
-    NaN for a completion without tokens. A completion cut at the length limit is scored with a note: without its end
-    token the sum is a partial return, not the reward.
+    For DPO and its kin Σ_t β (log π − log π_ref), for LN-DPO and FPO its mean over the tokens, for SimPO and ORPO
+    β · the mean log π without a reference, for CPO the sum. NaN for a completion without tokens. One that was cut at
+    the length limit is scored with a note: without its end token it has a partial return, not its reward. ModelError for a
+    loss whose reward a completion's log-probs do not hold: TDPO's has a KL of every step, SFT compares nothing.
     """
 
     policy: Policy
     reference: Policy
     beta: float = 0.1
+    loss: Loss = dpo
+
+    def __post_init__(self) -> None:
+        none = torch.zeros(0)
+        self._arguments(none, none, none)
 
     def __call__(self, groups: Sequence[Group]) -> list[list[Reward]]:
-        ours, theirs = self.policy.logprobs(groups), self.reference.logprobs(groups)
+        rows = self.policy.logprobs(groups)
+        needed = any(n.startswith("ref_") for n in _positional(self.loss))
+        theirs = self.reference.logprobs(groups) if needed else rows
         return [
             [self._one(c.finish, a, b) for c, a, b in zip(g.completions, x, y, strict=True)]
-            for g, x, y in zip(groups, ours, theirs, strict=True)
+            for g, x, y in zip(groups, rows, theirs, strict=True)
         ]
 
     def _one(self, finish: str, logprob_T: Floats, ref_T: Floats) -> Reward:
         if not len(logprob_T):
             return Reward(math.nan, "no tokens to score")
-        value = self.beta * float((logprob_T.astype(np.float64) - ref_T).sum())
+        sums = (logprob_T.astype(np.float64).sum(), ref_T.astype(np.float64).sum(), len(logprob_T))
+        ours_B, ref_B, length_B = (torch.tensor([x], dtype=torch.float64) for x in sums)
+        arguments = self._arguments(ours_B, ref_B, length_B)
+        value = self.loss(**arguments, beta=self.beta).chosen_reward_B.item()
         return Reward(value, "" if finish == "stop" else "cut at the length limit: a partial return")
+
+    def _arguments(self, logprob_B: torch.Tensor, ref_B: torch.Tensor, length_B: torch.Tensor) -> dict[str, Any]:
+        """The loss's arguments with the completion on both sides; the reward of one side does not see the other."""
+        known = {"desirable_B": torch.ones(len(logprob_B), dtype=torch.bool)}
+        known |= dict.fromkeys(("chosen_logprob_B", "rejected_logprob_B", "logprob_B"), logprob_B)
+        known |= dict.fromkeys(("ref_chosen_logprob_B", "ref_rejected_logprob_B", "ref_logprob_B"), ref_B)
+        known |= dict.fromkeys(("chosen_length_B", "rejected_length_B"), length_B)
+        known |= dict.fromkeys(("mismatched_logprob_K", "ref_mismatched_logprob_K"), torch.zeros(1))
+        needs, name = _positional(self.loss), describe(bare(self.loss))
+        if bare(self.loss) is sft or not set(needs) <= set(known):
+            raise ModelError(
+                f"{name} has no reward that the log-probs of one completion hold; "
+                "ImplicitReward(policy, reference, beta) is the log-ratio with the reference, whatever was trained"
+            )
+        return {n: known[n] for n in needs}
+
+
+def _positional(loss: Loss) -> list[str]:
+    return [n for n, p in inspect.signature(loss).parameters.items() if p.kind is not p.KEYWORD_ONLY]
+
+
+def bare(loss: Any) -> Any:
+    """The function inside `functools.partial`."""
+    return bare(loss.func) if isinstance(loss, partial) else loss
 
 
 @dataclass(frozen=True)
@@ -98,8 +138,17 @@ class LoadedPolicy:
 
     @property
     def reward(self) -> ImplicitReward:
-        """The implicit reward, ready for best-of-N."""
-        return ImplicitReward(self.policy, self.reference, self.beta)
+        """The implicit reward of the loss it was trained with, ready for best-of-N. ModelError for a loss that has none
+        (SFT, TDPO), or that is not one of trimtab's: name it yourself, ImplicitReward(..., loss=...)."""
+        trained = dict(self.card.get("settings", {}).get("loss", {}))
+        name, known = trained.pop("name", describe(dpo)), {**PAIR_LOSSES, **SINGLE_LOSSES}
+        loss = next((f for f in known.values() if describe(f) == name), None)
+        if loss is None:
+            raise ModelError(
+                f"trained with {name}, whose reward is unknown here: ImplicitReward(..., loss=...) names it"
+            )
+        trained.pop("beta", None)
+        return ImplicitReward(self.policy, self.reference, self.beta, partial(loss, **trained) if trained else loss)
 
 
 def load_policy(

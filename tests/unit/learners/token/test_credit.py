@@ -1,3 +1,5 @@
+from inspect import signature
+
 import numpy as np
 import pytest
 import torch
@@ -6,12 +8,13 @@ from trimtab.data.pairs import best_vs_worst
 from trimtab.decoders.completion import BestOfN, SoftmaxPolicy
 from trimtab.errors import ModelError
 from trimtab.learners.token.credit import Credit, auroc, pieces_of, token_credit
-from trimtab.learners.token.policy import ImplicitReward, Policy, load_policy
+from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES
+from trimtab.learners.token.policy import ImplicitReward, LoadedPolicy, Policy, load_policy
 from trimtab.learners.token.trainer import Lora, train_policy
 from trimtab.models.load import load_lm
 from trimtab.rewards import score
 from trimtab.testing import check_scorer, prompt, tiny_lm
-from trimtab.types import Completion, Group
+from trimtab.types import Completion, Group, describe
 
 from .conftest import make_groups, make_pairs
 
@@ -94,6 +97,58 @@ def test_a_trained_run_is_a_reward_that_prefers_what_was_chosen(tmp_path, lm_fol
     assert sharp > 0.8 and sharp > flat  # beta 0 is the argmax, a large one the sampler
     west = best_vs_worst(score(held, loaded.reward))
     assert np.mean([p.chosen.index == 0 for p in west]) > 0.8 and len(west) == len(held)
+
+
+def by_hand(kind: str, ours, theirs, beta: float) -> float:
+    ratio = np.sum(ours) - np.sum(theirs)
+    return beta * {
+        "sum": ratio, "mean": ratio / len(ours), "own sum": np.sum(ours), "own mean": np.mean(ours)
+    }[kind]  # fmt: skip
+
+
+REWARDS = {
+    "dpo": "sum", "cdpo": "sum", "robust": "sum", "hinge": "sum", "kto": "sum", "ln_dpo": "mean", "fpo": "mean",
+    "ipo": "mean", "simpo": "own mean", "orpo": "own mean", "cpo": "own sum",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*PAIR_LOSSES, *SINGLE_LOSSES])
+def test_a_policy_is_read_by_the_reward_of_its_own_loss(policies, name):
+    loss = {**PAIR_LOSSES, **SINGLE_LOSSES}[name]
+    settings = {n: p.default for n, p in signature(loss).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    loaded = LoadedPolicy(*policies, 0.7, {"settings": {"loss": {"name": describe(loss), **settings, "beta": 0.7}}})
+    if name not in REWARDS:
+        with pytest.raises(ModelError, match=f"losses:{name} has no reward"):
+            _ = loaded.reward
+        return
+    ours, theirs = (p.logprobs([GROUP])[0] for p in policies)
+    want = [by_hand(REWARDS[name], a, b, 0.7) for a, b in zip(ours, theirs, strict=True)]
+    (rewards,) = loaded.reward([GROUP])
+    assert [r.value for r in rewards] == pytest.approx(want, abs=1e-5)
+    assert [r.note != "" for r in rewards] == [False, False, True]
+
+
+def test_settings_of_the_loss_count_and_unknown_losses_are_named(policies):
+    card = {"settings": {"loss": {"name": describe(PAIR_LOSSES["ipo"]), "beta": 0.5, "per_token": False}}}
+    ours, theirs = (p.logprobs([GROUP])[0] for p in policies)
+    (rewards,) = LoadedPolicy(*policies, 0.5, card).reward([GROUP])
+    assert rewards[0].value == pytest.approx(by_hand("sum", ours[0], theirs[0], 0.5), abs=1e-5)
+    with pytest.raises(ModelError, match="mine:loss, whose reward is unknown"):
+        _ = LoadedPolicy(*policies, 0.5, {"settings": {"loss": {"name": "mine:loss"}}}).reward
+    (own,) = ImplicitReward(*policies, 2.0, PAIR_LOSSES["simpo"])([GROUP])
+    assert own[1].value == pytest.approx(2 * np.mean(ours[1]), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["simpo", "ln_dpo", "orpo"])
+def test_a_trained_run_orders_completions_as_its_loss_does(tmp_path, lm_folder, name):
+    pairs = make_pairs(8)
+    out = train_policy(pairs, model=lm_folder, out=tmp_path / "run", loss=name, batch_size=8, dtype="float32")
+    loaded = load_policy(out, dtype="float32")
+    held = [Group(p.prompt, (p.chosen, p.rejected)) for p in make_pairs(6, seed=5)]
+    rows = zip(loaded.policy.logprobs(held), loaded.reference.logprobs(held), loaded.reward(held), strict=True)
+    for ours, theirs, rewards in rows:
+        want = [by_hand(REWARDS[name], a, b, loaded.beta) for a, b in zip(ours, theirs, strict=True)]
+        assert [r.value for r in rewards] == pytest.approx(want, abs=1e-5)
 
 
 def test_folders_that_are_no_run_are_refused(tmp_path, lm_folder):
