@@ -57,6 +57,5 @@ for verb in (train.train, credit.credit, eval.eval, report.report):
     app.command()(verb)
 app.command()(pool.pool)
 app.add_typer(router.router, name="router")
-fit.fit.command("router")(router.fit)  # the same two under the verbs where one looks first: fit what, route what
-app.command("route")(router.route)
+app.command()(router.route)
 app.add_typer(store.store, name="store")

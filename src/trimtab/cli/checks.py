@@ -109,7 +109,8 @@ def _checks(
     if "sample" in stages:
         yield lambda: prompts.extend(_prompts(task, facts))
         yield lambda: _sampling(task)
-        yield lambda: _engine(task, facts)
+        facts |= {"engine": task.model.engine, "model": task.model.name}
+        yield lambda: engine(task.model)
     if "score" in stages:
         yield lambda: _reward(task, prompts, facts)
     learns = bool(task.probe.losses)
@@ -153,10 +154,10 @@ def _sampling(task: Task) -> None:
     check(s.train_n, params)
 
 
-def _engine(task: Task, facts: dict[str, Any]) -> None:
+def engine(m: Model) -> None:
+    """InputError for an engine that is unknown, not installed, or lacks what it needs to begin."""
     from trimtab.cli import make
 
-    m = task.model
     device_and_dtype(m.device, m.dtype)
     need(*_OF_ENGINE.get(m.engine, ()))
     if m.engine == "openai" and not m.base_url.startswith(("http://", "https://")):
@@ -166,7 +167,6 @@ def _engine(task: Task, facts: dict[str, Any]) -> None:
     make.sampler(m)
     if m.engine in ("openvino", "hf"):
         local_model(m.name)
-    facts |= {"engine": m.engine, "model": m.name}
 
 
 def _reward(task: Task, prompts: Sequence[Prompt], facts: dict[str, Any]) -> None:

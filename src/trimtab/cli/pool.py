@@ -23,15 +23,16 @@ A pool file (TOML):
     name = "unit_tests"
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from trimtab.cli.config import Model
-from trimtab.cli.options import Json, emit
+from trimtab.cli.options import Config, Device, Json, emit, one_source
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ class PoolTask:
 
 
 def pool(
-    config: Annotated[str | None, typer.Argument(help="Pool file (TOML); flags lie over it.")] = None,
+    file: Annotated[
+        str | None, typer.Argument(metavar="[POOL]", help="Pool file (TOML); flags lie over it. Or --config.")
+    ] = None,
+    config: Config = None,
     prompts: Annotated[list[str] | None, typer.Option("--prompts", help="JSONL or Parquet. Repeatable.")] = None,
     models: Annotated[
         list[str] | None,
@@ -93,6 +97,7 @@ def pool(
     batch: Annotated[
         int | None, typer.Option(help="Prompts a model at once; 1 measures latency, 0 is fastest.")
     ] = None,
+    device: Device = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Run directory (the store and matrix.parquet).")
     ] = None,
@@ -112,6 +117,7 @@ def pool(
         "prompts": prompts, "models": [_member(m) for m in models] if models else None, "out": out, "batch": batch,
         "rewards": [{"name": reward}] if reward else None, "max_tokens": max_tokens,
     }  # fmt: skip
+    config = one_source(file, config)
     task = read_sections(PoolTask, config, flags)
     if not (task.prompts and task.models and task.rewards):
         raise InputError(
@@ -122,11 +128,14 @@ def pool(
     named = {m.alias or m.name: m for m in task.models}
     if len(named) < len(task.models):
         raise InputError("two models of the pool have the same name; tell them apart with `alias`")
+    named = {name: replace(m, device=m.device or device or "") for name, m in named.items()}
+    by_source = _rewards(task.rewards, sorted({p.source for p in asked}))
+    _check(task, list(named.values()), by_source, asked)
     members = Pool({name: _sampler(m) for name, m in named.items()}, _prices(named))
     store = Store(task.out)
     params = SamplingParams(task.temperature, task.top_p, task.top_k, task.max_tokens, (), task.seed)
     matrix = fill_pool(
-        asked, members, _rewards(task.rewards, sorted({p.source for p in asked})), store, n=task.n, params=params,
+        asked, members, by_source, store, n=task.n, params=params,
         batch=task.batch, tags=tags, workers=task.workers or None,
     )  # fmt: skip
     path = store.path / POOL_MATRIX
@@ -145,6 +154,26 @@ def pool(
         for r in rows
     ]
     emit({"matrix": str(path), "prompts": len(matrix), "models": rows}, "\n".join([*lines, f"wrote {path}"]), json)
+
+
+def _check(task: PoolTask, members: Sequence[Member], rewards: Mapping[str, Any], asked: Sequence[Any]) -> None:
+    """InputError with all that stands in the way, before the first model is loaded."""
+    from trimtab.cli import checks
+    from trimtab.errors import TrimtabError
+
+    of = {source: [p for p in asked if p.source == source] for source in rewards}
+    problems: list[str] = []
+    for check in (
+        lambda: checks.writable(task.out),
+        *(partial(checks.engine, m) for m in members),
+        *(partial(checks.check_columns, r, of[source]) for source, r in rewards.items()),
+        *(partial(checks.fit_context, m, asked, task.max_tokens) for m in members if not m.template),
+    ):
+        try:
+            check()
+        except TrimtabError as e:
+            problems.append(str(e))
+    checks.refuse(problems)
 
 
 def _member(text: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 trimtab router fit matrix.jsonl --out runs/router
 trimtab router eval matrix.jsonl --router runs/router      (or --seeds 5: fit and test on random splits)
-trimtab router route "prompt" --router runs/router
+trimtab route "prompt" --router runs/router
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ import typer
 
 from trimtab.cli.options import Json, emit
 from trimtab.cli.router_parts import (
+    NGRAMS,
     best_single,
     encoder,
     encoder_of,
@@ -42,7 +43,8 @@ Tagger = Annotated[
     str, typer.Option("--tagger", help="Tags for the prompts: clusters:16, keywords:FILE.json or llm:MODEL.")
 ]
 Encode = Annotated[
-    str, typer.Option("--encoder", help="ngrams, static, minilm, both, or a sentence encoder's folder (head and tail).")
+    str | None,
+    typer.Option("--encoder", help="ngrams (default), static, minilm, both, or a sentence encoder's folder."),
 ]
 Pool = Annotated[list[str] | None, typer.Option("--model", help="Only these models of the table. Repeatable.")]
 Price = Annotated[list[str] | None, typer.Option("--price", help="model=dollars a call. Repeatable.")]
@@ -54,7 +56,7 @@ def fit(
     matrix: Matrix,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for the router.")],
     method: Method = "tags",
-    encoder_name: Encode = "ngrams",
+    encoder_name: Encode = None,
     format: Format = "",
     pool: Pool = None,
     guard: Annotated[bool, typer.Option(help="Save the constant unless routing gains on held-out prompts.")] = True,
@@ -77,7 +79,7 @@ def fit(
 
     table = load_matrix(matrix, format)
     table = table.pool(pool) if pool else table
-    embed = encoder(encoder_name)
+    embed = encoder(encoder_name or NGRAMS)
     table = tagged(table, tagger, embed, seed, Path(out)) if tagger else table
     table = balanced(table, balance, seed) if balance else table
     table, dropped = without_overlap(table, [load_matrix(f) for f in away_from]) if away_from else (table, 0)
@@ -107,7 +109,7 @@ def evaluate(
     matrix: Matrix,
     folder: Folder = "",
     method: Method = "tags",
-    encoder_name: Encode = "ngrams",
+    encoder_name: Encode = None,
     format: Format = "",
     pool: Pool = None,
     price: Price = None,
@@ -115,7 +117,9 @@ def evaluate(
     settings: Settings = None,
     keep_seen: Annotated[bool, typer.Option(help="With --router: judge on prompts it was fitted on, too.")] = False,
     seeds: Annotated[int, typer.Option(help="Without --router: random 80/20 splits, fit on one side.")] = 5,
-    html: Annotated[str, typer.Option(help="Write the report here: frontier, tags, confusion; one offline file.")] = "",
+    html: Annotated[
+        str, typer.Option("--out", "-o", "--html", help="Write this page: frontier, tags, confusion; one offline file.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """The router's reward beside random, best single and oracle, with intervals; per tag; against the oracle."""
@@ -141,7 +145,9 @@ def evaluate(
     moved = sum(m for *_, m in splits)
     values, singles, chosen_set = [], [], method_settings(settings)
     for seed, (train, test, _) in enumerate(splits):
-        fitted = chosen or fit_router(train, encoder(encoder_name), method=method, guard=False, seed=seed, **chosen_set)
+        fitted = chosen or fit_router(
+            train, encoder(encoder_name or NGRAMS), method=method, guard=False, seed=seed, **chosen_set
+        )
         rows = fitted(test.prompts)
         values.append([[row[m] for m in table.models] for row in rows])
         singles += [chosen.card["best_single"] if chosen else best_single(train)] * len(test)
@@ -160,7 +166,7 @@ def evaluate(
         **ranks(value, reward, tags, table.models),
     }  # fmt: skip
     if html:
-        name = f"router ({folder})" if folder else f"{method}, {encoder_name}"
+        name = f"router ({folder})" if folder else f"{method}, {encoder_name or NGRAMS}"
         said = {"table": matrix, "splits": "none" if folder else seeds, "duplicates moved to train": moved}
         facts["html"] = str(write_routing_report(html, {name: value}, tested, best=best, price_M=prices, meta=said))
     lines = [f"{'':14} reward                  gain over best single      gap"]
@@ -181,11 +187,10 @@ def evaluate(
     emit(facts, "\n".join(lines), json)
 
 
-@router.command()
 def route(
     prompt: Annotated[str, typer.Argument(help="The prompt.")],
     folder: Folder,
-    encoder_name: Encode = "ngrams",
+    encoder_name: Encode = None,
     price: Price = None,
     exchange: Exchange = 0.0,
     json: Json = False,

@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Any
 
 
+NGRAMS = "ngrams"
+
+
 def encoder(name: str) -> Any:
     """The encoder called `name`: one of four, or the folder of a sentence encoder. InputError for an unknown one."""
     from trimtab.errors import unknown
@@ -141,21 +144,24 @@ def best_single(matrix: Any) -> str:
     return matrix.models[int(np.nanmean(matrix.reward_PM, axis=0).argmax())]
 
 
-def encoder_of(folder: str, fallback: str) -> str:
-    """The --encoder that a saved router's card asks for."""
+def encoder_of(folder: str, asked: str | None) -> str:
+    """The --encoder that a saved router's card asks for. InputError when `asked` is another."""
     import json
 
-    from trimtab.errors import ModelError
+    from trimtab.errors import InputError, ModelError
 
     try:
         card = json.loads((Path(folder) / "router.json").read_text())
     except (OSError, ValueError) as e:
         raise ModelError(f"{folder} holds no router ({e}); fit one with `trimtab router fit`") from e
     read = card.get("encoder") or {}
-    if read.get("kind") == "encoder" and Path(read["model"]).is_dir():
-        return read["model"]
     kinds = {"hashed n-grams": "ngrams", "encoder": "minilm", "both": "both", "static": "static"}
-    return kinds.get(read.get("kind", ""), fallback)
+    own = kinds.get(read.get("kind", ""), "")
+    if read.get("kind") == "encoder" and Path(read["model"]).is_dir():
+        own = read["model"]
+    if asked and own and asked != own and card.get("head") != "constant":
+        raise InputError(f"the router in {folder} was fitted with --encoder {own}, not {asked}; leave the option out")
+    return own or asked or NGRAMS
 
 
 def given_prices(given: list[str] | None) -> dict[str, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from trimtab.cli.router import router
+from trimtab.cli.app import app
 from trimtab.cli.router_parts import money, ranks
 from trimtab.errors import InputError, ModelError
 from trimtab.testing import write_jsonl
@@ -31,7 +31,8 @@ def table(tmp_path):
 
 
 def run(*args):
-    result = CliRunner().invoke(router, [*args, "--json"])
+    verb = [] if args[0] == "route" else ["router"]
+    result = CliRunner().invoke(app, [*verb, *args, "--json"])
     if result.exception:
         raise result.exception
     return json.loads(result.stdout.splitlines()[-1])
@@ -124,3 +125,6 @@ def test_errors_say_what_is_wrong(table, tmp_path):
     run("fit", table, "--out", str(tmp_path / "r"), "--no-guard")
     with pytest.raises(InputError, match="model=dollars"):
         run("route", "x", "--router", str(tmp_path / "r"), "--price", "adder")
+    for verb in (["route", "x"], ["eval", table]):
+        with pytest.raises(InputError, match="was fitted with --encoder ngrams, not minilm"):
+            run(*verb, "--router", str(tmp_path / "r"), "--encoder", "minilm")

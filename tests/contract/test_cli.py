@@ -1,0 +1,138 @@
+"""Every verb, found by walking the app: help, shared flags, our errors for what is not there, and JSON."""
+
+import json
+import re
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from trimtab.cli.app import app
+from trimtab.errors import TrimtabError
+
+ROOT = typer.main.get_command(app)
+
+
+def walk(command, path=()):
+    children = getattr(command, "commands", {})
+    for name, child in children.items():
+        yield from walk(child, (*path, name))
+    if not children or (path and command.params and getattr(command, "invoke_without_command", False)):
+        yield path, command
+
+
+VERBS = dict(walk(ROOT))
+NAMES = [" ".join(path) for path in VERBS]
+SHARED = {"out": {"--out", "-o"}, "config": {"--config", "-c"}, "device": {"--device"}, "dtype": {"--dtype"},
+          "json": {"--json"}, "sets": {"--set"}}  # fmt: skip
+
+
+def parameters(command):
+    return {p.name: p for p in command.params}
+
+
+def run(*words):
+    return CliRunner().invoke(app, list(map(str, words)))
+
+
+def arguments(command, word):
+    """`word` for every argument and option that must be given; a layer is a number."""
+    words: list[str] = []
+    for p in command.params:
+        if p.required:
+            value = "1" if p.name == "layer" else word
+            words += [value] if p.param_type_name == "argument" else [p.opts[0], value]
+    return words
+
+
+@pytest.mark.parametrize("path", VERBS, ids=NAMES)
+def test_help_names_every_option_and_what_it_is(path):
+    result = run(*path, "--help")
+    assert result.exit_code == 0 and "Usage:" in result.output
+    assert VERBS[path].help and len(VERBS[path].help) > 20, "a verb says what it does"
+
+
+@pytest.mark.parametrize("path", VERBS, ids=NAMES)
+def test_shared_flags_have_one_spelling(path):
+    for name, p in parameters(VERBS[path]).items():
+        if name in SHARED:
+            assert set(p.opts) >= SHARED[name], f"{path}: {name} is {p.opts}"
+        spelled = {o for o in p.opts if o.startswith("-")}
+        for shared, opts in SHARED.items():
+            assert not (spelled & opts) or name == shared or shared == "sets", f"{path}: {spelled} should be {shared}"
+
+
+@pytest.mark.parametrize("path", VERBS, ids=NAMES)
+def test_every_verb_speaks_json(path):
+    assert "json" in parameters(VERBS[path])
+
+
+@pytest.mark.parametrize("path", VERBS, ids=NAMES)
+def test_whatever_loads_a_model_takes_a_device(path):
+    given = parameters(VERBS[path])
+    local = {"model", "policy", "sae", "dtype"} & given.keys() and path not in NOT_TORCH
+    assert not local or "device" in given, f"{path} loads a model and has no --device"
+
+
+NOT_TORCH = {("router", "eval"), ("router", "fit")}
+"""Their --model names columns of a table."""
+
+
+def test_no_function_has_two_verbs():
+    callbacks = [c.callback for c in VERBS.values()]
+    assert len(callbacks) == len(set(callbacks))
+
+
+@pytest.mark.parametrize("path", VERBS, ids=NAMES)
+def test_an_unknown_option_is_named_with_exit_code_2(path):
+    result = run(*path, *arguments(VERBS[path], "x"), "--no-such-option")
+    assert result.exit_code == 2 and "--no-such-option" in result.output and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("path", VERBS, ids=NAMES)
+def test_what_is_not_there_is_our_error(path, tmp_path, monkeypatch):
+    """Every required word names nothing that exists: one of our errors, which names it, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    words = arguments(VERBS[path], "nowhere")
+    given = parameters(VERBS[path])
+    words += ["--out", "nowhere"] if "out" in given and not given["out"].required else []
+    if path in FREE:
+        pytest.skip(FREE[path])
+    result = run(*path, *words)
+    assert isinstance(result.exception, TrimtabError), (result.output, result.exception)
+    assert any(word in str(result.exception) for word in ("nowhere", "no ", "unknown"))
+    assert not any(p.name != "nowhere" and not p.name.startswith(".") for p in tmp_path.iterdir())
+    assert "Traceback" not in result.output
+
+
+FREE = {
+    ("pool",): "needs several words together: see tests/unit/cli/test_pool.py",
+    ("demo",): "needs no word: it begins a run",
+    ("models",): "needs no word: it lists",
+    ("sandbox", "check"): "needs no word: it tries this machine",
+}
+
+
+@pytest.mark.parametrize("path", [p for p, c in VERBS.items() if "out" in parameters(c) and "where" in parameters(c)])
+def test_a_run_directory_is_named_by_itself_or_by_out(path, tmp_path):
+    messages = []
+    for words in ([tmp_path / "run"], ["--out", tmp_path / "run"]):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        result = run(*path, *words)
+        assert isinstance(result.exception, TrimtabError), result.output
+        messages.append(str(result.exception))
+    assert messages[0] == messages[1]
+
+
+def test_models_prints_one_json_object_and_nothing_else():
+    result = run("models", "--json")
+    assert set(json.loads(result.stdout)) == {"models", "cache"}
+
+
+def test_the_reference_page_calls_each_verb_once():
+    from pathlib import Path
+
+    page = (Path(__file__).parents[2] / "docs/reference/cli.md").read_text()
+    for name in NAMES:
+        assert re.search(rf"^Usage: trimtab {name} \[", page, re.MULTILINE), name
+    assert "trimtab trimtab" not in page
