@@ -60,25 +60,31 @@ def publish_folder(path: Path, write: Callable[[Path], Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         recover(path)
         remove_leftovers(path.parent, path.name)
-        tmp, old = _hidden("tmp", path), _hidden("old", path)
+        tmp = _hidden("tmp", path)
         try:
             tmp.mkdir()
             _step("write", path)
             write(tmp)
-            for file in [*(f for f in tmp.rglob("*") if f.is_file()), tmp]:
-                _fsync(file)
-            _step("rename", path)
-            if path.exists():
-                path.replace(old)
-                _step("between", path)
-            tmp.replace(path)
-            _step("renamed", path)
-            _fsync(path.parent)
+            appear(tmp, path)
         except BaseException:
             shutil.rmtree(tmp, ignore_errors=True)
             recover(path)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def appear(written: Path, path: Path) -> None:
+    """Makes a folder that is written appear under `path`, in place of an old one (fsync, rename, fsync)."""
+    old = _hidden("old", path)
+    for file in [*(f for f in written.rglob("*") if f.is_file()), written]:
+        _fsync(file)
+    _step("rename", path)
+    if path.exists():
+        path.replace(old)
+        _step("between", path)
+    written.replace(path)
+    _step("renamed", path)
+    _fsync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def recover(path: Path) -> None:
@@ -111,14 +117,19 @@ class reporting:
         return None
 
     def __exit__(self, kind: Any, value: BaseException | None, traceback: Any) -> None:
-        code = value.errno if isinstance(value, OSError) else None
-        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(value):  # safetensors has an error of its own
-            message = "the disk is full; free space and run the same command again, nothing written so far is lost"
-        elif isinstance(value, OSError):
-            message = f"{value.strerror or value}; check the path and its permissions"
-        else:
-            return
-        raise StoreError(f"{self.path}: {message}") from value
+        if value is not None and (said := refusal(value)):
+            raise StoreError(f"{self.path}: {said}") from value
+
+
+def refusal(error: BaseException) -> str:
+    """What the operating system refused and what to do, in one line; "" for an error that is none of its."""
+    code = error.errno if isinstance(error, OSError) else None
+    # safetensors and torch have errors of their own for a full disk
+    if code in (errno.ENOSPC, errno.EDQUOT) or re.search("No space left|unexpected pos|file write failed", str(error)):
+        return "the disk is full; free space and run the same command again, nothing written so far is lost"
+    if not isinstance(error, OSError):
+        return ""
+    return f"{error.strerror or error}; check the path and its permissions"
 
 
 def _step(name: str, path: Path) -> None:

@@ -61,34 +61,35 @@ def _run() -> int:
         _fail(e)
         _say(f"trimtab: {e}")
         return FAILED
-    except BrokenPipeError:
-        raise
-    except (OSError, ModuleNotFoundError) as e:
-        if not (known := _outside(e)):
-            raise
-        _fail(known)
-        _say(f"trimtab: {known}")
-        return FAILED
     except usage_error as e:
         _fail(e)
         e.show()
         return USAGE
     except Abort:
         return FAILED
+    except BrokenPipeError:
+        raise
+    except Exception as e:
+        if not (known := _outside(e)):
+            raise
+        _fail(known)
+        _say(f"trimtab: {known}")
+        return FAILED
 
 
 def _outside(error: Exception) -> Exception | None:
     """What the machine refused, as an error that says what to do: a file, or a package that an extra brings."""
-    from trimtab.errors import InputError
+    from trimtab.errors import InputError, StoreError
+    from trimtab.publish import refusal
 
     if isinstance(error, ModuleNotFoundError):
         from trimtab.cli.checks import EXTRAS
 
         name = (error.name or "").split(".")[0]
         return InputError(f"{name} is not installed: pip install 'trimtab[{EXTRAS[name]}]'") if name in EXTRAS else None
-    if isinstance(error, OSError) and error.filename:
-        return InputError(f"{error.filename}: {error.strerror}; check the path and its permissions")
-    return None
+    if not (said := refusal(error)):
+        return None
+    return StoreError(f"{error.filename}: {said}" if isinstance(error, OSError) and error.filename else said)
 
 
 def _fail(error: Exception) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trimtab.cli.limits import check_limits
 from trimtab.errors import InputError, unknown
 from trimtab.named import search
 
@@ -159,6 +160,7 @@ def load_task(path: str | Path | None, overrides: Mapping[str, Any] | None = Non
     for key, value in given.items():
         _lay(tree, key, value, where)
     task = _build(Task, tree, where, "")
+    check_limits(task)
     if task.home and Path(task.home).is_dir():
         search(task.home)
     return task

@@ -117,7 +117,7 @@ def evaluate(
     settings: Settings = None,
     keep_seen: Annotated[bool, typer.Option(help="With --router: judge on prompts it was fitted on, too.")] = False,
     seeds: Annotated[int, typer.Option(help="Without --router: random 80/20 splits, fit on one side.")] = 5,
-    out: Annotated[
+    html: Annotated[
         str, typer.Option("--out", "-o", "--html", help="Write this page: frontier, tags, confusion; one offline file.")
     ] = "",
     json: Json = False,
@@ -165,10 +165,10 @@ def evaluate(
         **money(value, reward, prices),
         **ranks(value, reward, tags, table.models),
     }  # fmt: skip
-    if out:
+    if html:
         name = f"router ({folder})" if folder else f"{method}, {encoder_name or NGRAMS}"
         said = {"table": matrix, "splits": "none" if folder else seeds, "duplicates moved to train": moved}
-        facts["html"] = str(write_routing_report(out, {name: value}, tested, best=best, price_M=prices, meta=said))
+        facts["html"] = str(write_routing_report(html, {name: value}, tested, best=best, price_M=prices, meta=said))
     lines = [f"{'':14} reward                  gain over best single      gap"]
     lines += [f"{r.name:14} {r.reward}   {r.gain}   {r.gap.mean:6.1f}" for r in rows]
     lines += [f"best single: {named}; duplicates moved to train: {moved}"]
@@ -183,7 +183,7 @@ def evaluate(
         first = min(table.models, key=facts["mtr"].__getitem__)
         mtr = f"router {facts['mtr']['router']:.2f}, best model {first} {facts['mtr'][first]:.2f}"
         lines += [f"MTR over {facts['subsets']} tags (ties averaged, router alone against the models): {mtr}"]
-    lines += [f"wrote {out}"] if out else []
+    lines += [f"wrote {html}"] if html else []
     emit(facts, "\n".join(lines), json)
 
 

@@ -17,10 +17,8 @@ import numpy as np
 
 from trimtab.errors import unknown
 from trimtab.rewards.programs import extract_program
-from trimtab.rewards.returned import one_line
-from trimtab.rewards.sandbox.limits import Job
+from trimtab.rewards.sandbox.limits import Job, escape
 from trimtab.rewards.sandbox.shared import shared
-from trimtab.rewards.thoughts import answer_to
 from trimtab.types import Completion, Group, Prompt, Reward
 
 INPUTS = ("generic", "shown")
@@ -135,7 +133,7 @@ def _jobs(group: Group, calls: Sequence[str]) -> list[Job]:
 def _program(prompt: Prompt, completion: Completion) -> str:
     columns = prompt.columns
     entry, signature = str(columns.get("entry_point") or ""), str(columns.get("signature") or "")
-    return extract_program(answer_to(prompt, completion) or "", entry, signature)
+    return extract_program(completion.text, entry, signature)
 
 
 def _defined(program: str) -> list[str]:
@@ -151,7 +149,7 @@ def _rewards(outcomes: Sequence[Any]) -> list[Reward]:
     for i, o in enumerate(outcomes):
         shares = [_share(answers[i], other) for j, other in enumerate(answers) if j != i]
         value = math.nan if o.passed is None else float(np.mean(shares)) if shares else 0.0
-        rewards.append(Reward(value, one_line(o.note)))
+        rewards.append(Reward(value, escape(o.note, 500)))
     return rewards
 
 

@@ -51,3 +51,43 @@ def test_missing_file_and_bad_set(tmp_path):
         load_task(tmp_path / "none.toml")
     with pytest.raises(InputError, match="write section.key=value"):
         load_task(None, {}, ["embed.layers"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("eval.draws", "0", "1 or more"),
+        ("reward.workers", "-1", "0 or more"),
+        ("reward.timeout_s", "0.0", "more than 0"),
+        ("reward.timeout_s", "nan", "a finite number"),
+        ("model.timeout", "inf", "a finite number"),
+        ("sample.train_n", "0", "1 or more"),
+        ("sample.temperature", "-0.1", "0 or more"),
+        ("sample.temperature", "nan", "a finite number"),
+        ("sample.top_p", "1.5", "at most 1"),
+        ("sample.top_p", "0.0", "more than 0"),
+        ("sample.max_tokens", "0", "1 or more"),
+        ("probe.folds", "1", "2 or more"),
+        ("probe.l2", "[0.1, -1.0]", "0 or more"),
+        ("embed.layers", "[-1]", "0 or more"),
+        ("data.test", "-0.2", "0 or more"),
+    ],
+)
+def test_numbers_that_no_run_could_honour_are_refused(key, value, wanted):
+    with pytest.raises(InputError, match=rf"^{key} is .*must be {wanted}"):
+        load_task(None, sets=[f"{key}={value}"])
+
+
+def test_every_limit_is_of_a_key_that_exists():
+    import dataclasses
+
+    from trimtab.cli import limits
+    from trimtab.cli.config import Task
+
+    keys = {
+        f"{s.name}.{f.name}"
+        for s in dataclasses.fields(Task)
+        if dataclasses.is_dataclass(s.type)
+        for f in dataclasses.fields(s.type)
+    }
+    assert {*limits.LEAST, *limits.ABOVE, *limits.MOST} <= keys
