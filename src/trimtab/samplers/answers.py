@@ -15,7 +15,8 @@ from trimtab.types import Usage
 
 FINISH = {
     "stop": ("stop", "eos", "eos_token", "end_turn", "end_of_turn", "stop_sequence", "stop_token", "stop_word",
-             "complete", "completed", "done", "finished", "end", "tool_calls", "tool_call", "function_call", "tool_use"),
+             "complete", "completed", "done", "finished", "end", "tool_calls", "tool_call", "function_call",
+             "tool_use"),
     "length": ("length", "max_tokens", "max_token", "max_length", "max_new_tokens", "max_output_tokens", "token_limit",
                "max_completion_tokens", "model_length", "context_length_exceeded", "model_context_window_exceeded",
                "repetition", "repetition_truncation", "limit"),

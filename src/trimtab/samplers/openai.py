@@ -26,7 +26,7 @@ class OpenAI:
     One request a prompt asks for all n; where a server takes fewer at once, or ignores `n`, more requests follow.
     The seed of its first completion goes with a request; servers may ignore it. `retries` after the first attempt at
     429, 5xx, time-outs and broken connections, waiting `backoff_s` * 2^attempt or what the server asks for.
-    `fields` renames a field ({"max_tokens": "max_completion_tokens"}) or leaves it out of the request ({"seed": False}).
+    `fields` renames a field ({"max_tokens": "max_completion_tokens"}) or leaves it out ({"seed": False}).
     `extra` is merged into every request's JSON. The key is part of no repr, error or manifest.
     """
 
