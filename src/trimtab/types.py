@@ -130,11 +130,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a decoder chose, from which group, and what that cost (`tokens` generated over the whole group)."""
+    """What a decoder chose, from which group, and what that cost (`tokens` generated over the whole group; NaN where
+    nobody counted)."""
 
     completion: Completion
     group: Group
-    tokens: int
+    tokens: float
     price: float = 0.0
     note: str = ""
 
@@ -183,6 +184,20 @@ class Embedder(Protocol):
     def card(self) -> dict[str, Any]: ...
 
     def __call__(self, groups: Sequence[Group]) -> list[npt.NDArray[np.floating]]: ...
+
+
+def score_answered(groups: Sequence[Group], reward: RewardFn) -> list[list[Reward]]:
+    """What `reward` gives, aligned with groups and completions; a completion that failed is not shown to it and gets
+    NaN and its own note."""
+    if not any(c.failed for g in groups for c in g.completions):
+        return reward(groups)
+    there = [Group(g.prompt, tuple(c for c in g.completions if not c.failed)) for g in groups]
+    given = iter(reward([g for g in there if g.completions]))
+    rows = [iter(next(given) if g.completions else ()) for g in there]
+    return [
+        [Reward(float("nan"), c.note) if c.failed else next(row) for c in g.completions]
+        for g, row in zip(groups, rows, strict=True)
+    ]
 
 
 Preference = Callable[[Sequence[Group], Sequence[npt.NDArray[np.intp]]], list[npt.NDArray[np.float64]]]
@@ -248,4 +263,5 @@ __all__ = [
     "completion_seed",
     "describe",
     "fingerprint",
+    "score_answered",
 ]

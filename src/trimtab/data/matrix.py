@@ -203,7 +203,7 @@ def from_groups(groups: Iterable[Group], *, tags: Mapping[str, Sequence[str]] | 
         messages.setdefault(g.prompt.id, g.prompt)
         label = list(tags.get(g.prompt.id, ())) if tags is not None else [g.prompt.source] if g.prompt.source else []
         for c, r in zip(g.completions, g.rewards, strict=True):
-            tokens = None if c.tokens is None else len(c.tokens)
+            tokens = c.paid_tokens
             row = {"prompt_id": g.prompt.id, "prompt": text_of(g.prompt), "model": c.model, "reward": r.value}
             cells.append({**row, "tokens": tokens, "tags": label, "text": c.text})
     matrix = from_cells(cells, where="groups")

@@ -7,7 +7,7 @@ when all are unscored the choice is random (seeded) and the note says so. With n
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +16,18 @@ import numpy.typing as npt
 
 from trimtab.decoders.select import draw, expected_draws, rejection_probs, softmax_weights, vote_weights
 from trimtab.errors import InputError
-from trimtab.types import Answer, Completion, Group, Prompt, Reward, RewardFn, Sampler, SamplingParams, completion_seed
+from trimtab.types import (
+    Answer,
+    Completion,
+    Group,
+    Prompt,
+    Reward,
+    RewardFn,
+    Sampler,
+    SamplingParams,
+    completion_seed,
+    score_answered,
+)
 
 DEFAULT = SamplingParams()
 
@@ -89,7 +100,7 @@ class Majority:
         return [choose(g, self._weights(g), self.params.seed, "no completion gave an answer") for g in groups]
 
     def _weights(self, group: Group) -> npt.NDArray[np.float64]:
-        return vote_weights([self.extract(c.text) for c in group.completions])
+        return vote_weights([None if c.failed else self.extract(c.text) for c in group.completions])
 
 
 @dataclass(frozen=True)
@@ -110,13 +121,16 @@ class LogprobRerank:
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
         groups = self.sampler(prompts, self.n, self.params)
-        if groups and all(c.logprobs is None for g in groups for c in g.completions):
+        if groups and all(c.logprobs is None for g in groups for c in g.completions if not c.failed):
             raise InputError(
                 f"LogprobRerank needs log-probs and the sampler of {self.sampler.model} gives none; "
                 "samplers.HF and samplers.OpenVINO give them"
             )
         pick = np.mean if self.normalise == "mean" else np.sum
-        values = [[float(pick(c.logprobs)) if c.logprobs else math.nan for c in g.completions] for g in groups]
+        values = [
+            [float(pick(c.logprobs)) if c.logprobs and not c.failed else math.nan for c in g.completions]
+            for g in groups
+        ]
         return [choose(g, softmax_weights(v, 0.0), self.params.seed) for g, v in zip(groups, values, strict=True)]
 
 
@@ -133,10 +147,9 @@ class Longest:
         return [choose(g, softmax_weights(self._lengths(g), 0.0), self.params.seed) for g in groups]
 
     @staticmethod
-    def _lengths(group: Group) -> list[int]:
-        counts = [token_count(c) for c in group.completions]
-        known = [n for n in counts if n is not None]
-        return known if len(known) == len(counts) else [len(c.text) for c in group.completions]
+    def _lengths(group: Group) -> list[float]:
+        tokens = all(c.length is not None for c in group.completions if not c.failed)
+        return [math.nan if c.failed else (c.length or 0) if tokens else len(c.text) for c in group.completions]
 
 
 @dataclass(frozen=True)
@@ -232,7 +245,7 @@ class _Run:
 
 def scored(groups: Sequence[Group], reward: RewardFn) -> list[Group]:
     """Groups with what `reward` gives them."""
-    return [replace(g, rewards=tuple(r)) for g, r in zip(groups, reward(groups), strict=True)]
+    return [replace(g, rewards=tuple(r)) for g, r in zip(groups, score_answered(groups, reward), strict=True)]
 
 
 def rng_for(prompt: Prompt, seed: int) -> np.random.Generator:
@@ -254,22 +267,17 @@ def choose(
         return answer(group, index)
     if not group.completions:
         raise InputError(f"prompt {group.prompt.id!r} has no completions to choose from; n must be at least 1")
-    return answer(group, int(rng.integers(len(group.completions))), f"{nothing}; chosen at random")
+    there = [i for i, c in enumerate(group.completions) if not c.failed] or [*range(len(group.completions))]
+    return answer(group, there[int(rng.integers(len(there)))], f"{nothing}; chosen at random")
 
 
 def answer(group: Group, index: int, note: str = "") -> Answer:
-    """The completion at `index`, with the tokens of the whole group."""
-    counts = [token_count(c) for c in group.completions]
-    if unknown := sum(n is None for n in counts):
-        note = "; ".join(filter(None, [note, f"tokens of {unknown} completions are unknown and not counted"]))
-    return Answer(group.completions[index], group, sum(_known(counts)), note=note)
-
-
-def token_count(completion: Completion) -> int | None:
-    """Generated tokens, None where the engine gave neither tokens nor log-probs."""
-    known = completion.tokens if completion.tokens is not None else completion.logprobs
-    return None if known is None else len(known)
-
-
-def _known(counts: Iterable[int | None]) -> Iterable[int]:
-    return (n for n in counts if n is not None)
+    """The completion at `index`, with the tokens of the whole group: NaN where not one of them was counted."""
+    chosen = group.completions[index]
+    counts = [c.paid_tokens for c in group.completions if not c.failed]
+    known = [n for n in counts if n is not None]
+    notes = [note, f"failed: {chosen.note}" if chosen.failed else ""]
+    if unknown := len(counts) - len(known):
+        notes.append(f"tokens of {unknown} completions are unknown and not counted")
+    tokens = sum(known) if known else math.nan
+    return Answer(chosen, group, tokens, note="; ".join(filter(None, notes)))

@@ -6,13 +6,14 @@ function (Zooter's reward-model ranking, RMR). It learns nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.decoders.completion import answer
 from trimtab.errors import InputError, ModelError
-from trimtab.types import Answer, Completion, Group, Prompt, RewardFn, Router, Sampler, SamplingParams
+from trimtab.types import Answer, Group, Prompt, RewardFn, Router, Sampler, SamplingParams, score_answered
 
 Array = npt.NDArray[np.float64]
 
@@ -150,10 +151,8 @@ class Routed:
             at = np.flatnonzero(chosen == m)
             for p, group in zip(at, self.pool[names[m]]([prompts[int(i)] for i in at], 1, self.params), strict=True):
                 groups[int(p)] = group
-        return [
-            Answer(g.completions[0], g, _tokens(g), self.prices.get(names[m], 0.0), f"routed to {names[m]}")
-            for g, m in ((groups[p], int(chosen[p])) for p in range(len(prompts)))
-        ]
+        routed = ((groups[p], names[int(chosen[p])]) for p in range(len(prompts)))
+        return [_priced(answer(g, 0, f"routed to {m}"), self.prices.get(m, 0.0)) for g, m in routed]
 
 
 @dataclass(frozen=True)
@@ -172,20 +171,17 @@ class Ranked:
         answers = [sampler(prompts, 1, self.params) for sampler in self.pool.values()]
         groups = [Group(p, tuple(g.completions[0] for g in row)) for p, *row in zip(prompts, *answers, strict=True)]
         out = []
-        for group, rewards in zip(groups, self.reward(groups), strict=True):
+        for group, rewards in zip(groups, score_answered(groups, self.reward), strict=True):
             value = np.array([r.value for r in rewards])
             blind = bool(np.isnan(value).all())
-            best = 0 if blind else int(np.nanargmax(value))
+            first = next((i for i, c in enumerate(group.completions) if not c.failed), 0)
+            best = first if blind else int(np.nanargmax(value))
             note = "nothing could be scored; the first model's answer" if blind else "best of the pool"
             scored = Group(group.prompt, group.completions, tuple(rewards))
             price = sum(self.prices.get(m, 0.0) for m in self.pool)
-            out.append(Answer(group.completions[best], scored, _tokens(scored), price, note))
+            out.append(_priced(answer(scored, best, note), price))
         return out
 
 
-def _tokens(group: Group) -> int:
-    return sum(_length(c) for c in group.completions)
-
-
-def _length(completion: Completion) -> int:
-    return len(completion.tokens if completion.tokens is not None else completion.logprobs or ())
+def _priced(given: Answer, price: float) -> Answer:
+    return replace(given, price=price)

@@ -81,7 +81,7 @@ def diversity(
 
     `top` > 0 takes the entropy of the renormalised top tokens (FPO reports 100).
     """
-    texts = [[c.text for c in g.completions] for g in groups]
+    texts = [[c.text for c in g.completions if not c.failed] for g in groups]
     entropy, kl = np.full((2, len(groups)), np.nan)
     if policy is not None:
         entropy, kl = next_token_measures(groups, policy, reference, top=top)

@@ -165,8 +165,7 @@ def _group(group: Group, values: list[list[float]], chosen: list[list[int]]) -> 
 
 
 def _completion(c: Completion) -> list[Any]:
-    tokens = len(c.tokens) if c.tokens is not None else len(c.logprobs) if c.logprobs is not None else None
-    return [c.text, c.finish, tokens, round(sum(c.logprobs), 3) if c.logprobs else None, c.model]
+    return [c.text or c.note, c.finish, c.length, round(sum(c.logprobs), 3) if c.logprobs else None, c.model]
 
 
 def _greedy(groups: Sequence[Group], wanted: set[str]) -> dict[str, list[Any]]:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from trimtab.data.matrix import ResponseMatrix, from_cells, text_of
+from trimtab.endpoints import Fault
 from trimtab.errors import InputError
 from trimtab.rewards.score import score
 from trimtab.samplers.cached import Cached
@@ -147,7 +148,11 @@ def _sampled(
     there = set(store.read(f"completions/{table}", ["prompt_id"])["prompt_id"].to_pylist())
     missing = [p for p in prompts if p.id not in there]
     if missing:
-        sampler(missing[:1], 1, replace(params, max_tokens=1))  # loads the model: that is no call's latency
+        try:
+            sampler(missing[:1], 1, replace(params, max_tokens=1))  # loads the model: that is no call's latency
+        except Fault as fault:  # a server may refuse so short an answer, or this prompt
+            if fault.blame == "all":
+                raise
     size = batch or max(1, len(missing))
     for chunk in (missing[i : i + size] for i in range(0, len(missing), size)):
         begun = time.perf_counter()
@@ -174,5 +179,4 @@ def _scored(
 
 
 def _length(c: Completion) -> float:
-    known = c.tokens if c.tokens is not None else c.logprobs
-    return math.nan if known is None else float(len(known))
+    return math.nan if c.paid_tokens is None else float(c.paid_tokens)

@@ -7,15 +7,15 @@ Neither samples completions of its own, and neither fits anything.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 
 import numpy as np
 
 from trimtab.errors import InputError
 from trimtab.evaluation.metrics import Expected, chosen_reward, expected_max
 from trimtab.evaluation.table import GREEDY, Row, Table, row
-from trimtab.evaluation.ways import Extract, Values, check_groups, chunk_index, rewards_of, token_count, ways
-from trimtab.types import Decoder, Group, Prompt, RewardFn
+from trimtab.evaluation.ways import Extract, Values, check_groups, chunk_index, mean_tokens, rewards_of, ways
+from trimtab.types import Decoder, Group, Prompt, RewardFn, score_answered
 
 
 def compare(
@@ -36,8 +36,8 @@ def compare(
     k = check_groups(groups, k)
     index_P = chunk_index(groups, k, permutations, seed)
     all_ways, notes = ways(groups, rankers or {}, beta=beta, soft=soft, extract=extract)
-    size_P = np.array([np.mean([token_count(c) for c in g.completions]) for g in groups])
-    once, often = float(size_P.mean()), float(k * size_P.mean())
+    once = mean_tokens(groups)
+    often = k * once
     if math.isnan(once):
         notes.append("tokens spent are unknown: the sampler gave neither tokens nor log-probs")
     settings = {"draws": draws, "seed": seed}
@@ -73,7 +73,7 @@ def greedy_row(groups: Sequence[Group], greedy_groups: Sequence[Group], *, draws
     reward_P = [float(g.reward_N[0]) for g in ordered]
     if np.isnan(reward_P).all():
         raise InputError("not one greedy completion has a reward; score them first (unscored is not zero)")
-    tokens = float(np.mean([token_count(g.completions[0]) for g in ordered]))
+    tokens = mean_tokens([replace(g, completions=g.completions[:1], rewards=()) for g in ordered])
     return row(GREEDY, reward_P, tokens=tokens, draws=draws, seed=seed)
 
 
@@ -92,7 +92,7 @@ def evaluate(
         raise InputError(
             f"the decoder returned {len(answers)} answers for {len(prompts)} prompts; it must give one each"
         )
-    scored = reward([Group(p, (a.completion,)) for p, a in zip(prompts, answers, strict=True)])
+    scored = score_answered([Group(p, (a.completion,)) for p, a in zip(prompts, answers, strict=True)], reward)
     if [len(r) for r in scored] != [1] * len(prompts):
         raise InputError(f"the reward returned {len(scored)} lists for {len(prompts)} answers; it must give one each")
     tokens = float(np.mean([a.tokens for a in answers])) if answers else math.nan

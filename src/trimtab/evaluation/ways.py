@@ -58,28 +58,41 @@ Way = ByValue | ByVote
 
 
 def token_count(completion: Completion) -> float:
-    """Generated tokens of a completion, NaN when the engine gave neither tokens nor log-probs."""
-    known = completion.tokens if completion.tokens is not None else completion.logprobs
-    return math.nan if known is None else float(len(known))
+    """Generated tokens that are paid for, NaN when the engine counted none."""
+    paid = completion.paid_tokens
+    return math.nan if paid is None else float(paid)
+
+
+def mean_tokens(groups: Sequence[Group]) -> float:
+    """Mean over prompts of the tokens a completion takes; completions that failed are not counted."""
+    there = [[token_count(c) for c in g.completions if not c.failed] for g in groups]
+    return float(np.mean([np.mean(row) for row in there if row])) if any(there) else math.nan
 
 
 def lengths(groups: Sequence[Group]) -> tuple[list[npt.NDArray[np.float64]], str]:
-    """Lengths of all completions and their unit: "tokens", or "characters" where any token count is unknown."""
-    tokens = [np.array([token_count(c) for c in g.completions]) for g in groups]
-    if all(np.isfinite(t).all() for t in tokens):
-        return tokens, "tokens"
-    return [np.array([float(len(c.text)) for c in g.completions]) for g in groups], "characters"
+    """Lengths of all completions and their unit: "tokens", or "characters" where any token count is unknown. NaN for
+    those that failed."""
+    known = all(c.length is not None for g in groups for c in g.completions if not c.failed)
+
+    def size(c: Completion) -> float:
+        return math.nan if c.failed else float((c.length or 0) if known else len(c.text))
+
+    return [np.array([size(c) for c in g.completions]) for g in groups], "tokens" if known else "characters"
 
 
 def logprob_values(groups: Sequence[Group], *, mean: bool) -> list[npt.NDArray[np.float64]] | None:
     """Mean or summed log-prob of every completion, NaN where a completion has none; None when not one has any."""
     pick = np.mean if mean else np.sum
-    values = [np.array([float(pick(c.logprobs)) if c.logprobs else math.nan for c in g.completions]) for g in groups]
+    values = [
+        np.array([float(pick(c.logprobs)) if c.logprobs and not c.failed else math.nan for c in g.completions])
+        for g in groups
+    ]
     return values if any(np.isfinite(v).any() for v in values) else None
 
 
 def aligned(groups: Sequence[Group], name: str, values: Values) -> list[npt.NDArray[np.float64]]:
-    """`values` as arrays, one number a completion. InputError names the ranking and the prompt that do not fit."""
+    """`values` as arrays, one number a completion, NaN for one that failed. InputError names the ranking and the prompt
+    that do not fit."""
     arrays = [np.asarray(v, float) for v in values]
     if len(arrays) != len(groups):
         raise InputError(f"ranking {name!r} has values for {len(arrays)} prompts, there are {len(groups)}")
@@ -87,7 +100,8 @@ def aligned(groups: Sequence[Group], name: str, values: Values) -> list[npt.NDAr
         n = len(g.completions)
         if v.shape != (n,):
             raise InputError(f"ranking {name!r}, prompt {g.prompt.id}: values of shape {v.shape} for {n} completions")
-    return arrays
+    failed = [np.array([c.failed for c in g.completions], bool) for g in groups]
+    return [np.where(f, math.nan, v) for f, v in zip(failed, arrays, strict=True)]
 
 
 def ways(
@@ -124,7 +138,7 @@ def _vote(groups: Sequence[Group], extract: Extract | None) -> tuple[ByVote | No
     """Majority vote, and what a reader of its row must know: an even choice over all is no vote."""
     if extract is None:
         return None, "majority vote is left out: no answer extractor was given"
-    answers = [[extract(c.text) for c in g.completions] for g in groups]
+    answers = [[None if c.failed else extract(c.text) for c in g.completions] for g in groups]
     silent = sum(a is None for row in answers for a in row)
     total, mute = sum(map(len, answers)), sum(all(a is None for a in row) for row in answers)
     if silent == total:

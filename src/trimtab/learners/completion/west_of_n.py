@@ -138,7 +138,7 @@ def _run(
         folder = out / f"round{number}"
         folder.mkdir(exist_ok=True)
         given: Sequence[Group] = groups(number) if callable(groups) else groups
-        sampled = [_some(g, n) for g in given]
+        sampled = [some for g in given if (some := _some(g, n)).completions]
         taught = teacher(mixed, folder / "teacher")
         made, counts = _pairs(folder / PAIRS, sampled, taught, pairing, how, seed)
         kept = filter_pairs(made, **filters)
@@ -178,7 +178,7 @@ def _alone(out: Path) -> Iterator[None]:
 def _some(group: Group, n: int | None) -> Group:
     if n is not None and len(group.completions) < n:
         raise InputError(f"prompt {group.prompt.id!r} has {len(group.completions)} completions, n = {n} are asked for")
-    return Group(group.prompt, group.completions[:n])
+    return Group(group.prompt, tuple(c for c in group.completions if not c.failed)[:n])
 
 
 def _pairs(

@@ -126,12 +126,13 @@ def nearest(X_PD: Array, centre_KD: Array) -> npt.NDArray[np.intp]:
 
 
 def llm_tags(
-    texts: Sequence[str], ask: Callable[[Sequence[str]], Sequence[str]], cache: Path, *, batch: int = 64
+    texts: Sequence[str], ask: Callable[[Sequence[str]], Sequence[str | None]], cache: Path, *, batch: int = 64
 ) -> list[list[str]]:
     """InsTag-style tags from an LLM: `ask` answers prompts (`asking` makes one of a sampler).
 
     `cache` (JSON lines) keeps every answer as soon as its batch is there, so each text is paid once and a killed run
-    goes on. Answers are split at commas; an answer without a tag gives none. InputError names a broken cache line.
+    goes on. Answers are split at commas; an answer without a tag gives none, and so does None (no answer), which is
+    asked for again the next time. InputError names a broken cache line.
     """
     known = _cached(cache)
     todo = list(dict.fromkeys(t for t in texts if t not in known))
@@ -141,6 +142,9 @@ def llm_tags(
         answers = ask([TAG_PROMPT.format(text=t) for t in chunk])
         with cache.open("a") as out:
             for text, answer in zip(chunk, answers, strict=True):
+                if answer is None:
+                    known[text] = []
+                    continue
                 line = answer.strip().splitlines()[0] if answer.strip() else ""
                 words = (re.sub(r"[^\w +#-]", "", w).strip().lower() for w in line.split(","))
                 known[text] = list(dict.fromkeys(w for w in words if w))
@@ -148,13 +152,13 @@ def llm_tags(
     return [known[t] for t in texts]
 
 
-def asking(sampler: Sampler, max_tokens: int = 24) -> Callable[[Sequence[str]], list[str]]:
+def asking(sampler: Sampler, max_tokens: int = 24) -> Callable[[Sequence[str]], list[str | None]]:
     """`ask` for `llm_tags` from a sampler: each text is one user message, answered greedily."""
 
-    def ask(texts: Sequence[str]) -> list[str]:
+    def ask(texts: Sequence[str]) -> list[str | None]:
         prompts = [Prompt(fingerprint(t), ({"role": "user", "content": t},)) for t in texts]
         groups = sampler(prompts, 1, SamplingParams(temperature=0.0, top_p=1.0, max_tokens=max_tokens))
-        return [g.completions[0].text for g in groups]
+        return [None if g.completions[0].failed else g.completions[0].text for g in groups]
 
     return ask
 

@@ -64,7 +64,7 @@ def one_by_one(
         (g.prompt, c, not g.rewards or bool(r > desirable_above))
         for g in groups
         for c, r in zip(g.completions, g.reward_N, strict=True)
-        if not g.rewards or np.isfinite(r)
+        if not c.failed and (not g.rewards or np.isfinite(r))
     ]
     if only_desirable and not any(good for _, _, good in singles):
         raise InputError(f"no completion has a reward above {desirable_above}: there is nothing to imitate")
