@@ -5,9 +5,14 @@ Run them on your own sampler, reward, scorer: `check_sampler(MySampler(...))`.
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -90,6 +95,58 @@ def tiny_lm(folder: str | Path, *, layers: int = 3, hidden: int = 32, seed: int 
 def prompt(text: str, target: object = None, id: str = "") -> Prompt:
     """A one-message prompt whose id is the text when none is given."""
     return Prompt(id or text, ({"role": "user", "content": text},), target)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request that a scripted server got; `at` is a monotonic clock's."""
+
+    path: str
+    body: Any
+    headers: Mapping[str, str]
+    at: float
+
+
+@contextmanager
+def scripted_server(answer: Callable[[int, Asked], tuple[int, Mapping[str, str], Any]]) -> Iterator[tuple[str, list]]:
+    """A server on a free port of loopback: (its URL with /v1, the list of what it was asked).
+
+    `answer(number, asked)`, numbered from 1, gives status, headers and the body: bytes, text, or anything for JSON.
+    """
+    seen: list[Asked] = []
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("content-length") or 0))
+            asked = Asked(self.path, json.loads(raw or b"null"), dict(self.headers), time.monotonic())
+            with lock:
+                seen.append(asked)
+                number = len(seen)
+            status, headers, reply = answer(number, asked)
+            reply = reply if isinstance(reply, bytes | str) else json.dumps(reply)
+            data = reply.encode() if isinstance(reply, str) else reply
+            try:
+                self.send_response(status)
+                for name, value in {"content-length": str(len(data)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True  # the client had enough
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1", seen
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def check_sampler(sampler: Sampler, prompts: Sequence[Prompt] | None = None, *, seeded: bool = True) -> None:

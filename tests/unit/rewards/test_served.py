@@ -66,5 +66,5 @@ def test_a_server_of_another_kind_is_an_error(server, folder, monkeypatch):
     monkeypatch.setattr(Pooling, "shape", "labels")
     with pytest.raises(EngineError, match="2 numbers for one text"):
         ServedReward(server, "rm", folder)([Group(prompt("q"), (Completion("x", "m", 0, 0),))])
-    with pytest.raises(EngineError, match="is the server running"):
-        ServedReward("http://127.0.0.1:9", "rm", folder)(groups())
+    with pytest.raises(EngineError, match="cannot reach the server.*is it running"):
+        ServedReward("http://127.0.0.1:9", "rm", folder, retries=0)(groups())
