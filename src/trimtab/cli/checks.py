@@ -160,7 +160,7 @@ def engine(m: Model) -> None:
 
     device_and_dtype(m.device, m.dtype)
     need(*_OF_ENGINE.get(m.engine, ()))
-    if m.engine == "openai" and not m.base_url.startswith(("http://", "https://")):
+    if m.engine == "openai" and not m.base_url:
         raise InputError(
             f"model.base_url is {m.base_url!r}: engine openai needs the server's address, such as http://host:8000/v1"
         )

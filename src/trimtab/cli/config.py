@@ -43,22 +43,37 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Model:
+class Server:
+    """How a server is asked: the same keys in [model], a pool's [[models]], [embed] and a judge's file."""
+
+    base_url: str = ""
+    api_key_env: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key."""
+    timeout: float = 120.0
+    """Seconds that one request to a server may take."""
+    concurrency: int = 0
+    """Requests at once; 0: the engine's own default."""
+    retries: int = 5
+    """Further attempts at what may pass: 429, 5xx, time-outs, broken connections."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Goes into every request as it is: {min_p = 0.05}."""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """Renames a field of the request, or leaves it out: {max_tokens = "max_completion_tokens", seed = false}."""
+
+
+@dataclass(frozen=True)
+class Model(Server):
     """Which engine answers: openvino, hf, openai (any OpenAI-compatible server at `base_url`), or your own sampler as
     package.module:name."""
 
     name: str = "qwen2.5-coder-0.5b"
     engine: str = "openvino"
-    base_url: str = ""
-    api_key_env: str = "OPENAI_API_KEY"
     device: str = ""
     """Where torch computes (engine hf, and the vectors of [embed]); empty: a GPU where there is one. OpenVINO: CPU."""
     dtype: str = ""
     """Of weights and arithmetic there: float32, bfloat16, float16; empty: what the device computes fast in."""
     batch: int = 0
     """Completions at once; 0: the engine's own default."""
-    timeout: float = 120.0
-    """Seconds that one request to a server may take."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +102,18 @@ class RewardSpec:
 
 
 @dataclass(frozen=True)
-class Embed:
+class Judging:
+    """A judge's file: one section."""
+
+    model: Model = field(default_factory=Model)
+
+
+@dataclass(frozen=True)
+class Embed(Server):
     """What the probe reads. `kind` is hidden_states, encoder or endpoint; an empty `model` is the sampler's own."""
 
     kind: str = "hidden_states"
     model: str = ""
-    base_url: str = ""
-    api_key_env: str = "OPENAI_API_KEY"
     layers: list[int] = field(default_factory=lambda: [20])
     pooling: str = "last"
     overflow: str = "head+tail"
@@ -185,6 +205,15 @@ def _lay(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
         if not isinstance(tree, dict):
             raise InputError(f"{where}: {key} cannot be set, for {s} is not a section")
     tree[last] = value
+
+
+def load_model(path: str | None, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> Model:
+    """The [model] of a judge's file, flags over it as in `load_task`."""
+    tree, where = _read(path) if path is not None else {}, str(path or "the command line")
+    for key, value in {**overrides, **dict(_parse_set(s) for s in sets)}.items():
+        if value is not None:
+            _lay(tree, key, value, where)
+    return _build(Judging, tree, where, "").model
 
 
 def read_sections(cls: Any, path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Any:

@@ -1,11 +1,11 @@
 """Sections of a task or pool file to samplers and embedders: the one place where the command line makes what runs."""
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from trimtab import embeddings, samplers
 from trimtab.cli.config import Embed, Model
+from trimtab.endpoints import key_from
 from trimtab.errors import unknown
 from trimtab.types import Embedder, Sampler
 
@@ -24,10 +24,12 @@ def hf(m: Model) -> Sampler:
 
 def openai(m: Model) -> Sampler:
     """Any OpenAI-compatible server."""
-    return samplers.OpenAI(
-        base_url=m.base_url, model=m.name, api_key=os.environ.get(m.api_key_env), timeout_s=m.timeout,
-        **_given(concurrency=m.batch),
+    made = samplers.OpenAI(
+        base_url=m.base_url, model=m.name, api_key=key_from(m.api_key_env), timeout_s=m.timeout, retries=m.retries,
+        extra=m.extra, fields=m.fields, **_given(concurrency=m.concurrency or m.batch),
     )  # fmt: skip
+    made.check()  # before anything is paid
+    return made
 
 
 ENGINES: dict[str, Callable[[Model], Sampler]] = {"openvino": openvino, "hf": hf, "openai": openai}
@@ -56,7 +58,12 @@ def encoder(e: Embed, m: Model) -> Embedder:
 
 def endpoint(e: Embed, m: Model) -> Embedder:
     """Vectors from a server's /v1/embeddings."""
-    return embeddings.Endpoint(base_url=e.base_url, model=e.model, api_key=os.environ.get(e.api_key_env))
+    made = embeddings.Endpoint(
+        base_url=e.base_url, model=e.model, api_key=key_from(e.api_key_env), timeout_s=e.timeout, retries=e.retries,
+        extra=e.extra, fields=e.fields, **_given(concurrency=e.concurrency),
+    )  # fmt: skip
+    made.check()
+    return made
 
 
 EMBEDDERS: dict[str, Callable[[Embed, Model], Embedder]] = {

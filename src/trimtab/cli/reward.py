@@ -154,17 +154,27 @@ def judge(
     ours: Annotated[str, typer.Argument(help="Answers: AlpacaEval, Arena-Hard or MT-Bench file.")],
     theirs: Annotated[str, typer.Argument(help="The baseline's answers in the same form; '' rates alone.")] = "",
     questions: Annotated[str, typer.Option("--questions", help="Question file (Arena-Hard, MT-Bench).")] = "",
-    judge_model: Annotated[str, typer.Option("--judge-model", help="Model that judges.")] = "qwen2.5-coder-0.5b",
-    base_url: Annotated[str, typer.Option("--base-url", help="OpenAI-compatible server of the judge.")] = "",
+    judge_model: Annotated[str | None, typer.Option("--judge-model", help="Model that judges.")] = None,
+    base_url: Annotated[str | None, typer.Option("--base-url", help="OpenAI-compatible server of the judge.")] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="File (TOML) whose [model] judges; flags lie over it.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Any key of that file: --set model.retries=2. Repeatable.")
+    ] = None,
     graded: Annotated[bool, typer.Option("--graded", help="Arena-Hard's five grades.")] = False,
     skills: Annotated[bool, typer.Option("--skills", help="Rate each skill a row names (FLASK), no baseline.")] = False,
     limit: Annotated[int, typer.Option("--limit", help="First so many prompts; 0 takes all.")] = 0,
     json: Json = False,
 ) -> None:
     """Win rate and length-controlled win rate over a baseline, or a mean rating, by an LLM judge in both orders."""
-    from trimtab.cli.reward_parts import judged, sampler_of
+    from trimtab.cli import make
+    from trimtab.cli.config import load_model
+    from trimtab.cli.reward_parts import judged
 
-    facts, text = judged(ours, theirs, questions, sampler_of(judge_model, base_url), graded, limit, skills)
+    flags = {"model.name": judge_model, "model.base_url": base_url, "model.engine": "openai" if base_url else None}
+    sampler = make.sampler(load_model(config, flags, sets or ()))
+    facts, text = judged(ours, theirs, questions, sampler, graded, limit, skills)
     emit(_plain(facts), text, json)
 
 

@@ -78,13 +78,6 @@ def _notes(base: Any, pairs: Sequence[Pair]) -> list[str]:
     return notes
 
 
-def sampler_of(model: str, base_url: str) -> Sampler:
-    """The judge's sampler: an OpenAI-compatible server, else the local engine."""
-    from trimtab import samplers
-
-    return samplers.OpenAI(model, base_url=base_url) if base_url else samplers.OpenVINO(model)
-
-
 def judged(
     ours: str, theirs: str, questions: str, sampler: Sampler, graded: bool, limit: int, skills: bool = False
 ) -> tuple[dict[str, Any], str]:

@@ -10,13 +10,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from trimtab.cli import reward_parts
 from trimtab.cli.reward import reward
 from trimtab.cli.west_of_n import west_of_n
 from trimtab.embeddings import Stored
 from trimtab.errors import InputError
 from trimtab.store import Store
-from trimtab.testing import FakeSampler, prompt, tiny_lm, write_jsonl
+from trimtab.testing import prompt, scripted_server, tiny_lm, write_jsonl
 from trimtab.types import Completion, Group, Reward
 
 app = typer.Typer()
@@ -80,38 +79,60 @@ def test_bench(trained, tmp_path):
     assert next(s for s in scores if s["ranking"] == "reward model")["score"][0] == 1
 
 
+def judge(say):
+    """A server that answers with what `say` makes of the question."""
+
+    def answer(number, asked):
+        message = {"role": "assistant", "content": say(asked.body["messages"][0]["content"])}
+        usage = {"prompt_tokens": 50, "completion_tokens": 3}
+        return 200, {}, {"model": "j", "choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
+
+    return scripted_server(answer)
+
+
 def test_judge_of_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        reward_parts,
-        "sampler_of",
-        lambda *a: FakeSampler(lambda p, rng: "[[A]]" if "<answer_a>\ngood" in p.messages[0]["content"] else "[[B]]"),
-    )
     for name, text in (("ours", "good one"), ("theirs", "bad")):
         rows = [{"instruction": f"q{i}", "output": text, "generator": name} for i in range(6)]
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
-    facts = invoke("reward", "judge", tmp_path / "ours.json", tmp_path / "theirs.json")
+    files = [tmp_path / "ours.json", tmp_path / "theirs.json"]
+    monkeypatch.setenv("JUDGE_KEY", "sesame\n")
+    (tmp_path / "judge.toml").write_text(
+        '[model]\nname = "j"\nengine = "openai"\napi_key_env = "JUDGE_KEY"\nextra = {min_p = 0.1}\n'
+        'fields = {max_tokens = "max_completion_tokens", temperature = false}\n'
+    )
+    with judge(lambda text: "[[A]]" if "<answer_a>\ngood" in text else "[[B]]") as (url, seen):
+        facts = invoke("reward", "judge", *files, "--base-url", url, "--judge-model", "j")
+        assert {s.body["model"] for s in seen} == {"j"} and {s.body["temperature"] for s in seen} == {0.0}
+        again = invoke("reward", "judge", *files, "-c", tmp_path / "judge.toml", "--set", f"model.base_url={url}")
+        asked = seen[-1]
+    assert again == facts and asked.headers["Authorization"] == "Bearer sesame"
+    assert {"min_p", "max_completion_tokens"} < asked.body.keys() and not {
+        "temperature",
+        "max_tokens",
+    } & asked.body.keys()
     assert facts["win_rates"]["win_rate"][0] == 1 and facts["summary"]["position_bias"] == 0
     assert facts["summary"]["calls"] == 12 and facts["win_rates"]["mean_length_difference"] == 5
+    assert facts["summary"]["tokens"] == 36  # three a call, by the server's count
 
 
-def test_judge_rates_both_turns_and_named_skills(tmp_path, monkeypatch):
-    def say(p, rng):
-        text = p.messages[0]["content"]
+def test_judge_rates_both_turns_and_named_skills(tmp_path):
+    def say(text):
         if "Skills:" in text:
             return "logic: 4\nwit: 2" if "ours" in text else "no idea"
         return "[[9]]" if "second" in text else "[[5]]"
 
-    monkeypatch.setattr(reward_parts, "sampler_of", lambda *a: FakeSampler(say))
     questions = [{"question_id": i, "category": "writing", "turns": [f"first {i}", "second"]} for i in range(4)]
     answers = [{"question_id": i, "model_id": "m", "choices": [{"index": 0, "turns": ["a", "b"]}]} for i in range(4)]
     files = [write_jsonl(tmp_path / f"{n}.jsonl", r) for n, r in (("q", questions), ("a", answers))]
-    facts = invoke("reward", "judge", files[1], "--questions", files[0])
+    with judge(say) as (url, _):
+        facts = invoke("reward", "judge", files[1], "--questions", files[0], "--base-url", url)
     assert facts["rating"][0] == 7 and facts["unread"] == 0
     assert [facts["turns"][f"turn {t}"][0] for t in (1, 2)] == [5, 9]
 
     flask = [{"instruction": f"q{i}", "output": o, "skills": ["logic", "wit"]} for i, o in enumerate(("ours", "x"))]
     (tmp_path / "flask.json").write_text(json.dumps(flask))
-    facts = invoke("reward", "judge", tmp_path / "flask.json", "--skills")
+    with judge(say) as (url, _):
+        facts = invoke("reward", "judge", tmp_path / "flask.json", "--skills", "--base-url", url)
     assert facts["rating"][0] == 3 and facts["unread"] == 1
     assert {k: v[0] for k, v in facts["skills"].items()} == {"logic": 4, "wit": 2}
     with pytest.raises(InputError, match="leave the baseline out"):
