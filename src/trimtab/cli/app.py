@@ -10,6 +10,7 @@ from trimtab.cli import (
     demo,
     embed,
     eval,
+    export,
     features,
     fit,
     models,
@@ -53,7 +54,7 @@ app.add_typer(fit.fit, name="fit")
 app.add_typer(features.features, name="features")
 app.add_typer(reward.reward, name="reward")
 app.command()(west_of_n.west_of_n)
-for verb in (train.train, credit.credit, eval.eval, report.report):
+for verb in (train.train, export.export, credit.credit, eval.eval, report.report):
     app.command()(verb)
 app.command()(pool.pool)
 app.add_typer(router.router, name="router")

@@ -146,8 +146,4 @@ def diversity(
 def _model(name: str, dtype: str | None, device: str | None) -> Any:
     from trimtab.models.load import load_lm
 
-    if (Path(name) / "policy.json").is_file():
-        from trimtab.learners.token.policy import load_policy
-
-        return load_policy(name, dtype=dtype, device=device).policy.lm
     return load_lm(name, dtype, device)

@@ -133,6 +133,7 @@ def _plan(
     checkpointing: bool, loss: str, sae_width: int,
 ) -> Any:  # fmt: skip
     from trimtab.learners.token.plan import plan_memory
+    from trimtab.models.catalog import described
     from trimtab.models.chat import encode_completion, encode_prompt
     from trimtab.models.load import default_dtype, load_tokenizer
     from trimtab.types import Pair
@@ -146,7 +147,7 @@ def _plan(
             longest, len(encode_prompt(tokenizer, row.prompt)) + (sum(sizes) if isinstance(row, Pair) else max(sizes))
         )
     return plan_memory(
-        _folder(model), longest_row=longest, device=device, micro_tokens=micro,
+        described(model), longest_row=longest, device=device, micro_tokens=micro,
         dtype=dtype or str(default_dtype(device)).removeprefix("torch."), lora=lora,
         checkpointing=checkpointing, live_reference=loss.startswith("tdpo"), sae_width=sae_width,
     )  # fmt: skip
@@ -163,12 +164,6 @@ def _check(
     typer.echo(f"SAE: {found}", err=as_json)
     if not unchecked:
         found.require()
-
-
-def _folder(model: str) -> Path:
-    from trimtab.models.catalog import locate
-
-    return Path(model) if (Path(model) / "config.json").is_file() else locate(model, "torch")
 
 
 def _loss_settings(beta: float | None, pairs: Any) -> dict[str, float]:

@@ -128,8 +128,8 @@ def locate(name: str | os.PathLike[str], form: Form = "torch", progress: Progres
     """The path of a model in one form, fetched and converted when the cache lacks it.
 
     An existing folder is taken as it is, and so is a GGUF file with form "gguf"; a GGUF file in another form is
-    converted into the cache. So is an adapter, merged into its base, and for "openvino" a folder of torch weights. "org/name" that is no folder here is a hub id. InputError for an unknown name, ModelError
-    when it cannot be had.
+    converted into the cache. So is an adapter, merged into its base, and for "openvino" a folder of torch weights.
+    "org/name" that is no folder here is a hub id. InputError for an unknown name, ModelError when it cannot be had.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -148,7 +148,7 @@ def locate(name: str | os.PathLike[str], form: Form = "torch", progress: Progres
 
 
 def described(name: str | os.PathLike[str]) -> Path:
-    """The folder whose config.json and generation_config.json tell of a model: its own, or those of an adapter's base."""
+    """The folder whose config.json and generation_config.json tell of a model: its own, or an adapter's base's."""
     path = Path(name).expanduser()
     return described(trained.base_of(path)) if trained.is_adapter(path) else locate(name, "torch")
 

@@ -93,6 +93,7 @@ def _parsed_once(gguf: Any) -> Iterator[None]:
 
 
 def gguf_package() -> Any:
+    """The package gguf. ModelError that names the extra when it is not installed."""
     try:
         import gguf
     except ImportError as e:

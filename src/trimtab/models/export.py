@@ -6,6 +6,7 @@ comes from where there is one, else they are written from its configuration and 
 """
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,46 @@ _OURS = ("general.file_type", "general.quantization_version")
 _SPLITS = {  # what a pre-tokenizer's pattern looks like, and llama.cpp's name for it
     r"\p{N}{1,3}": "llama-bpe", r"|\p{N}|": "qwen2", "'s|'t|'re|'ve|'m|'ll|'d": "gpt-2", "Digits": "smollm",
 }  # fmt: skip
+
+
+def export_model(name: str, out: str | Path, dtype: str = "float32", gguf: str = "") -> Path:
+    """Writes a model to a new folder for transformers, vLLM and llama.cpp's converter; with `gguf`, model.gguf too.
+
+    Written beside and renamed when whole. InputError for a folder that is not empty or an unknown kind; ModelError when
+    the model cannot be had or written.
+    """
+    out = Path(out)
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not empty: name another place, or delete it")
+    if gguf and gguf not in KINDS:
+        raise unknown("kind of GGUF file", gguf, KINDS)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        whole = write_folder(name, Path(folder) / "model", dtype)
+        if gguf:
+            write_gguf(name, whole / "model.gguf", gguf)
+        (whole / "README.md").write_text(_readme(name, dtype, gguf), encoding="utf-8")
+        if out.exists():
+            out.rmdir()
+        whole.rename(out)
+    return out
+
+
+def _readme(name: str, dtype: str, gguf: str) -> str:
+    path = Path(name).expanduser()
+    made = path / "README.md"
+    front, text = "", f"# {name}\n"
+    if made.is_file() and (path / "policy.json").is_file():  # ours: how it was trained, less how an adapter is loaded
+        text = made.read_text(encoding="utf-8").partition("## Load it")[0]
+        front, _, text = text.removeprefix("---\n").partition("---\n")
+        front = f"---\n{front.replace('library_name: peft', 'library_name: transformers')}---\n"
+    lines = [
+        f"{front}{text.rstrip()}", "", "## Load it", "",
+        f"Exported by trimtab from `{name}`, {catalog.revision(name)}, in {dtype}; adapters are merged.",
+        "", "- transformers: `AutoModelForCausalLM.from_pretrained('FOLDER')`", "- vLLM: `vllm serve FOLDER`",
+        "- llama.cpp: " + (f"`llama-server -m model.gguf` (matrices as {gguf})" if gguf else "its convert_hf_to_gguf.py"),
+    ]  # fmt: skip
+    return "\n".join([*lines, ""])
 
 
 def write_folder(name: str, out: str | Path, dtype: str = "float32") -> Path:
@@ -182,11 +223,3 @@ def _as_gguf(key: str, data: npt.NDArray[np.float32], arch: str, config: Any) ->
         heads = config.num_attention_heads if ".q_proj." in key else config.num_key_value_heads
         return data.reshape(heads, 2, -1, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)
     return data + 1 if arch == "gemma3" and key.endswith("norm.weight") else data
-
-
-def check_empty(out: str | Path) -> Path:
-    """InputError for a folder that holds something: nothing is written over."""
-    out = Path(out)
-    if out.exists() and (out.is_file() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not empty: name another place, or delete it")
-    return out

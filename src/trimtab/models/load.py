@@ -19,7 +19,6 @@ from trimtab.models import catalog, trained, weights
 from trimtab.models.untrusted import check_template
 from trimtab.progress import working
 
-ADAPTER = "adapter_config.json"
 HEADS = ("score.", "classifier.")
 """How the names of a classifier's output layer begin."""
 log = logging.getLogger("trimtab")

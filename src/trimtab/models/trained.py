@@ -112,10 +112,10 @@ def _candidates(name: str, folder: Path) -> Iterator[str]:
         yield name
     if not path.is_absolute() or not path.exists():
         for above in list(folder.resolve().parents)[:4]:
-            for beside in (above / path if not path.is_absolute() else above / path.name, above / path.name):
-                if (beside / "config.json").is_file() or is_adapter(beside) or beside.suffix == ".gguf":
-                    if beside.exists() and beside.resolve() != folder.resolve():
-                        yield str(beside)
+            for beside in (above / path.name if path.is_absolute() else above / path, above / path.name):
+                whole = (beside / "config.json").is_file() or is_adapter(beside) or beside.suffix == ".gguf"
+                if whole and beside.exists() and beside.resolve() != folder.resolve():
+                    yield str(beside)
     cached = re.search(r"models/([^/]+)-[0-9a-f]{12}/torch/?$", name)  # runs of before name the cache's folder
     if cached and cached[1] in CATALOG:
         yield cached[1]

@@ -5,7 +5,7 @@ index. A request a completion would give each a seed of its own, but recomputes 
 times: as fast for answers of 64 tokens, a third of the speed for answers of 8 (23 November 2026). Log-probs are the
 model's own: GenAI reads them off before temperature, top-k and top-p (measured against torch; a test repeats it).
 Hidden states are not to be had here: see `embeddings`. The weights are the catalogue's Q8_0 GGUF file, a .gguf file,
-or an OpenVINO IR folder.
+an OpenVINO IR folder, or a folder of torch weights or an adapter, converted once to a float16 GGUF file.
 """
 
 import json
@@ -28,7 +28,7 @@ from trimtab.types import Completion, Group, Prompt, SamplingParams, completion_
 
 @dataclass(frozen=True)
 class OpenVINO:
-    """Samples from a catalogue model, a .gguf file or an OpenVINO folder.
+    """Samples from a catalogue model, a .gguf file, an OpenVINO folder, or what a training wrote.
 
     `max_seqs` completions run at once; `cache_gb` bounds the KV cache (too small only costs time: rows are recomputed);
     `threads` 0 leaves the number to OpenVINO. Same seed, same text; the batch's shape changes the last bits of a logit,
@@ -203,8 +203,8 @@ def _engine(name: str, max_seqs: int, cache_gb: int, threads: int, device: str) 
     try:
         with working(f"loading {name}"):
             pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, device, properties)
-    except RuntimeError as e:
-        raise ModelError(f"OpenVINO cannot load {path} ({str(e).strip().splitlines()[-1][:300]})") from e
+    except (RuntimeError, LookupError) as e:
+        raise ModelError(f"OpenVINO cannot load {path} ({(str(e).strip() or repr(e)).splitlines()[-1][:300]})") from e
     return _Engine(pipeline, _end_tokens(name))
 
 
@@ -216,7 +216,7 @@ def _tokenizer(name: str) -> Any:
 
 
 def _context(name: str) -> int:
-    config = json.loads((catalog.locate(name, "torch") / "config.json").read_text())
+    config = json.loads((catalog.described(name) / "config.json").read_text())
     return int(config.get("text_config", config).get("max_position_embeddings", 2**31))
 
 
@@ -224,5 +224,5 @@ def _end_tokens(name: str) -> frozenset[int]:
     """Tokens that end an answer, those of the torch form's generation settings among them."""
     from trimtab.models.chat import end_tokens
 
-    file = catalog.locate(name, "torch") / "generation_config.json"
+    file = catalog.described(name) / "generation_config.json"
     return end_tokens(_tokenizer(name), json.loads(file.read_text()).get("eos_token_id") if file.is_file() else None)

@@ -22,6 +22,7 @@ import torch
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.token.forward import TokenIds, completion_logprobs
 from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, dpo, sft
+from trimtab.models import trained
 from trimtab.models.chat import encode_completion, encode_prompt
 from trimtab.models.load import LM, load_lm
 from trimtab.tensors import pad_right
@@ -166,9 +167,7 @@ def load_policy(
     if not card.get("finished"):
         raise ModelError(f"{run}: its training is not finished; run the same training again to continue it")
     settings = card["settings"]
-    base = load_lm(settings["model"], dtype, device)
-    if base.id != card["model"]:
-        raise ModelError(f"{run} was trained on {card['model']}, but {settings['model']} is now {base.id}")
+    base = load_lm(trained.base_of(run), dtype, device)  # a ModelError when it is another one by now
     lm = load_lm(str(run), dtype, device)
     reference = load_lm(settings["reference"], dtype, device) if settings.get("reference") else base
     beta = float(settings["loss"].get("beta", 0.1))

@@ -21,7 +21,9 @@ from trimtab.learners.token.forward import check_forward
 from trimtab.learners.token.heartbeat import Heartbeat
 from trimtab.learners.token.losses import Loss, fpo, kto, orpo, sft
 from trimtab.learners.token.reference import with_reference
+from trimtab.learners.token.run_card import describe_run
 from trimtab.learners.token.step import PolicyTrainer, StepTerms, bare_loss, loss_needs, resolve_loss, unwrapped
+from trimtab.models.export import write_folder
 from trimtab.models.load import LM, default_device, load_lm, only_errors
 from trimtab.progress import working
 from trimtab.store import Store, publish
@@ -265,18 +267,10 @@ def _finish(out: Path, run: PolicyTrainer, lm: LM, counts: Mapping[str, int]) ->
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }  # fmt: skip
     text = json.dumps(card, indent=2, ensure_ascii=False)
+    describe_run(out, card)
     publish(out / CARD, lambda tmp: tmp.write_text(text))
 
 
 def merge_adapter(adapter: str | Path, out: str | Path) -> Path:
-    """Merges a LoRA adapter made by `train_policy` into its base model; the result is a plain model folder."""
-    from peft import PeftModel
-
-    from trimtab.models.load import load_tokenizer
-
-    card = json.loads((Path(adapter) / CARD).read_text())
-    lm = load_lm(card["settings"]["model"], "float32")
-    merged = PeftModel.from_pretrained(lm.model, str(adapter)).merge_and_unload()  # pyright: ignore
-    merged.save_pretrained(out)
-    load_tokenizer(card["settings"]["model"]).save_pretrained(out)
-    return Path(out)
+    """Merges a LoRA adapter into its base model, in float32; the result is a plain model folder."""
+    return write_folder(str(adapter), out)
