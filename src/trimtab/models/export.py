@@ -53,15 +53,15 @@ def _readme(name: str, dtype: str, gguf: str) -> str:
     path = Path(name).expanduser()
     made = path / "README.md"
     front, text = "", f"# {name}\n"
-    if made.is_file() and (path / "policy.json").is_file():  # ours: how it was trained, less how an adapter is loaded
-        text = made.read_text(encoding="utf-8").partition("## Load it")[0]
+    if made.is_file() and "tags: [trimtab]" in (ours := made.read_text(encoding="utf-8")):  # how it was trained
+        text = ours.partition("## Load it")[0]
         front, _, text = text.removeprefix("---\n").partition("---\n")
         front = f"---\n{front.replace('library_name: peft', 'library_name: transformers')}---\n"
     lines = [
         f"{front}{text.rstrip()}", "", "## Load it", "",
         f"Exported by trimtab from `{name}`, {catalog.revision(name)}, in {dtype}; adapters are merged.",
         "", "- transformers: `AutoModelForCausalLM.from_pretrained('FOLDER')`", "- vLLM: `vllm serve FOLDER`",
-        "- llama.cpp: " + (f"`llama-server -m model.gguf` (matrices as {gguf})" if gguf else "its convert_hf_to_gguf.py"),
+        "- llama.cpp: " + (f"`llama-server -m model.gguf` ({gguf})" if gguf else "its convert_hf_to_gguf.py reads it"),
     ]  # fmt: skip
     return "\n".join([*lines, ""])
 

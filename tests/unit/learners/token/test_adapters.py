@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.unit.learners.token.conftest import make_groups, make_pairs
 
-from trimtab.errors import InputError, ModelError
+from trimtab.errors import ModelError
 from trimtab.learners.token.policy import Policy, load_policy
 from trimtab.learners.token.trainer import Lora, train_policy
 from trimtab.models.load import load_classifier, load_lm
@@ -89,16 +89,21 @@ def poison(adapter):
 
 def other_base(adapter):
     tiny_lm(adapter.parent / "other", layers=2, hidden=48)
-    card = json.loads((adapter / "policy.json").read_text())
-    card["settings"]["model"], card["model"] = str(adapter.parent / "other"), ""
-    (adapter / "policy.json").write_text(json.dumps(card))
+    rename(adapter, str(adapter.parent / "other"), "")
 
 
 def changed_base(adapter):
     tiny_lm(adapter.parent / "other", layers=2, seed=5)
+    rename(adapter, str(adapter.parent / "other"), json.loads((adapter / "policy.json").read_text())["model"])
+
+
+def rename(adapter, base, model):
     card = json.loads((adapter / "policy.json").read_text())
-    card["settings"]["model"] = str(adapter.parent / "other")
+    card["settings"]["model"], card["model"] = base, model
     (adapter / "policy.json").write_text(json.dumps(card))
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config |= {"base_model_name_or_path": base, "revision": None}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
 
 
 def nameless(adapter):
@@ -114,7 +119,7 @@ def nameless(adapter):
         (poison, "NaN or infinite"),
         (other_base, "does not fit its base model"),
         (changed_base, "was trained on .*but .* is now"),
-        (nameless, "names no base model"),
+        (nameless, "does not say what model it lies on"),
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused(taught, tmp_path, breaks, says):
@@ -125,6 +130,11 @@ def test_an_adapter_that_does_not_fit_is_refused(taught, tmp_path, breaks, says)
         load_lm(str(adapter), "float32")
 
 
-def test_an_adapter_is_no_reward_model(taught):
-    with pytest.raises((ModelError, InputError), match="merge it into its base model first"):
-        load_classifier(str(taught[1]), new_head=True)
+def test_an_adapter_without_a_head_is_no_reward_model_but_may_become_one(taught, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="no reward head"):
+        load_classifier(str(taught[1]))
+    begun = load_classifier(str(taught[1]), "float32", new_head=True)
+    merged = load_lm(str(taught[1]), "float32").model.state_dict()
+    for name, value in begun.model.state_dict().items():
+        assert name.startswith("score.") or torch.equal(value, merged[name]), "the adapter is in it"
