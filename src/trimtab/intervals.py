@@ -21,6 +21,9 @@ _FLIPS = 10_000
 """Random signs of the sign-flip test, beyond what is enumerated."""
 
 
+NOT_SCORED = "not scored"
+
+
 class Interval(NamedTuple):
     """A mean over `n` prompts with its bootstrap interval; the bounds are NaN for fewer than two prompts."""
 
@@ -30,7 +33,20 @@ class Interval(NamedTuple):
     n: int = 0
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.lower:.3f}, {self.upper:.3f}]"
+        return self.show(".3f")
+
+    def show(self, form: str) -> str:
+        """Mean and bounds as people read them; what is unknown is said in words, for "nan" is no figure."""
+        if math.isnan(self.mean):
+            return NOT_SCORED
+        if math.isnan(self.lower):
+            return f"{self.mean:{form}} ({'one prompt' if self.n == 1 else 'no interval'})"
+        return f"{self.mean:{form}} [{self.lower:{form}}, {self.upper:{form}}]"
+
+
+def figure(value: float, form: str = ".3f") -> str:
+    """A number as people read it; NaN is "not scored"."""
+    return NOT_SCORED if math.isnan(value) else f"{value:{form}}"
 
 
 def mean_interval(a_P: npt.ArrayLike, *, draws: int = 10_000, seed: int = 0, level: float = 0.95) -> Interval:

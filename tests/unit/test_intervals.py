@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trimtab.evaluation.table import row, tabulate
-from trimtab.intervals import mean_interval, paired_bootstrap, sign_flip_tail
+from trimtab.intervals import Interval, mean_interval, paired_bootstrap, sign_flip_tail
 from trimtab.learners.model.router import _gain
 
 M = 40
@@ -85,3 +85,16 @@ def test_tables_and_the_guard_of_routers_say_the_same(wins, verdict):
     found = _gain(fit, X, reward, [[]] * 120, text, 0.5, {"seed": 0}, "prompts")
     assert found["n"] == 60 and found["mean"] == pytest.approx(wins / 60)
     assert (found["lower"] > 0) == (verdict == "better")
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        (Interval(0.25, 0.125, 0.5, 9), "0.250 [0.125, 0.500]"),
+        (Interval(math.nan, math.nan, math.nan, 0), "not scored"),
+        (Interval(0.5, math.nan, math.nan, 1), "0.500 (one prompt)"),
+        (Interval(0.5, math.nan, math.nan, 7), "0.500 (no interval)"),
+    ],
+)
+def test_an_interval_never_reads_nan(interval, text):
+    assert str(interval) == text and interval.show("+.1f").count("nan") == 0

@@ -12,6 +12,7 @@ from trimtab import embeddings, evaluation, learners
 from trimtab.cli.config import Task
 from trimtab.cli.prompts import reward_name, run_store
 from trimtab.errors import InputError
+from trimtab.intervals import figure
 from trimtab.progress import working
 from trimtab.store import Store
 from trimtab.types import Embedder, Group, fingerprint
@@ -36,7 +37,7 @@ def fit(task: Task) -> dict[str, Any]:
                 )  # fmt: skip
             replace(probe, card={**probe.card, "request": request}).save(folder)
         card = learners.Probe.load(folder).card
-        facts[loss] = f"{card['selected']}, l2 {card['l2']:g}, held-out reward {held_out(card):.3f}"
+        facts[loss] = f"{card['selected']}, l2 {card['l2']:g}, held-out reward {figure(held_out(card))}"
     return facts
 
 

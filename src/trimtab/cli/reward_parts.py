@@ -87,6 +87,7 @@ def judged(
     from trimtab.data.chat_evals import against, load_answers
     from trimtab.errors import InputError
     from trimtab.evaluation.win_rate import win_rates
+    from trimtab.intervals import figure
     from trimtab.rewards.judge import Judge, summarise
     from trimtab.rewards.verdicts import GRADED_TEMPLATE, PAIR_TEMPLATE
 
@@ -109,7 +110,8 @@ def judged(
     text = (
         f"win rate {rates.win_rate}\nlength-controlled {rates.length_controlled} (characters; longer by "
         f"{rates.mean_length_difference:.0f})\n{s.comparisons} pairs, {s.unparsed} unread, {s.calls} calls, "
-        f"{s.tokens} tokens; position bias {s.position_bias:+.3f}, orders agree on {s.consistent:.2f}"
+        f"{s.tokens} tokens; position bias {figure(s.position_bias, '+.3f')}, "
+        f"orders agree on {figure(s.consistent, '.2f')}"
     )
     return {"win_rates": rates, "summary": asdict(s)}, text
 

@@ -49,12 +49,10 @@ class Changes:
     def __str__(self) -> str:
         a, b = self.names
         head = (
-            f"layer {self.layer}, {self.prompts} prompts: features moved by {self.distance.mean:.1%} "
-            f"[{self.distance.lower:.1%}, {self.distance.upper:.1%}] from {a} to {b}"
+            f"layer {self.layer}, {self.prompts} prompts: features moved by {self.distance.show('.1%')} from {a} to {b}"
         )
         lines = [
-            f"{c.feature:>7} {c.a:>9.4f} {c.b:>9.4f} {c.difference.mean:>+9.4f} [{c.difference.lower:+.4f}, "
-            f"{c.difference.upper:+.4f}]  {_line(c.snippets)}"
+            f"{c.feature:>7} {c.a:>9.4f} {c.b:>9.4f}   {c.difference.show('+.4f')}  {_line(c.snippets)}"
             for c in self.changes
         ]
         return "\n".join([head, f"{'feature':>7} {'A':>9} {'B':>9} {'B - A':>9}", *lines])
@@ -111,7 +109,7 @@ def features_html(changes: Changes, *, title: str = "Features that changed") -> 
     d = changes.distance
     note = (
         f"Layer {changes.layer}, {changes.prompts} prompts; both models read the same texts. All features together "
-        f"moved by {d.mean:.1%} [{d.lower:.1%}, {d.upper:.1%}] of their length. Ranked by mean difference over its "
+        f"moved by {d.show('.1%')} of their length. Ranked by mean difference over its "
         "standard error; intervals are 95 % over prompts for each feature alone, not corrected for looking at all."
     )
     return (

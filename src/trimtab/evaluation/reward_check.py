@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.errors import InputError
+from trimtab.intervals import figure
 from trimtab.types import Group, Pair, RewardFn
 
 
@@ -62,10 +63,11 @@ def compare_backends(pairs: Sequence[Pair], backends: Mapping[str, RewardFn]) ->
 
 def table(first: str, rows: Sequence[BackendRow]) -> str:
     """The comparison as text."""
-    lines = [f"against {first} (standard deviation of its rewards {rows[0].spread:.4g})"]
+    lines = [f"against {first} (standard deviation of its rewards {figure(rows[0].spread, '.4g')})"]
     for r in rows:
         lines.append(
-            f"  {r.backend:20} largest difference {r.largest:.3g} (prompt {r.worst}), mean {r.mean:.3g}, "
+            f"  {r.backend:20} largest difference {figure(r.largest, '.3g')} (prompt {r.worst}), "
+            f"mean {figure(r.mean, '.3g')}, "
             f"{r.flips} of {r.pairs} pairs turned round, {r.unscored} unscored"
         )
     return "\n".join(lines)

@@ -18,6 +18,7 @@ from trimtab.errors import InputError
 from trimtab.evaluation.curves import Curve, Figure
 from trimtab.evaluation.metrics import Interval, expected_max, expected_reward, mean_interval, paired_bootstrap
 from trimtab.evaluation.ways import Values, aligned, lengths, logprob_values
+from trimtab.intervals import figure
 from trimtab.types import Group, Pair, RewardFn, completion_seed
 
 Floats = npt.NDArray[np.float64]
@@ -68,7 +69,7 @@ class RewardReport:
             flag = "  prefers the longer answer" if r.length_biased and not r.null else ""
             lines.append(
                 f"{r.name:16} {r.accuracy!s:>22} {r.confident!s:>22} {r.best_of_n!s:>22} {r.prefers_longer!s:>24}  "
-                f"{r.calibration_error:.3f}{flag}"
+                f"{figure(r.calibration_error)}{flag}"
             )
         return "\n".join([*lines, f"{self.pairs} pairs of {self.prompts} prompts", *self.notes])
 

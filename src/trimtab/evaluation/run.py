@@ -6,6 +6,7 @@ Neither samples completions of its own, and neither fits anything.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
 
@@ -106,12 +107,17 @@ def _row(name: str, expected: Sequence[Expected], greedy: Row | None, tokens: fl
     return row(name, reward_P, greedy=greedy, tokens=tokens, unscored=unscored, **settings)
 
 
+def _why(groups: Sequence[Group]) -> str:
+    notes = Counter(r.note for g in groups for r in g.rewards if math.isnan(r.value) and r.note)
+    return f" (most often: {notes.most_common(1)[0][0]})" if notes else ""
+
+
 def _warnings(groups: Sequence[Group]) -> list[str]:
     reward = np.concatenate([g.reward_N for g in groups])
     unscored = int(np.isnan(reward).sum())
     notes = []
     if unscored:
-        notes.append(f"{unscored:,} of {len(reward):,} completions are unscored; they count in no mean")
+        notes.append(f"{unscored:,} of {len(reward):,} completions are unscored{_why(groups)}; they count in no mean")
     if np.ptp(reward[np.isfinite(reward)]) == 0:
         notes.append("every scored completion has the same reward: no way of choosing can buy anything")
     if len(groups) == 1:

@@ -133,17 +133,9 @@ def plain(value: Any) -> Any:
 def _cells(r: Row) -> tuple[str, ...]:
     return (
         r.name,
-        _interval(r.reward, ""),
-        "" if r.versus_greedy is None else _interval(r.versus_greedy, "+"),
+        r.reward.show(".3f"),
+        "" if r.versus_greedy is None else r.versus_greedy.show("+.3f"),
         r.verdict,
         "unknown" if math.isnan(r.tokens) else f"{r.tokens:,.0f}",
         f"{r.unscored:.3g} of {r.n}" if r.unscored > 5e-4 else "0",
     )
-
-
-def _interval(x: Interval, sign: str) -> str:
-    if math.isnan(x.mean):
-        return "unscored"
-    if math.isnan(x.lower):
-        return f"{x.mean:{sign}.3f} (one prompt)"
-    return f"{x.mean:{sign}.3f} [{x.lower:{sign}.3f}, {x.upper:{sign}.3f}]"

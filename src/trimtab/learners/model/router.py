@@ -19,7 +19,7 @@ import numpy.typing as npt
 from trimtab.data.matrix import ResponseMatrix, from_groups, normal_text, text_of
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.fitted import load_fitted, save_fitted
-from trimtab.intervals import paired_bootstrap
+from trimtab.intervals import Interval, paired_bootstrap
 from trimtab.learners.model.common import NO_COMMON, apart, components
 from trimtab.learners.model.experts import tag_probability
 from trimtab.learners.model.features import scaled
@@ -317,4 +317,4 @@ def _card(embed: PromptEmbedder | None) -> dict[str, Any]:
 
 
 def _show(gain: Mapping[str, Any]) -> str:
-    return f"{gain['mean']:+.3f} [{gain['lower']:+.3f}, {gain['upper']:+.3f}], n = {gain['n']}"
+    return f"{Interval(gain['mean'], gain['lower'], gain['upper'], gain['n']).show('+.3f')}, n = {gain['n']}"
