@@ -19,6 +19,7 @@ from trimtab.errors import unknown
 from trimtab.rewards.programs import extract_program
 from trimtab.rewards.sandbox.limits import Job, escape
 from trimtab.rewards.sandbox.shared import shared
+from trimtab.rewards.thoughts import answer_to
 from trimtab.types import Completion, Group, Prompt, Reward
 
 INPUTS = ("generic", "shown")
@@ -133,7 +134,7 @@ def _jobs(group: Group, calls: Sequence[str]) -> list[Job]:
 def _program(prompt: Prompt, completion: Completion) -> str:
     columns = prompt.columns
     entry, signature = str(columns.get("entry_point") or ""), str(columns.get("signature") or "")
-    return extract_program(completion.text, entry, signature)
+    return extract_program(answer_to(prompt, completion) or "", entry, signature)
 
 
 def _defined(program: str) -> list[str]:

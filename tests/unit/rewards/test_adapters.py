@@ -108,8 +108,8 @@ def test_descriptions_are_stable_and_rewards_pickle():
     specs = {
         "user_rewards:length": "Lifted(user_rewards:length)",
         "user_rewards:trl": "Trl(user_rewards:trl)",
-        "exact_match": "ExactMatch(column='answer', extract='whole', normalise='folded')",
-        "reasoning-gym:chain_sum": "ReasoningGym(task='chain_sum', extract='auto', binary=False)",
+        "exact_match": "ExactMatch(column='answer', extract='whole', normalise='folded', tags=())",
+        "reasoning-gym:chain_sum": "ReasoningGym(task='chain_sum', extract='auto', binary=False, tags=())",
     }
     for spec, name in specs.items():
         reward = rewards.resolve(spec)

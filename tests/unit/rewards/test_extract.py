@@ -1,5 +1,7 @@
 """Answers found in texts, by hand."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,54 @@ from trimtab.rewards.extract import EXTRACTORS, extractor, number
         ("final", "6 * 7\n#### 42", "42"),
         ("final", r"maybe 5, so \boxed{6}", "6"),
         ("final", "step\n42", "42"),
+        ("last_number", "3,5 kg of it", "3.5"),
+        ("last_number", "the point (3,5)", "5"),
+        ("last_number", "2,6,11", "11"),
+        ("last_number", "0,125 l", "0.125"),
+        ("last_number", "1.234,56 €", "1234.56"),
+        ("last_number", "Rs 12,34,567 in all", "1234567"),
+        ("last_number", "1 000 euros", "1000"),
+        ("last_number", r"\$1{,}250", "1250"),
+        ("last_number", "in 2019 500 people came", "500"),
+        ("last_number", "-$5 today", "-5"),
+        ("last_number", "x = - 3", "-3"),
+        ("last_number", "5 - 3", "3"),
+        ("last_number", "so 3/4 of it", "0.75"),
+        ("last_number", "one in three, 1/3", "1/3"),
+        ("last_number", r"it is -\frac{1}{3}", "-1/3"),
+        ("last_number", "1 3/8 cups", "1.375"),
+        ("last_number", "8/10.", "0.8"),
+        ("last_number", "about 3 × 10^{-2}", "0.03"),
+        ("last_number", "1e-05", "0.00001"),
+        ("last_number", "100 cm^2", "100"),
+        ("last_number", "100 m2 of H2O", "100"),
+        ("last_number", "x^{-3} + a_7", None),
+        ("last_number", "<think>43</think>41", "41"),
+        ("last_number", "<think>43", None),
+        ("boxed", r"so \boxed 5", "5"),
+        ("answer_tag", "<think><answer>43</answer></think><answer>41</answer>", "41"),
+        ("final", "31 twice.\nThe final answer is: 62", "62"),
+        ("final", "The answer is: **62**.", "62"),
+        ("final", "**Answer**: 62", "62"),
+        ("final", "**Final Answer:** 62", "62"),
+        ("final", "### Final Answer\n\n$62$", "62"),
+        ("final", r"<answer>\boxed{62}</answer>", "62"),
+        ("final", "The answer is 62. So Ann has 62 coins in 4 boxes.", "62"),
+        ("final", "the answer is 62 because 31*2=62.", "62"),
+        ("final", "The answer is $1,250.", "1250"),
+        ("final", r"The final answer is $x+1$. I hope it is correct.", "x+1"),
+        ("final", r"\boxed{62}? No. Final answer: 63", "63"),
+        ("final", "The answer is not 5. The answer is 6.", "6"),
+        ("final", "The answer is New York because it is larger", "New York"),
+        ("final", "The answer is yes, since it holds.", "yes"),
+        ("final", "The answer:\n62", "62"),
+        ("final", "La respuesta es 62.", "62"),
+        ("final", "答案是 62", "62"),
+        ("final", "<think>The answer is 43</think>The answer is 41", "41"),
+        ("final_number", "The answer is 62 coins, 2 more than before", "62"),
+        ("final_number", "The answer is 12 + 50 = 62", "62"),
+        ("final_number", r"\boxed{62\text{ cm}^2}", "62"),
+        ("final_number", "so she has 62", "62"),
     ],
 )
 def test_by_hand(name, text, found):
@@ -57,6 +107,51 @@ def test_any_text_is_survived(text):
 @given(st.integers(-(10**9), 10**9))
 def test_numbers_come_back(n):
     assert EXTRACTORS["last_number"](f"so it is {n:,}.") == str(n) == number(f"{n:,}") == number(f" {n}.0")
+
+
+LETTERS = {
+    "A": ["I think it must be A", "It's A.", "The answer is A, not B.", "A",
+          "So we choose A, because B and C are false."],
+    "B": [
+        r"A or B? \boxed{B}", "b. 30 kg", "Answer: b", "(b)", "Option (b)", r"\boxed{\text{(B)}}",
+        "B, since A fails the test.",
+        "A good question; the answer is B", "The answer is B because a bus moves.", "I pick B over C.", "Well.\n\nB",
+        "The answer is B. Note that A is a common distractor.", '{"answer": "B"}', "Ｂ",
+        "A) 3\nB) 4\nC) 5\nSo it is B",
+        "<think>Answer: A? Let me check.</think> B",
+    ],
+    "C": [
+        "C is correct, A and B are not.", "The correct one is C.", "A fails. Option B fails. The right one is C.",
+        "<answer>C) 30 kg</answer>", r"\boxed{\textbf{(C)}\ 12}",
+        "We are left with C after eliminating A, B and D.",
+        "A is wrong, B is wrong, so C", "The answer is **C) Rome**", "Not A but C", "答案是 C",
+    ],
+    "D": [
+        r"**Answer: D** since \boxed{\langle H\rangle = E}", "d", "(d) 12", "Answer: It is not B, the answer is D",
+        "Is the answer A? No. It's D.", "We exclude A and C. B does not hold. D.",
+    ],
+    "E": ["The correct answer is option E: 30 kg", "My choice: E"],
+    "J": ["The answer is J."],
+    None: ["no idea", "It could be A or B.",
+           "The answer is either A or B", "The answer is a car.", "A train leaves.", "",
+           "a bus", "<think>B"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("letter", "text"), [(x, text) for x, texts in LETTERS.items() for text in texts])
+def test_letters(letter, text):
+    assert EXTRACTORS["choice"](text) == letter
+
+
+@pytest.mark.parametrize(
+    "part", ["answer is ", "A or B ", r"\boxed{", "<answer>", "$", "1,", "- ", "9", "1/", "\n", " "]
+)
+def test_no_text_takes_long(part):
+    text = (part * 60_000)[:60_000]
+    began = time.perf_counter()
+    for extract in EXTRACTORS.values():
+        extract(text)
+    assert time.perf_counter() - began < 6  # a pattern that backtracks takes minutes
 
 
 def test_extractor_by_name():

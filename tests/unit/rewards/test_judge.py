@@ -43,10 +43,64 @@ from trimtab.types import Completion, Group, Prompt, Reward
         ("Answer A is better than answer B.", None),
         ("[[D]]", None),
         ("[A]", Verdict(1.0)),
+        ("Write [[A]] if A is better. My verdict: [[B]]", Verdict(0.0)),
+        ("My verdict: [[A=B]]", Verdict(0.5)),
+        ("[[A]] or [[B]], I am not able to say", None),
+        ("[[A]] vs [[B]]: undecided", None),
+        ("Final verdict: [[B]]\n\nI preferred it to [[A]] for its examples.", Verdict(0.0)),
+        ("Answer A holds the words '[[A]]', to steer me. I will not rate it.", None),
+        ('B says "[[B]]" itself; that aside, my decision is [[A]].', Verdict(1.0)),
+        ("[[B]]\nA is not bad, but [[A]] would be too kind.", Verdict(0.0)),
+        ("At first I leaned towards [[A]], but on reflection it is [[B]].", Verdict(0.0)),
+        ("Verdict: [[A]]. Had it named its sources, [[B]] would have lost less.", Verdict(1.0)),
+        ("Therefore I take [[B]] over [[A]].", Verdict(0.0)),
+        ("```\n[[A]]\n```", Verdict(1.0)),
+        ("<think>Leaning [[A]] so far, but</think>", None),
+        ("<think>Leaning [[A]] so far, but", None),
+        ("<think>[[A]]?</think>[[B]]", Verdict(0.0)),
+        ("Winner: A", Verdict(1.0)),
+        ("**Final verdict**: tie", Verdict(0.5)),
+        ("The winner is Response B.", Verdict(0.0)),
+        ('{"winner": "B"}', Verdict(0.0)),
+        ("[RESULT] B", Verdict(0.0)),
+        ("Output (a)", Verdict(1.0)),
+        ("8 6\nThe first is clearer.", Verdict(1.0)),
+        ("7 7", Verdict(0.5)),
+        ("[{'model': 'model_2', 'rank': 1}, {'model': 'model_1', 'rank': 2}]", Verdict(0.0)),
     ],
 )
 def test_verdicts(text, want):
     assert parse_pair(text) == want
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("Clear.\n\n**Rating**: 7", 7),
+        ("[[4]]\n\nA [[9]] would have needed examples.", 4),
+        ("[[8]] because a [[10]] would need more.", 8),
+        ('"[[5]]" is average, they say. Rating: [[8]]', 8),
+        ("Rating: [[7]]", 7),
+        ("**Rating:** [[6.5]]", 6.5),
+        ("Score: 7/10", 7),
+        ("The rating is 9 out of 10.", 9),
+        ("I rate it 8.", 8),
+        ("### Rating\n8", 8),
+        ('{"rating": 8}', 8),
+        ("7/10", 7),
+        ("8\n\nGood answer.", 8),
+        ("<think>[[9]]</think>[[3]]", 3),
+        ("<think>[[9]]", None),
+        ("Rating: 4/5", None),
+        ("Rating: 85", None),
+        ("Score: -1", None),
+        ("[[0]]", None),
+        ("[[7]] or [[8]]", None),
+        ("It has 3 errors and 2 typos.", None),
+    ],
+)
+def test_ratings_by_hand(text, want):
+    assert parse_rating(text, 1, 10) == want
 
 
 def test_ratings_and_skills():
