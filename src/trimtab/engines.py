@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -35,7 +36,8 @@ def map_items(
 
     workers = 0 runs in this process (no time limit is possible then). Otherwise a pool of processes that import the
     function's module afresh (spawn, so that threads and torch survive); a worker that hangs past `timeout_s` is killed
-    and replaced. `warm` runs first in each worker, outside the limit: imports must not count against an item.
+    and replaced. One worker begins; the others start when that pays. `warm` runs first in each worker, outside the
+    limit: imports must not count against an item.
     Close the generator (contextlib.closing) when leaving early: that stops the pool.
     `fn` and the items must be picklable by reference, as `multiprocessing` asks.
     """
@@ -46,37 +48,113 @@ def map_items(
             except Exception as e:
                 yield Failure(f"{type(e).__name__}: {e}")
         return
-    import multiprocessing
-    from concurrent.futures.process import BrokenProcessPool
+    crews = [_Crew(fn, 1, timeout_s, warm)]
+    try:
+        yield from _gathered(crews, items, partial(_Crew, fn, workers - 1, timeout_s, warm) if workers > 1 else None)
+        for crew in crews:
+            crew.close()
+    except BaseException as e:  # Ctrl-C, or the consumer stopped early: do not wait for what is queued
+        for crew in crews:
+            crew.stop(orderly=isinstance(e, GeneratorExit))
+        raise
 
-    from pebble import ProcessExpired, ProcessPool
 
-    context = multiprocessing.get_context("spawn")
-    started = context.Semaphore(0)
-    begin = (started, warm)
-    with ProcessPool(max_workers=workers, initializer=_start_worker, initargs=begin, context=context) as pool:
+class _Crew:
+    """A pool of worker processes that takes items one by one."""
+
+    def __init__(
+        self, fn: Callable[[Any], Any], size: int, timeout_s: float | None, warm: Callable[[], object] | None
+    ) -> None:
+        import multiprocessing
+
+        from pebble import ProcessPool
+
+        context = multiprocessing.get_context("spawn")
+        self.fn, self.size, self.timeout_s = fn, size, timeout_s
+        self.started, self.warmed = context.Semaphore(0), context.Semaphore(0)
+        self.begun, self.ready_at, self.starting = time.monotonic(), 0.0, size
+        self.pool = ProcessPool(
+            max_workers=size, initializer=_start_worker, initargs=(self.started, self.warmed, warm), context=context
+        )
+        self.futures: dict[Any, int] = {}
+
+    def wants(self) -> bool:
+        """Whether another item should be queued: two a worker, so that none waits for us and few are lost to a crew
+        that starts later."""
+        return len(self.futures) < 2 * self.size
+
+    def give(self, index: int, item: Any) -> None:
         # not pool.map: its results also give up after `timeout_s` of waiting, while a fresh worker is still importing
-        futures = [pool.schedule(fn, args=(item,), timeout=timeout_s) for item in items]
-        starting = workers
+        self.futures[self.pool.schedule(self.fn, args=(item,), timeout=self.timeout_s)] = index
+
+    def is_slow(self, done: int, left: int) -> bool:
+        """Whether it has worked for as long as it took to start, with more than that to do: then more workers pay."""
+        now = time.monotonic()
+        if not self.ready_at and self.warmed.acquire(block=False):
+            self.ready_at = now
+        if not self.ready_at or now - self.ready_at < self.ready_at - self.begun:
+            return False
+        return not done or left * (now - self.ready_at) / done > self.ready_at - self.begun
+
+    def result(self, future: Any) -> Any:
+        from concurrent.futures.process import BrokenProcessPool
+
+        from pebble import ProcessExpired
+
         try:
-            for future in futures:
-                try:
-                    yield future.result()
-                except FutureTimeout:
-                    yield Failure(f"took longer than {timeout_s} s")
-                except ProcessExpired as e:
-                    yield Failure(f"the worker process died (exit code {e.exitcode})")
-                except BrokenProcessPool:
-                    starting = 0  # none will
-                    yield Failure("the worker process died before it could begin")
-                except Exception as e:
-                    yield Failure(f"{type(e).__name__}: {e}")
-            _await_start(started, starting)
-        except BaseException as e:  # Ctrl-C, or the consumer stopped early: do not wait for what is queued
-            if isinstance(e, GeneratorExit):
-                _await_start(started, starting)
-            pool.stop()
-            raise
+            return future.result()
+        except FutureTimeout:
+            return Failure(f"took longer than {self.timeout_s} s")
+        except ProcessExpired as e:
+            return Failure(f"the worker process died (exit code {e.exitcode})")
+        except BrokenProcessPool:
+            self.starting = 0  # none will
+            return Failure("the worker process died before it could begin")
+        except Exception as e:
+            return Failure(f"{type(e).__name__}: {e}")
+
+    def close(self) -> None:
+        _await_start(self.started, self.starting)
+        self.pool.close()
+        self.pool.join()
+
+    def stop(self, *, orderly: bool) -> None:
+        if orderly:
+            _await_start(self.started, self.starting)
+        self.pool.stop()
+        self.pool.join()
+
+
+def _gathered(crews: list[_Crew], items: Sequence[Any], more: Callable[[], _Crew] | None) -> Generator[Any, None, None]:
+    """Results in order. One worker begins; the others start once it has worked for as long as a start takes.
+
+    Measured on two busy cores for 104 items of no work, whose module imports torch: 3.8 s with one worker, 12.6 s with
+    two, 44 s with eight (2026-11-29). At worst the others start one start-up time late.
+    """
+    from concurrent.futures import FIRST_COMPLETED, wait
+
+    ready: dict[int, Any] = {}
+    given, wanted = 0, 0
+    while wanted < len(items):
+        while given < len(items) and (crew := next((c for c in crews if c.wants()), None)):
+            try:
+                crew.give(given, items[given])
+            except RuntimeError as e:  # a pool whose every start has failed takes nothing
+                crew.starting = 0
+                ready[given] = Failure(f"the worker process died before it could begin ({e})")
+            given += 1
+        if wanted in ready:
+            yield ready.pop(wanted)
+            wanted += 1
+            continue
+        outstanding = [f for crew in crews for f in crew.futures]
+        done, _ = wait(outstanding, timeout=0.1 if more else None, return_when=FIRST_COMPLETED)
+        for crew in crews:
+            for future in done & crew.futures.keys():
+                ready[crew.futures.pop(future)] = crew.result(future)
+        if more and given < len(items) and crews[0].is_slow(given - len(outstanding), len(items) - given):
+            crews.append(more())
+            more = None
 
 
 def _await_start(started: Any, workers: int) -> None:
@@ -87,7 +165,7 @@ def _await_start(started: Any, workers: int) -> None:
         started.acquire(timeout=max(0.0, deadline - time.monotonic()))
 
 
-def _start_worker(started: Any, warm: Callable[[], object] | None) -> None:
+def _start_worker(started: Any, warmed: Any, warm: Callable[[], object] | None) -> None:
     started.release()
     if sys.platform == "linux":  # or a worker in an endless loop outlives a parent that was killed
         import ctypes
@@ -96,6 +174,7 @@ def _start_worker(started: Any, warm: Callable[[], object] | None) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG
     if warm:
         warm()
+    warmed.release()
 
 
 def cpu_count() -> int:

@@ -43,5 +43,16 @@ def test_stopping_early_does_not_wait_for_the_rest():
     assert time.monotonic() - begun < 20
 
 
+def waits(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@pytest.mark.parametrize(("seconds", "several"), [(0.0, False), (0.4, True)])
+def test_more_workers_start_only_where_one_has_much_to_do(seconds, several):
+    pids = list(map_items(waits, [seconds] * 24, workers=3, timeout_s=30))
+    assert (len(set(pids)) > 1) is several
+
+
 def test_some_processor_is_counted():
     assert cpu_count() >= 1

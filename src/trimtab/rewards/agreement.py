@@ -17,7 +17,8 @@ import numpy as np
 
 from trimtab.errors import unknown
 from trimtab.rewards.programs import extract_program
-from trimtab.rewards.sandbox.limits import Job, escape
+from trimtab.rewards.returned import one_line
+from trimtab.rewards.sandbox.limits import Job
 from trimtab.rewards.sandbox.shared import shared
 from trimtab.rewards.thoughts import answer_to
 from trimtab.types import Completion, Group, Prompt, Reward
@@ -150,7 +151,7 @@ def _rewards(outcomes: Sequence[Any]) -> list[Reward]:
     for i, o in enumerate(outcomes):
         shares = [_share(answers[i], other) for j, other in enumerate(answers) if j != i]
         value = math.nan if o.passed is None else float(np.mean(shares)) if shares else 0.0
-        rewards.append(Reward(value, escape(o.note, 500)))
+        rewards.append(Reward(value, one_line(o.note)))
     return rewards
 
 

@@ -13,6 +13,7 @@ import warnings
 FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+.-]*)[^\n`]*$", re.MULTILINE)
 PYTHON = {"", "python", "py", "python3", "py3", "python2", "ipython", "jupyter"}
 START = re.compile(r"^(?:def|async def|class|import|from|@)\b|^@", re.MULTILINE)
+PRINTS = re.compile(r"\b(?:print|stdout|write)\b")
 TRIES = 400  # lines cut off the end in the search for text that parses
 
 
@@ -33,6 +34,16 @@ def extract_program(text: str, entry_point: str = "", signature: str = "") -> st
             return _before(signature, entry_point) + program
         return _continue(signature, program if blocks else text)
     return program
+
+
+def extract_script(text: str) -> str:
+    """The program of an answer that reads stdin and prints: the last fenced block that prints, with what it uses."""
+    text = text.replace("\r\n", "\n")
+    blocks = fenced_blocks(text)
+    if not blocks:
+        return _bare(text)
+    having = [i for i, b in enumerate(blocks) if PRINTS.search(b) and parses(b)]
+    return _with_earlier(blocks, having[-1]) if having else blocks[-1]
 
 
 def fenced_blocks(text: str) -> list[str]:
@@ -104,8 +115,13 @@ def _choose(blocks: list[str], entry_point: str) -> str:
         having = [i for i, b in enumerate(blocks) if re.search(r"^(?:def|class)\b", b, re.MULTILINE)][:1]
     if not having:
         return "\n".join(blocks)
-    chosen = blocks[having[-1]]
-    for block in reversed(blocks[: having[-1]]):
+    return _with_earlier(blocks, having[-1])
+
+
+def _with_earlier(blocks: list[str], index: int) -> str:
+    """A block after the earlier ones that define what it uses."""
+    chosen = blocks[index]
+    for block in reversed(blocks[:index]):
         if (_bound(block) - _bound(chosen)) & _used(chosen):
             chosen = block.rstrip() + "\n" + chosen
     return chosen

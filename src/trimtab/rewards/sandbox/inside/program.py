@@ -369,6 +369,8 @@ def _script(code):
         status = 0
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else 0 if e.code is None else 1
+        if status == 1 and not isinstance(e.code, int):
+            sys.stderr.write(f"{e.code}\n")
     except BaseException:
         import traceback
 
