@@ -130,6 +130,7 @@ def evaluate(
     from trimtab.data.matrix_rows import join_matrices
     from trimtab.evaluation.routing import as_dicts, confusion, per_tag, route, routing_table
     from trimtab.evaluation.routing_report import write_routing_report
+    from trimtab.intervals import figure
     from trimtab.learners.model.router import check_pool, fit_router, load_router
 
     table = load_matrix(matrix, format)
@@ -170,15 +171,16 @@ def evaluate(
         said = {"table": matrix, "splits": "none" if folder else seeds, "duplicates moved to train": moved}
         facts["html"] = str(write_routing_report(out, {name: value}, tested, best=best, price_M=prices, meta=said))
     lines = [f"{'':14} reward                  gain over best single      gap"]
-    lines += [f"{r.name:14} {r.reward}   {r.gain}   {r.gap.mean:6.1f}" for r in rows]
+    lines += [f"{r.name:14} {r.reward}   {r.gain}   {figure(r.gap.mean, '6.1f')}" for r in rows]
     lines += [f"best single: {named}; duplicates moved to train: {moved}"]
     lines += (
         [f"{left_out} prompts left out: the router was fitted on them (--keep-seen keeps them)"] if left_out else []
     )
     lines += [
-        f"  {r['tag']:24} n {r['n']:5}  {r['reward']:.3f}  gain {r['gain']}  oracle {r['oracle']:.3f}" for r in by_tag
+        f"  {r['tag']:24} n {r['n']:5}  {figure(r['reward'])}  gain {r['gain']}  oracle {figure(r['oracle'])}"
+        for r in by_tag
     ]
-    lines += [f"{k}: {facts[k]:.4g}" for k in ("aiq", "arena_score", "apgr") if k in facts]
+    lines += [f"{k}: {figure(facts[k], '.4g')}" for k in ("aiq", "arena_score", "apgr") if k in facts]
     if "mtr" in facts:
         first = min(table.models, key=facts["mtr"].__getitem__)
         mtr = f"router {facts['mtr']['router']:.2f}, best model {first} {facts['mtr'][first]:.2f}"

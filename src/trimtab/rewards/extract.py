@@ -1,85 +1,87 @@
 """A completion's text to its answer, or None: pure functions, shared by rewards and majority vote."""
 
+import functools
 import re
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
 
 from trimtab.errors import unknown
 from trimtab.named import load_named
+from trimtab.rewards import marks, numbers
+from trimtab.rewards.letters import letter_of
+from trimtab.rewards.thoughts import answer_of
 
 Extractor = Callable[[str], str | None]
-_NUMBER = re.compile(r"(?:(?<![\w)\]])[-−])?\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-_SAYS = re.compile(r"(?:answer\s*(?:is|:|=)|####)[ \t]*\**[ \t]*(.+)", re.IGNORECASE)
-_CHOICES = (
-    re.compile(r"(?i:answer|choice|option)\W{0,4}(?i:is|:|=)?\W{0,4}\b([A-Z])\b(?!')"),
-    re.compile(r"^\W*([A-Z])(?:[).:*\]]|\W*$)"),
-    re.compile(r"[(\[*]([A-Z])[)\]*]"),
-    re.compile(r"\b([A-HJ-Z])\b(?!')"),  # a bare I is a pronoun
-)
 
 
+def _of_answer(extract: Extractor) -> Extractor:
+    """The same extractor, reading what is left when thoughts are gone; None while the thinking is unfinished."""
+
+    @functools.wraps(extract)
+    def read(text: str) -> str | None:
+        answer = answer_of(text)
+        return None if answer is None else extract(answer)
+
+    return read
+
+
+@_of_answer
 def last_number(text: str) -> str | None:
-    """The last number, in plain digits: "4 - 1 = 3." gives "3", "$1,250.50" gives "1250.5", "x = −7" gives "-7"."""
-    found = _NUMBER.findall(text)
-    return number(found[-1]) if found else None
+    """The last number, in plain digits: "4 - 1 = 3." gives "3", "$1,250.50" gives "1250.5", "so 3/4" gives "0.75"."""
+    return numbers.find_last(text)
 
 
 def number(text: str) -> str | None:
     """A text that is one number, in plain digits without thousands separators or trailing zeros; None otherwise."""
-    try:
-        value = Decimal(text.strip().replace(",", "").replace("−", "-"))
-    except InvalidOperation:
-        return None
-    if not value.is_finite():
-        return None
-    return "0" if value == 0 else f"{value.normalize():f}"
+    return numbers.alone(text)
 
 
+@_of_answer
 def boxed(text: str) -> str | None:
     r"""The content of the last \boxed{...}, braces matched."""
-    start = text.rfind("\\boxed{")
-    depth = 0
-    for i in range(start + 6, len(text)) if start >= 0 else ():
-        depth += {"{": 1, "}": -1}.get(text[i], 0)
-        if depth == 0:
-            return text[start + 7 : i].strip() or None
-    return None
+    return marks.boxed(text)
 
 
+@_of_answer
 def answer_tag(text: str) -> str | None:
     """What stands in the last <answer>...</answer>, reasoning-gym's convention."""
-    found = _TAG.findall(text)
+    found = marks.TAG.findall(text)
     return (found[-1].strip() or None) if found else None
 
 
+@_of_answer
 def last_line(text: str) -> str | None:
     """The last line that is not blank."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
 
 
+@_of_answer
 def whole(text: str) -> str | None:
     """The whole text without surrounding space."""
     return text.strip() or None
 
 
+@_of_answer
 def choice(text: str) -> str | None:
-    """The letter chosen: in <answer> or boxed, "the answer is C", a leading "C)", "(C)", a lone "C"."""
-    inner = answer_tag(text) or boxed(text)
-    if inner and (found := re.search(r"\b([A-Z])\b", inner)):
-        return found[1]
-    for pattern in _CHOICES:
-        if found := pattern.findall(text):
-            return found[-1]
-    return None
+    """The letter chosen: in <answer> or boxed, "the answer is C", "C is correct", a leading "C)", "(C)", a lone "C"."""
+    return letter_of(text)
 
 
+@_of_answer
 def final(text: str) -> str | None:
-    """The answer however it is marked: <answer>, boxed, "answer is ..." or "#### ...", else the last line."""
-    marked = answer_tag(text) or boxed(text)
-    if marked is None and (says := _SAYS.findall(text)):
-        marked = says[-1].strip().rstrip(".*").strip() or None
-    return marked or last_line(text)
+    """The answer however it is marked: <answer>, boxed, "answer is ...", "#### ...", else the last line.
+
+    A number stands in plain digits: "**$1,250**." gives "1250".
+    """
+    said = marks.bare(marks.marked(text) or last_line(text) or "")
+    return number(said) or said or None
+
+
+@_of_answer
+def final_number(text: str) -> str | None:
+    """The number in the marked answer ("The answer is 58 stamps, 2 more than before"), else the last of the text."""
+    said = re.split("[=≈]", marks.marked(text) or "")[-1]
+    found = numbers.NUMBER.search(said)
+    return numbers.find_last(text) if found is None else numbers.find_last(found[0])
 
 
 EXTRACTORS: dict[str, Extractor] = {
@@ -90,6 +92,7 @@ EXTRACTORS: dict[str, Extractor] = {
     "whole": whole,
     "choice": choice,
     "final": final,
+    "final_number": final_number,
 }
 
 

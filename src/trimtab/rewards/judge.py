@@ -8,6 +8,7 @@ never a tie. Cost is counted in calls and tokens. Judge with another model than 
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
@@ -15,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.errors import InputError
+from trimtab.errors import EngineError, InputError
 from trimtab.rewards.verdicts import (
     PAIR_TEMPLATE,
     RATING_TEMPLATE,
@@ -88,7 +89,8 @@ class Judge:
         return [np.array([c.preference for c in row], dtype=float) for row in self.compare(groups, asked)]
 
     def compare(self, groups: Sequence[Group], asked: Sequence[npt.NDArray[np.intp]]) -> list[list[Comparison]]:
-        """The comparisons of every group's pairs, with both orders and cost."""
+        """The comparisons of every group's pairs, with both orders and cost; a pair with a completion that failed is
+        not asked."""
         orders = (0, 1) if self.both_orders else (0,)
         questions: list[tuple[Group, int, int, int]] = [
             (g, int(i), int(j), order)
@@ -96,7 +98,10 @@ class Judge:
             for i, j in np.asarray(pairs, dtype=np.intp).reshape(-1, 2)
             for order in orders
         ]
-        replies = iter(ask(self.sampler, [self._prompt(*q) for q in questions], self.params, _pair, self.retries))
+        there = [not any(g.completions[k].failed for k in (i, j)) for g, i, j, _ in questions]
+        prompts = [self._prompt(*q) for q, t in zip(questions, there, strict=True) if t]
+        given = iter(ask(self.sampler, prompts, self.params, _pair, self.retries))
+        replies = iter([next(given) if t else (None, 0, 0) for t in there])
         out = []
         for pairs in asked:
             row = []
@@ -219,7 +224,8 @@ def ask(
     """(what `parse` read, calls, tokens) for every prompt; unread ones are asked again together, up to `retries` times.
 
     A retry has another seed and at least temperature 0.7 (a greedy judge would only repeat itself). Prompts with one
-    id are asked once. Tokens are those generated, words where the engine does not count.
+    id are asked once. Tokens are those generated, words where the engine does not count. A judge that gives no answer
+    (the sampler has tried its best) is not asked again; one that fails while it is asked again leaves them unread.
     """
     unique = list({p.id: p for p in prompts}.values())
     said: dict[str, tuple[T | None, int, int]] = {p.id: (None, 0, 0) for p in unique}
@@ -228,11 +234,21 @@ def ask(
         if not todo:
             break
         again = replace(params, seed=params.seed + attempt, temperature=max(params.temperature, 0.7 if attempt else 0))
-        for p, g in zip(todo, sampler(todo, 1, again), strict=True):
+        try:
+            groups = sampler(todo, 1, again)
+        except EngineError as e:
+            if not attempt:
+                raise
+            warnings.warn(f"{len(todo)} verdicts stay unread: {e}", stacklevel=2)  # the others are paid for
+            break
+        unread = []
+        for p, g in zip(todo, groups, strict=True):
             c, (_, calls, tokens) = g.completions[0], said[p.id]
-            counted = c.tokens if c.tokens is not None else c.logprobs
-            said[p.id] = (parse(p, c.text), calls + 1, tokens + len(c.text.split() if counted is None else counted))
-        todo = [p for p in todo if said[p.id][0] is None]
+            paid = len(c.text.split()) if c.paid_tokens is None else round(c.paid_tokens)
+            verdict = None if c.failed else parse(p, c.text)
+            said[p.id] = (verdict, calls + 1, tokens + paid)
+            unread += [p] if verdict is None and not c.failed else []
+        todo = unread
     return [said[p.id] for p in prompts]
 
 

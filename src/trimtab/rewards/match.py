@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 from trimtab.errors import InputError, unknown
 from trimtab.rewards.adapters import NAN, column, each
-from trimtab.rewards.extract import EXTRACTORS, extractor
+from trimtab.rewards.extract import extractor, final, number
+from trimtab.rewards.letters import letter_of
+from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to, names_tag
 from trimtab.types import Completion, Group, Prompt, Reward
 
 
@@ -35,12 +37,14 @@ NORMALISERS: dict[str, Callable[[str], str]] = {"as_is": as_is, "folded": folded
 class ExactMatch:
     """1 when the extracted answer equals the gold one in `column` (text, number, or a list of accepted ones), else 0.
 
-    `extract` names an answer extractor, `normalise` what is ignored on both sides. A gold of None is NaN with a note.
+    `extract` names an answer extractor, `normalise` what is ignored on both sides. A number is compared by its value
+    ("$1,250" is 1250), unless `normalise` is "as_is". A gold of None is NaN with a note. `tags`: see `thoughts`.
     """
 
     column: str = "answer"
     extract: str = "whole"
     normalise: str = "folded"
+    tags: Tags = ()
     limit_s: ClassVar[float | None] = None
     by_completion: ClassVar[bool] = True
 
@@ -58,17 +62,31 @@ class ExactMatch:
         accepted = [str(g) for g in (gold if isinstance(gold, list | tuple) else [gold]) if g is not None]
         if not accepted:
             return Reward(NAN, f"column {self.column!r} holds no gold answer")
-        answer = extractor(self.extract)(completion.text)
+        text = answer_to(prompt, completion, self.tags)
+        if text is None:
+            return Reward(0.0, UNFINISHED)
+        answer = extractor(self.extract)(text)
         if answer is None:
             return Reward(0.0, "no answer found")
         normalise = NORMALISERS[self.normalise]
-        return Reward(float(normalise(answer) in map(normalise, accepted)))
+        by_value = self.normalise != "as_is" and any(_same_number(g, answer) for g in accepted)
+        return Reward(float(by_value or normalise(answer) in map(normalise, accepted)))
+
+
+def _same_number(gold: str, answer: str) -> bool:
+    """Equal by value, the answer with or without a unit ("58 stamps"); codes such as 007 are text."""
+    value = number(gold)
+    if value is None or re.match(r"\s*0\d", gold):
+        return False
+    bare = re.sub(r"(?<=\d)\s*(?:[^\W\d_]+[.,]?\s*){1,3}$", "", answer.strip(" .*_"))
+    return value in (number(answer), number(bare))
 
 
 @dataclass(frozen=True)
 class Regex:
-    """1 when `pattern` (Python's syntax, flags inline as in "(?i)yes") is found anywhere in the completion, else 0.
+    """1 when `pattern` (Python's syntax, flags inline as in "(?i)yes") is found anywhere in the answer, else 0.
 
+    Thoughts are no part of it, unless the pattern itself names a tag of thoughts, as a reward for a form does.
     Python cannot interrupt a pattern that backtracks for ever: give such a one a `limit_s` and it runs in workers.
     """
 
@@ -87,7 +105,10 @@ class Regex:
 
     def one(self, prompt: Prompt, completion: Completion) -> Reward:
         """One completion's reward."""
-        return Reward(float(re.search(self.pattern, completion.text) is not None))
+        text = completion.text if names_tag(self.pattern) else answer_to(prompt, completion)
+        if text is None:
+            return Reward(0.0, UNFINISHED)
+        return Reward(float(re.search(self.pattern, text) is not None))
 
 
 @dataclass(frozen=True)
@@ -97,6 +118,7 @@ class MultipleChoice:
 
     column: str = "answer"
     choices: str = "choices"
+    tags: Tags = ()
     limit_s: ClassVar[float | None] = None
     by_completion: ClassVar[bool] = True
 
@@ -110,8 +132,20 @@ class MultipleChoice:
             return Reward(
                 NAN, f"the gold answer in {self.column!r} is neither a letter, an index nor one of the choices"
             )
-        letter = EXTRACTORS["choice"](completion.text)
+        text = answer_to(prompt, completion, self.tags)
+        if text is None:
+            return Reward(0.0, UNFINISHED)
+        choices = prompt.columns.get(self.choices)
+        letter = letter_of(text) or self._named(final(text), choices)
         return Reward(float(letter == gold), "" if letter else "no choice found")
+
+    @staticmethod
+    def _named(said: str | None, choices: Any) -> str | None:
+        """The letter of the option that is said in words, "The answer is Rome"."""
+        if said is None or not isinstance(choices, list | tuple):
+            return None
+        places = [i for i, c in enumerate(choices) if folded(str(c)) == folded(said)]
+        return string.ascii_uppercase[places[0]] if len(places) == 1 and places[0] < 26 else None
 
     @staticmethod
     def _letter(gold: Any, choices: Any) -> str | None:

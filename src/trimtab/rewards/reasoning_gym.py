@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from trimtab.errors import InputError, unknown
 from trimtab.rewards.adapters import NAN, column, each
 from trimtab.rewards.extract import answer_tag, boxed, extractor, last_number, number, whole
+from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to
 from trimtab.types import Completion, Group, Prompt, Reward
 
 LIMIT_S = 10.0
@@ -30,6 +31,7 @@ class ReasoningGym:
     extract: str = "auto"
     binary: bool = False
     """True gives 0 where the verifier gives less than 1 (chain_sum's gives 0.5 to "13" when the answer is 3)."""
+    tags: Tags = ()
     by_completion: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -54,7 +56,10 @@ class ReasoningGym:
         entry = {k: column(prompt, k) for k in ("question", "answer", "metadata")}
         if self.task in _TUPLES:
             entry["metadata"] = entry["metadata"] | {"output": tuple(map(tuple, entry["metadata"]["output"]))}
-        answer = self._answer(completion.text, str(entry["answer"]))
+        text = answer_to(prompt, completion, self.tags)
+        if text is None:
+            return Reward(0.0, UNFINISHED)
+        answer = self._answer(text, str(entry["answer"]))
         if answer is None:
             return Reward(0.0, "no answer found")
         verify = _verifier(self.task)

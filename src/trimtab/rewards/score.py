@@ -64,6 +64,7 @@ def score(
     with store.writer(table, {"reward": describe(reward)}) if store else nullcontext() as writer:
         found = _stored(store, table) if store else {}
         rewards = [[found.get(i) for i in row] for row in ids]
+        _keep_failures(groups, rewards, ids, writer)
         jobs = _jobs(groups, rewards, by_completion, workers)
         label = f"scoring {reward_name or ''}".strip()
         with closing(_results(reward, jobs, workers, limit_s)) as results:
@@ -77,6 +78,16 @@ def score(
 
 
 _MISSING = Reward(NAN, "not scored yet")
+
+
+def _keep_failures(
+    groups: Sequence[Group], rewards: list[list[Reward | None]], ids: Sequence[Sequence[str]], writer: Writer | None
+) -> None:
+    """A completion that failed is not shown to any reward: NaN, and its own note."""
+    for g, group in enumerate(groups):
+        for i, c in enumerate(group.completions):
+            if c.failed:
+                _keep((g, i), Reward(NAN, c.note), groups, rewards, ids, writer)
 
 
 def unscored(groups: Iterable[Group]) -> dict[str, int]:
@@ -136,7 +147,7 @@ def _jobs(
         if not missing:
             continue
         if not by_completion:
-            missing = list(range(len(row)))
+            missing = [i for i, c in enumerate(group.completions) if not c.failed]
         parts = [[i] for i in missing] if by_completion and workers else [missing]
         for part in parts:
             todo.append((Group(group.prompt, tuple(group.completions[i] for i in part)), [(g, i) for i in part]))

@@ -6,9 +6,10 @@ reward (vLLM's /classify would squash it). What the server refuses is NaN with i
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from trimtab.endpoints import Connection, Fault, error_check, in_order
 from trimtab.errors import EngineError
 from trimtab.models.chat import encode_completion, encode_dialogue, encode_prompt
 from trimtab.models.load import load_tokenizer
@@ -25,13 +26,14 @@ class ServedReward:
     rendering: str = "tokens"
     batch: int = 64
     timeout_s: float = 60.0
+    api_key: str | None = field(default=None, repr=False)
+    retries: int = 4
+    backoff_s: float = 0.5
     by_completion: ClassVar[bool] = True
     limit_s: ClassVar[float | None] = None
 
     def __call__(self, groups: Sequence[Group]) -> list[list[Reward]]:
         """One reward a completion. EngineError when the server cannot be reached or answers in another shape."""
-        import httpx
-
         tokenizer = load_tokenizer(self.tokenizer)
         if self.rendering == "template":
             rows = [encode_dialogue(tokenizer, g.prompt, c) for g in groups for c in g.completions]
@@ -42,31 +44,26 @@ class ServedReward:
                 for c in g.completions
             ]
         values: list[Reward] = []
-        with httpx.Client(timeout=self.timeout_s) as client:
+        with Connection(self.base_url, self.api_key, self.timeout_s, self.retries, self.backoff_s) as connection:
             for at in range(0, len(rows), self.batch):
-                values += self._batch(client, rows[at : at + self.batch])
+                values += self._batch(connection, rows[at : at + self.batch])
         flat = iter(values)
         return [[next(flat) for _ in g.completions] for g in groups]
 
-    def _batch(self, client: Any, rows: list[list[int]]) -> list[Reward]:
-        import httpx
-
-        url = f"{self.base_url.rstrip('/')}/pooling"
+    def _batch(self, connection: Connection, rows: list[list[int]]) -> list[Reward]:
+        body = {"model": self.model, "input": rows, "encoding_format": "float"}
         try:
-            reply = client.post(url, json={"model": self.model, "input": rows, "encoding_format": "float"})
-        except httpx.HTTPError as e:
-            raise EngineError(f"{url}: {type(e).__name__}: {e}; is the server running?") from e
-        if reply.status_code == 400 and len(rows) > 1:  # one text may be too long: find it
-            return [r for row in rows for r in self._batch(client, [row])]
-        if reply.status_code == 400:
-            return [Reward(math.nan, f"the server refused it: {reply.text[:200]}")]
-        if reply.status_code != 200:
-            raise EngineError(f"{url}: status {reply.status_code}: {reply.text[:200]}")
+            payload = connection.post("/pooling", body, error_check).json
+        except Fault as fault:
+            if fault.blame not in ("prompt", "request"):
+                raise
+            if len(rows) == 1:
+                return [Reward(math.nan, f"the server refused it: {fault.trouble.reason[:200]}")]
+            return [r for row in rows for r in self._batch(connection, [row])]  # one text may be too long: find it
         try:
-            data = sorted(reply.json()["data"], key=lambda d: d["index"])
-            return [_reward(d["data"]) for d in data]
+            return [_reward(row["data"]) for row in in_order(payload["data"], len(rows))]
         except (KeyError, TypeError, ValueError) as e:
-            raise EngineError(f"{url} answered in another shape ({e}): {reply.text[:200]}") from e
+            raise EngineError(f"{self.base_url}/pooling answered in another shape ({e}): {str(payload)[:200]}") from e
 
 
 def _reward(value: Any) -> Reward:

@@ -18,7 +18,7 @@ GOLDS = ("answer", "target", "gold", "label")
 def extractor_for(reward: RewardFn | None, prompts: Sequence[Prompt]) -> str | None:
     """The name of the extractor for a majority vote among completions that this reward judges; None: nothing to count.
 
-    The reward's own where it has one; else by the prompts' golds: "last_number" where all are numbers, "choice" where
+    The reward's own where it has one; else by the prompts' golds: "final_number" where all are numbers, "choice" where
     all are single letters, "final" for other texts. Programs, instructions and prompts without
     a gold have no answer that could be counted.
     """
@@ -49,7 +49,7 @@ def _by_golds(golds: Sequence[Any]) -> str | None:
     if not known:
         return None
     if all(number(g) is not None for g in known):
-        return "last_number"
+        return "final_number"
     if all(len(g.strip("()")) == 1 and g.strip("()").isalpha() for g in known):
         return "choice"
     return "final"
