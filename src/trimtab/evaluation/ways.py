@@ -167,7 +167,9 @@ def check_groups(groups: Sequence[Group], k: int | None) -> int:
         twice = Counter(g.prompt.id for g in groups).most_common(1)[0][0]
         raise InputError(f"prompt {twice} has more than one group; intervals over prompts need one group a prompt")
     if not any(np.isfinite(g.reward_N).any() for g in groups):
-        raise InputError("not one completion has a reward; score the groups first (unscored is not zero)")
+        notes = Counter(r.note for g in groups for r in g.rewards if r.note)
+        why = f" (most often: {notes.most_common(1)[0][0]})" if notes else "; score the groups first"
+        raise InputError(f"not one completion has a reward{why}; unscored is not zero")
     return wanted
 
 
