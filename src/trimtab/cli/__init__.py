@@ -9,6 +9,8 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+from trimtab.cli.children import adopt_orphans, end_children
+
 OK, FAILED, USAGE, PIPE, INTERRUPTED, TERMINATED = 0, 1, 2, 141, 130, 143
 """Exit codes. Some verbs have their own meaning for 1 and 2, which their help says."""
 
@@ -25,6 +27,7 @@ def main() -> NoReturn:
     code = FAILED
     try:
         signal.signal(signal.SIGTERM, stop)
+        adopt_orphans()
         code = _run()
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -110,6 +113,7 @@ def _say(line: str) -> None:
 
 def _leave(code: int) -> NoReturn:
     """Ends with what was printed on its way; a reader that went away (`| head`) is no error of ours."""
+    end_children()
     try:
         sys.stdout.flush()
     except BrokenPipeError:

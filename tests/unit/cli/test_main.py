@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +71,37 @@ def test_signals_say_that_the_same_command_continues(tmp_path, number, code):
     process.send_signal(number)
     _, said = process.communicate(timeout=30)
     assert process.returncode == code and "run the same command to continue" in said and "Traceback" not in said
+
+
+FORKS = """
+import subprocess, sys
+def forks(prompt, completion):
+    sleep = "[sys.executable, '-c', 'import time; time.sleep(77.25)'], start_new_session=True"
+    child = f"import subprocess, sys; subprocess.Popen({sleep})"
+    subprocess.Popen([sys.executable, "-c", child]).wait()
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(77.25)"])
+    return 1.0
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no subreapers")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_reward_forks_does_not_outlive_the_command(tmp_path, workers):
+    from trimtab.store import Store
+    from trimtab.testing import FakeSampler, prompt
+    from trimtab.types import SamplingParams
+
+    (tmp_path / "mine.py").write_text(FORKS)
+    store = Store(tmp_path / "run")
+    store.add_prompts([prompt("a")], "train")
+    with store.writer("completions/train", {"n": 1}) as w:
+        w.append_groups(FakeSampler(lambda p, rng: "x")(store.prompts(), 1, SamplingParams()))
+    settings = ["--set", "reward.name=mine:forks", "--set", f"reward.workers={workers}"]
+    done = run("score", "-o", "run", *settings, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert _sleepers() == []
+
+
+def _sleepers():
+    lines = [f.read_bytes() for f in Path("/proc").glob("[0-9]*/cmdline") if f.exists()]
+    return [line for line in lines if b"time.sleep(77.25)" in line and b"subprocess" not in line]
