@@ -7,7 +7,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -59,6 +61,9 @@ def map_items(
         raise
 
 
+BROKEN = Failure("the worker process died before it could begin")
+
+
 class _Crew:
     """A pool of worker processes that takes items one by one."""
 
@@ -70,7 +75,7 @@ class _Crew:
         from pebble import ProcessPool
 
         context = multiprocessing.get_context("spawn")
-        self.fn, self.size, self.timeout_s = fn, size, timeout_s
+        self.fn, self.size, self.timeout_s, self.warm = fn, size, timeout_s, warm
         self.started, self.warmed = context.Semaphore(0), context.Semaphore(0)
         self.begun, self.ready_at, self.starting = time.monotonic(), 0.0, size
         self.pool = ProcessPool(
@@ -84,8 +89,14 @@ class _Crew:
         return len(self.futures) < 2 * self.size
 
     def give(self, index: int, item: Any) -> None:
+        """Queues an item; in a pool whose every start has failed it fails at once."""
         # not pool.map: its results also give up after `timeout_s` of waiting, while a fresh worker is still importing
-        self.futures[self.pool.schedule(self.fn, args=(item,), timeout=self.timeout_s)] = index
+        try:
+            future = self.pool.schedule(self.fn, args=(item,), timeout=self.timeout_s)
+        except RuntimeError as e:
+            future = Future()
+            future.set_exception(BrokenProcessPool(str(e)))
+        self.futures[future] = index
 
     def is_slow(self, done: int, left: int) -> bool:
         """Whether it has worked for as long as it took to start, with more than that to do: then more workers pay."""
@@ -97,8 +108,6 @@ class _Crew:
         return not done or left * (now - self.ready_at) / done > self.ready_at - self.begun
 
     def result(self, future: Any) -> Any:
-        from concurrent.futures.process import BrokenProcessPool
-
         from pebble import ProcessExpired
 
         try:
@@ -109,9 +118,14 @@ class _Crew:
             return Failure(f"the worker process died (exit code {e.exitcode})")
         except BrokenProcessPool:
             self.starting = 0  # none will
-            return Failure("the worker process died before it could begin")
+            return BROKEN
         except Exception as e:
             return Failure(f"{type(e).__name__}: {e}")
+
+    def again(self) -> "_Crew":
+        """Another crew in its place: the library gives a pool up when a worker dies before it has said what it took."""
+        self.stop(orderly=False)
+        return _Crew(self.fn, self.size, self.timeout_s, self.warm)
 
     def close(self) -> None:
         _await_start(self.started, self.starting)
@@ -131,30 +145,29 @@ def _gathered(crews: list[_Crew], items: Sequence[Any], more: Callable[[], _Crew
     Measured on two busy cores for 104 items of no work, whose module imports torch: 3.8 s with one worker, 12.6 s with
     two, 44 s with eight (2026-11-29). At worst the others start one start-up time late.
     """
-    from concurrent.futures import FIRST_COMPLETED, wait
-
     ready: dict[int, Any] = {}
-    given, wanted = 0, 0
-    while wanted < len(items):
-        while given < len(items) and (crew := next((c for c in crews if c.wants()), None)):
-            try:
-                crew.give(given, items[given])
-            except RuntimeError as e:  # a pool whose every start has failed takes nothing
-                crew.starting = 0
-                ready[given] = Failure(f"the worker process died before it could begin ({e})")
-            given += 1
-        if wanted in ready:
-            yield ready.pop(wanted)
-            wanted += 1
-            continue
-        outstanding = [f for crew in crews for f in crew.futures]
-        done, _ = wait(outstanding, timeout=0.1 if more else None, return_when=FIRST_COMPLETED)
-        for crew in crews:
-            for future in done & crew.futures.keys():
-                ready[crew.futures.pop(future)] = crew.result(future)
-        if more and given < len(items) and crews[0].is_slow(given - len(outstanding), len(items) - given):
-            crews.append(more())
-            more = None
+    waiting = list(range(len(items)))[::-1]
+    tried: set[int] = set()  # items that a broken pool has lost, once; all of them while no worker has ever worked
+    worked = False
+    for wanted in range(len(items)):
+        while wanted not in ready:
+            while waiting and (crew := next((c for c in crews if c.wants()), None)):
+                crew.give(waiting[-1], items[waiting.pop()])
+            outstanding = [f for crew in crews for f in crew.futures]
+            done, _ = wait(outstanding, timeout=0.1 if more else None, return_when=FIRST_COMPLETED)
+            for at, crew in enumerate(crews):
+                results = {crew.futures.pop(f): crew.result(f) for f in done & crew.futures.keys()}
+                worked = worked or any(r is not BROKEN for r in results.values())
+                lost = [i for i, r in results.items() if r is BROKEN and worked and i not in tried]
+                ready |= {i: r for i, r in results.items() if i not in lost}
+                if lost:
+                    tried.update(lost)
+                    waiting += sorted([*lost, *crew.futures.values()], reverse=True)
+                    crews[at] = crew.again()
+            if more and waiting and crews[0].is_slow(len(items) - len(waiting) - len(outstanding), len(waiting)):
+                crews.append(more())
+                more = None
+        yield ready.pop(wanted)
 
 
 def _await_start(started: Any, workers: int) -> None:
