@@ -14,8 +14,16 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-Message = Mapping[str, str]
-"""`{"role": ..., "content": ...}`. Role "text" marks raw text that no chat template may touch (alone in its prompt)."""
+Message = Mapping[str, Any]
+"""`{"role": ..., "content": ...}` and every further key it came with (tool_calls, name, ...); content is None where a
+message calls tools only. Role "text" marks raw text that no chat template may touch (alone in its prompt). The tools
+that a prompt may call stand in its first message under "tools", as the chat template takes them."""
+
+
+def message_text(message: Message) -> str:
+    """What a message says, for readers that know no chat template: its content, and its tool calls as JSON."""
+    said = [message["content"]] if message.get("content") else []
+    return "\n".join([*said, *(canonical_json(message[k]) for k in ("tool_calls", "function_call") if message.get(k))])
 
 
 @dataclass(frozen=True)
@@ -213,22 +221,26 @@ Decoder = Callable[[Sequence[Prompt]], list[Answer]]
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces; dataclasses become dicts, callables their `describe` name."""
-
-    def fallback(x: Any) -> Any:
-        if is_dataclass(x) and not isinstance(x, type):
-            return asdict(x)
-        if isinstance(x, np.generic):
-            return x.item()
-        if callable(x):
-            return describe(x)
-        return str(x)
-
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=fallback)
+    return _CANONICAL.encode(value)
 
 
 def fingerprint(value: Any) -> str:
     """32 hex digits (128 bits of SHA-256) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _as_json(x: Any) -> Any:
+    if is_dataclass(x) and not isinstance(x, type):
+        return asdict(x)
+    if isinstance(x, np.generic):
+        return x.item()
+    if callable(x):
+        return describe(x)
+    return str(x)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_as_json)
+"""Made once: making an encoder takes longer than encoding a message does."""
 
 
 def describe(fn: Any) -> str:
@@ -263,5 +275,6 @@ __all__ = [
     "completion_seed",
     "describe",
     "fingerprint",
+    "message_text",
     "score_answered",
 ]

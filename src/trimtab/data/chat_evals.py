@@ -9,13 +9,12 @@ r"""Answer files of AlpacaEval, Arena-Hard and MT-Bench to GROUPS of one complet
 FLASK rows are AlpacaEval's with a list `skills`. It judges nothing.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.data.preference import read_rows
+from trimtab.data.rows import read_rows
 from trimtab.errors import InputError
 from trimtab.types import Completion, Group, Prompt, fingerprint
 
@@ -26,10 +25,10 @@ def load_answers(answers: str | Path, questions: str | Path = "") -> list[Group]
     Prompt ids: a hash of the instruction (AlpacaEval), "<question_id>:<turn>" with `questions`. Columns of the target:
     dataset or category, reference, skills, where given. InputError names file, row and field.
     """
-    rows = _json_or_lines(answers)
+    rows = list(read_rows(answers))
     if not questions:
         return [_alpaca(where, row) for where, row in rows]
-    known = {_id(where, row): row for where, row in _json_or_lines(questions)}
+    known = {_id(where, row): row for where, row in read_rows(questions)}
     out: list[Group] = []
     for where, row in rows:
         name = _id(where, row)
@@ -100,15 +99,3 @@ def _id(where: str, row: Mapping[str, Any]) -> str:
     if found is None:
         raise InputError(f"{where}: no field 'question_id' or 'uid'")
     return str(found)
-
-
-def _json_or_lines(file: str | Path) -> list[tuple[str, Mapping[str, Any]]]:
-    if not str(file).endswith(".json"):
-        return list(read_rows(file))
-    try:
-        rows = json.loads(Path(file).read_text())
-    except (OSError, ValueError) as e:
-        raise InputError(f"{file} is not a readable JSON file ({e})") from e
-    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
-        raise InputError(f"{file}: expected a list of objects")
-    return [(f"{file}, row {n}", row) for n, row in enumerate(rows, 1)]

@@ -8,7 +8,7 @@ It does not filter by confidence or likelihood (learners.completion does).
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,12 @@ def why_none(groups: Sequence[Group], threshold: float | None = None, margin: fl
     if margin > 0:
         return f"{graded}, and no two of a group differ by more than the margin {margin:g}; ask a smaller one"
     return "completions of different rewards have the same text"
+
+
+MAKERS: dict[str, Callable[[Iterable[Group]], list[Pair]]] = {
+    "best_vs_worst": best_vs_worst, "all_pairs": all_pairs, "right_vs_wrong": right_vs_wrong,
+}  # fmt: skip
+"""Ways to make pairs of scored groups, by name."""
 
 
 def to_trl(pairs: Iterable[Pair], groups: Sequence[Group] = ()) -> list[dict[str, Any]]:

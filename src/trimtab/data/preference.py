@@ -3,141 +3,125 @@ r"""TRL's preference, unpaired and prompt-completion data sets to PAIRS and GROU
     {"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}                                  preference
     {"prompt": [{"role": "user", "content": "2 + 3?"}], "chosen": [{"role": "assistant", "content": "5"}],
      "rejected": [{"role": "assistant", "content": "6"}], "chosen_score": 1.0, "rejected_score": 0.0}    conversational
+    {"prompt": "2 + 3?", "chosen": [user, {"role": "assistant", ...}], "rejected": [...]}       prompt and dialogues
     {"chosen": [..., {"role": "assistant", ...}], "rejected": [...]}                                     implicit prompt
     {"prompt": "The sky is", "completion": " blue.", "label": true}                                      unpaired
     {"prompt": "The sky is", "completion": " blue."}                                              prompt-completion
 
-From JSON lines (also .gz), Parquet, or a data set of the hub by its name (`org/name` or `org/name:split`, needs
-`datasets`). Complaints name file, line and field. It does not judge the pairs (`trimtab.data.lint` does).
+From any file of rows (`data.rows`), a hub data set, or a run directory. Columns that are not named here go to the
+prompt's target; `system` and `tools` to its messages (`data.messages`). It does not judge the pairs (`data.lint` does).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trimtab.data.sources import _lines, _messages, _parse
-from trimtab.errors import InputError
+from trimtab.data.answers import margin_of, read_row
+from trimtab.data.messages import SYSTEM
+from trimtab.data.pairs import MAKERS
+from trimtab.data.rows import check_depth, numbered, read_rows, short
+from trimtab.errors import InputError, unknown
+from trimtab.store import Store
 from trimtab.types import Completion, Group, Pair, Prompt, Reward, fingerprint
 
-Located = Iterable[tuple[str, Mapping[str, Any]]]
+READ = frozenset({"prompt", "chosen", "rejected", "completion", "label", "margin", "prompt_id", "tools", *SYSTEM})
+"""Columns that become a part of the pair or its prompt; the others are its target."""
 
 
-def load_pairs(spec: str | Path, *, chat: bool = False) -> list[Pair]:
-    """Preference pairs from a file or hub data set. The margin is the column `margin`, or the difference of
-    `chosen_score` and `rejected_score`, else 0 (unknown). With `chat`, prompts that are text become user messages."""
-    return [_pair(where, row, chat) for where, row in read_rows(spec)]
+def load_pairs(
+    spec: str | Path, *, chat: bool = False, reward: str = "", split: str = "train", make: str = "best_vs_worst"
+) -> list[Pair]:
+    """Preference pairs from a file, a hub data set or a run directory.
+
+    The margin is the column `margin`, or the difference of two scores (`chosen_score` and `rejected_score`, or by
+    another of `answers.SCORES`), else 0 (unknown). Text prompts are raw text; with `chat`, or where the answers are
+    messages, a user's turn. Of a run the completions of `split` are paired by `make`, one of MAKERS, on `reward`.
+    """
+    if is_run(spec):
+        if make not in MAKERS:
+            raise unknown("way to make pairs", make, MAKERS)
+        return MAKERS[make](scored_groups(spec, reward, split))
+    return [_pair(where, row, chat, str(spec)) for where, row in read_rows(spec)]
 
 
 def pairs_from_rows(rows: Iterable[Mapping[str, Any]], *, chat: bool = False, source: str = "rows") -> list[Pair]:
     """The rules of `load_pairs` on mappings, such as a `datasets.Dataset` yields."""
-    return [_pair(where, row, chat) for where, row in _numbered(rows, source)]
+    return [_pair(where, row, chat, source) for where, row in numbered(rows, source)]
+
+
+def is_run(spec: str | Path) -> bool:
+    """Whether this is a run directory."""
+    return (Path(spec) / "manifest.json").is_file()
+
+
+def scored_groups(run: str | Path, reward: str = "", split: str = "train") -> list[Group]:
+    """The groups of a run's split with one of its rewards, which needs no name where it is the only one."""
+    store = Store(run)
+    known = [t.split("/", 2)[2] for t in store.tables("rewards") if t.split("/", 2)[1] == split]
+    if not reward and len(known) != 1:
+        raise InputError(
+            f"{run}: which reward? Name one with --reward: {', '.join(known)}" if known
+            else f"{run}: no completions of {split!r} were scored yet; score them first"
+        )  # fmt: skip
+    return store.groups(split, reward or known[0])
 
 
 def load_labelled(spec: str | Path, *, chat: bool = False) -> list[Group]:
     """Unpaired preferences: the completions of one prompt as one group, reward 1 where `label` is true, else 0."""
     singles = []
     for where, row in read_rows(spec):
-        if not isinstance(row.get("label"), bool):
-            raise InputError(f"{where}: field 'label' must be true or false, it is {row.get('label')!r}")
-        singles.append((*_single(where, row, chat), Reward(float(row["label"]))))
-    return _grouped(singles)
+        label = row.get("label")
+        if isinstance(label, str) and label.lower() in ("true", "false"):  # a CSV has no other way to say it
+            label = label.lower() == "true"
+        if not isinstance(label, bool):
+            raise InputError(f"{where}: field 'label' must be true or false, it is {short(label)}")
+        singles.append((*_single(where, row, chat, str(spec)), Reward(float(label))))
+    return _grouped(singles, str(spec))
 
 
 def load_demonstrations(spec: str | Path, *, chat: bool = False) -> list[Group]:
     """Prompt-completion data for SFT: the completions of one prompt as one group, without rewards."""
-    return _grouped([(*_single(where, row, chat), None) for where, row in read_rows(spec)])
+    return _grouped([(*_single(where, row, chat, str(spec)), None) for where, row in read_rows(spec)], str(spec))
 
 
-def read_rows(spec: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(place, row) of every row of a .jsonl, .jsonl.gz or .parquet file, or of a hub data set `org/name[:split]`."""
-    file, name = Path(spec), str(spec)
-    if name.endswith((".jsonl", ".jsonl.gz", ".json.gz")):
-        rows = ((f"{file}:{n}", _parse(f"{file}:{n}", line)) for n, line in enumerate(_lines(file), 1))
-    elif name.endswith(".parquet"):
-        import pyarrow.parquet
-
-        if not file.is_file():
-            raise InputError(f"{file}: no such file")
-        rows = _numbered(pyarrow.parquet.read_table(file).to_pylist(), str(file))
-    elif name.count("/") == 1 and not file.exists():
-        try:
-            from datasets import load_dataset
-        except ImportError as e:
-            raise InputError(f"{name} names a hub data set, which needs: pip install datasets") from e
-        repo, _, split = name.partition(":")
-        rows = _numbered((dict(r) for r in load_dataset(repo, split=split or "train")), name)
-    else:
-        raise InputError(f"{name!r} is no .jsonl or .parquet file and no hub data set (org/name)")
-    empty = True
-    for where, row in rows:
-        empty = False
-        if not isinstance(row, Mapping):
-            raise InputError(f"{where}: expected an object with named fields, got {str(row)[:60]!r}")
-        yield where, row
-    if empty:
-        raise InputError(f"{spec}: no rows")
-
-
-def _numbered(rows: Iterable[Mapping[str, Any]], source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    return ((f"{source}, row {n}", row) for n, row in enumerate(rows, 1))
-
-
-def _pair(where: str, row: Mapping[str, Any], chat: bool) -> Pair:
+def _pair(where: str, row: Mapping[str, Any], chat: bool, source: str) -> Pair:
     for field in ("chosen", "rejected"):
         if field not in row:
             raise InputError(f"{where}: no field {field!r}; a preference row has prompt, chosen and rejected")
-    if "prompt" in row:
-        prompt, texts = row["prompt"], [_text(where, row, f) for f in ("chosen", "rejected")]
-    else:
-        prompt, texts = _implicit(where, row)
-    chosen, rejected = (Completion(t, "", i, i) for i, t in enumerate(texts))
-    margin = row.get("margin")
-    if margin is None:
-        scores = [row.get("chosen_score"), row.get("rejected_score")]
-        margin = 0.0 if None in scores else float(scores[0]) - float(scores[1])  # pyright: ignore[reportArgumentType]
-    return Pair(_prompt(where, row, prompt, chat), chosen, rejected, float(margin))
+    prompt, (chosen, rejected) = _read(where, row, ("chosen", "rejected"), chat, source)
+    return Pair(prompt, Completion(chosen, "", 0, 0), Completion(rejected, "", 1, 1), margin_of(where, row))
 
 
-def _implicit(where: str, row: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    """The common beginning of two full conversations as the prompt."""
-    chosen, rejected = row["chosen"], row["rejected"]
-    if isinstance(chosen, str) or isinstance(rejected, str):
-        raise InputError(f"{where}: no field 'prompt' (only conversations may leave it to be found as their beginning)")
-    same = 0
-    while same < min(len(chosen), len(rejected)) - 1 and dict(chosen[same]) == dict(rejected[same]):
-        same += 1
-    tails = {"chosen": chosen[same:], "rejected": rejected[same:]}
-    return chosen[:same], [_text(where, tails, f) for f in tails]
-
-
-def _single(where: str, row: Mapping[str, Any], chat: bool) -> tuple[Prompt, str]:
+def _single(where: str, row: Mapping[str, Any], chat: bool, source: str) -> tuple[Prompt, str]:
     if "prompt" not in row or "completion" not in row:
         raise InputError(f"{where}: needs the fields 'prompt' and 'completion', it has {', '.join(row) or 'none'}")
-    return _prompt(where, row, row["prompt"], chat), _text(where, row, "completion")
+    prompt, (text,) = _read(where, row, ("completion",), chat, source)
+    return prompt, text
 
 
-def _text(where: str, row: Mapping[str, Any], field: str) -> str:
-    value = row[field]
-    if isinstance(value, str):
-        return value
-    message = value[0] if isinstance(value, Sequence) and len(value) == 1 else None
-    if isinstance(message, Mapping) and message.get("role") == "assistant" and isinstance(message.get("content"), str):
-        return message["content"]
-    raise InputError(f"{where}: field {field!r} must be text or one assistant message, it is {str(value)[:80]!r}")
+def _read(where: str, row: Mapping[str, Any], fields: Sequence[str], chat: bool, source: str) -> tuple[Prompt, list[str]]:
+    messages, texts, more = read_row(where, row, fields, chat)
+    target = {k: v for k, v in row.items() if k not in READ and v is not None} | more
+    check_depth(where, target)
+    return Prompt(str(row.get("prompt_id") or fingerprint(messages)), messages, target or None, source), texts
 
 
-def _prompt(where: str, row: Mapping[str, Any], prompt: Any, chat: bool) -> Prompt:
-    messages = _messages(f"{where}: 'prompt'", prompt, chat or not isinstance(prompt, str))
-    name = row.get("prompt_id") or fingerprint(list(messages))
-    return Prompt(str(name), messages, None, where.split(",")[0].split(":")[0])
-
-
-def _grouped(singles: Sequence[tuple[Prompt, str, Reward | None]]) -> list[Group]:
+def _grouped(singles: Sequence[tuple[Prompt, str, Reward | None]], source: str) -> list[Group]:
     found: dict[str, list[tuple[Prompt, str, Reward | None]]] = {}
     for single in singles:
         found.setdefault(fingerprint([dict(m) for m in single[0].messages]), []).append(single)
-    groups = []
+    groups, lost = [], set()
     for rows in found.values():
+        first, others = rows[0][0], [p.target or {} for p, *_ in rows[1:]]
+        kept = {k: v for k, v in (first.target or {}).items() if all(k in o and o[k] == v for o in others)}
+        lost |= {k for t in (first.target or {}, *others) for k in t} - set(kept)
         completions = tuple(Completion(text, "", i, i) for i, (_, text, _) in enumerate(rows))
-        groups.append(Group(rows[0][0], completions, tuple(r for _, _, r in rows if r is not None)))
+        prompt = Prompt(first.id, first.messages, kept or None, first.source)
+        groups.append(Group(prompt, completions, tuple(r for _, _, r in rows if r is not None)))
+    if lost:
+        warnings.warn(
+            f"{source}: {', '.join(sorted(lost))} left out for prompts whose completions differ in it", stacklevel=3
+        )
     return groups
+

@@ -4,72 +4,66 @@ A source is one function whose docstring shows one real row. Every complaint nam
 It does not apply chat templates (models.chat does) and does not split (splits.py does).
 """
 
-import gzip
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from trimtab.data.messages import SYSTEM, prompt_messages
+from trimtab.data.rows import KINDS, check_depth, kind_of, numbered, read_rows, short
 from trimtab.data.tasks import TASKS
 from trimtab.data.tasks_code import CODE_TASKS
 from trimtab.errors import InputError, unknown
-from trimtab.types import Message, Prompt, canonical_json, fingerprint
+from trimtab.types import Prompt, canonical_json, fingerprint
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "text")
 INSTRUCTION = "Reply with the final answer alone."
+
+
+def from_file(
+    path: str | os.PathLike[str], *, chat: bool = True, prompt: str = "prompt", id: str = "id"
+) -> list[Prompt]:
+    r"""Prompts from a file of rows (JSON lines, JSON, CSV, Parquet, also compressed); `prompt` and `id` name columns.
+
+        {"prompt": "What is 2 + 3?", "answer": "5"}
+        {"id": "q7", "prompt": [{"role": "user", "content": "Name a prime."}], "tests": ["is_prime(x)"]}
+
+    A prompt that is text becomes one user message, or with `chat=False` raw text that no template touches. `system` and
+    `tools` go to the messages (`data.messages`), all other columns to the target, a dict. Without an id the fingerprint
+    of messages and target serves. Rows that repeat an id with the same content are dropped with a warning that counts
+    them. InputError names the file, line and column: what `data.rows` refuses, no prompt, wrong messages, an id used
+    twice for different content.
+    """
+    return _from_file(path, "", chat, prompt, id)
 
 
 def from_jsonl(
     path: str | os.PathLike[str], *, chat: bool = True, prompt: str = "prompt", id: str = "id"
 ) -> list[Prompt]:
-    r"""Prompts from a file of JSON lines (`.jsonl` or `.jsonl.gz`); `prompt` and `id` name the columns.
-
-        {"prompt": "What is 2 + 3?", "answer": "5"}
-        {"id": "q7", "prompt": [{"role": "user", "content": "Name a prime."}], "tests": ["is_prime(x)"]}
-
-    A prompt that is text becomes one user message, or with `chat=False` raw text that no template touches. All other
-    columns become the target, a dict. Without an id the fingerprint of messages and target serves. Rows that repeat an
-    id with the same content are dropped with a warning that counts them.
-    InputError names the file, line and field: empty line, not JSON, not an object, no prompt, wrong messages, an id
-    used twice for different content, an empty file.
-    """
-    file = Path(path)
-    located = ((f"{file}:{n}", _parse(f"{file}:{n}", line)) for n, line in enumerate(_lines(file), 1))
-    return _prompts(located, str(file), chat=chat, prompt=prompt, id=id, source=file.name)
-
-
-def from_rows(
-    rows: Iterable[Mapping[str, Any]],
-    *,
-    chat: bool = True,
-    prompt: str = "prompt",
-    id: str = "id",
-    source: str = "rows",
-) -> list[Prompt]:
-    """Prompts from mappings such as a `datasets.Dataset` yields: the rules of `from_jsonl`, rows counted from 1."""
-    located = ((f"{source}, row {n}", row) for n, row in enumerate(rows, 1))
-    return _prompts(located, source, chat=chat, prompt=prompt, id=id, source=source)
+    """`from_file` for JSON lines under any name."""
+    return _from_file(path, ".jsonl", chat, prompt, id)
 
 
 def from_parquet(
     path: str | os.PathLike[str], *, chat: bool = True, prompt: str = "prompt", id: str = "id"
 ) -> list[Prompt]:
-    """Prompts from a Parquet file; the same columns and rules as `from_jsonl`, rows counted from 1."""
-    import pyarrow as pa
-    import pyarrow.parquet
+    """`from_file` for Parquet under any name."""
+    return _from_file(path, ".parquet", chat, prompt, id)
 
+
+def from_rows(
+    rows: Iterable[Mapping[str, Any]], *, chat: bool = True, prompt: str = "prompt", id: str = "id", source: str = "rows"
+) -> list[Prompt]:
+    """Prompts from mappings such as a `datasets.Dataset` yields: the rules of `from_file`, rows counted from 1."""
+    return _prompts(numbered(rows, source), source, chat=chat, prompt=prompt, id=id, source=source)
+
+
+def _from_file(path: str | os.PathLike[str], kind: str, chat: bool, prompt: str, id: str) -> list[Prompt]:
     file = Path(path)
-    if not file.is_file():
-        raise InputError(f"{file}: no such file")
-    try:
-        rows = pyarrow.parquet.read_table(file).to_pylist()
-    except (pa.ArrowException, OSError) as e:
-        raise InputError(f"{file} is not a readable Parquet file: {e}") from e
-    located = ((f"{file}, row {n}", row) for n, row in enumerate(rows, 1))
-    return _prompts(located, str(file), chat=chat, prompt=prompt, id=id, source=file.name)
+    rows = read_rows(file, kind=kind_of(file) or kind)
+    return _prompts(rows, str(file), chat=chat, prompt=prompt, id=id, source=file.name)
 
 
 def reasoning_gym(
@@ -143,15 +137,13 @@ SOURCES: dict[str, Callable[..., list[Prompt]]] = {
 
 
 def load(spec: str, **options: Any) -> list[Prompt]:
-    """Prompts by one word: "tasks.jsonl", "tasks.parquet", "reasoning_gym/chain_sum", "mbpp" or a part of a task,
+    """Prompts by one word: "tasks.jsonl", "tasks.csv", "reasoning_gym/chain_sum", "mbpp" or a part of a task,
     "mbpp/train" or "bbh/date_understanding"; `options` (path, form, size, ...) go to the source."""
     kind, _, task = spec.partition("/")
     if kind == "reasoning_gym" and task:
         return reasoning_gym(task, **options)
-    if spec.endswith((".jsonl", ".jsonl.gz", ".json.gz")):
-        return from_jsonl(spec, **options)
-    if spec.endswith(".parquet"):
-        return from_parquet(spec, **options)
+    if kind_of(spec):
+        return from_file(spec, **options)
     if kind in TASKS or kind in CODE_TASKS:
         parts = (task,) if task else ()
         try:
@@ -159,34 +151,9 @@ def load(spec: str, **options: Any) -> list[Prompt]:
         except TypeError as e:
             raise InputError(f"task {spec!r} refuses its options {options}: {e}") from e
     raise InputError(
-        f"{spec!r} names no prompts: give a .jsonl or .parquet file, reasoning_gym/<task>, or one of "
+        f"{spec!r} names no prompts: give a file of rows ({', '.join(KINDS)}), reasoning_gym/<task>, or one of "
         f"{', '.join([*TASKS, *CODE_TASKS])}"
     )
-
-
-def _lines(file: Path) -> Iterator[bytes]:
-    try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as f:
-            yield from f
-    except (OSError, EOFError) as e:
-        raise InputError(f"{file} cannot be read: {e}") from e
-
-
-def _parse(where: str, line: bytes) -> Any:
-    try:
-        text = line.decode("utf-8-sig" if where.endswith(":1") else "utf-8").strip()
-    except UnicodeDecodeError as e:
-        raise InputError(f"{where}: not UTF-8 ({e}); save the file as UTF-8") from e
-    if not text:
-        raise InputError(f"{where}: empty line; remove it")
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except ValueError as e:
-        raise InputError(f"{where}: not JSON ({e}); every line must be one JSON object") from e
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")
 
 
 def _prompts(
@@ -210,46 +177,15 @@ def _prompts(
     return [p for _, p in found.values()]
 
 
-def _prompt(where: str, row: Any, *, chat: bool, prompt: str, id: str, source: str) -> Prompt:
-    if not isinstance(row, Mapping):
-        raise InputError(f"{where}: expected a JSON object with a {prompt!r}, got {_kind(row)}")
+def _prompt(where: str, row: Mapping[str, Any], *, chat: bool, prompt: str, id: str, source: str) -> Prompt:
     if prompt not in row:
         raise InputError(f"{where}: no column {prompt!r}; it has: {', '.join(map(str, row)) or '(none)'}")
-    messages = _messages(f"{where}: {prompt!r}", row[prompt], chat)
-    target = {k: v for k, v in row.items() if k not in (prompt, id)}
-    try:
-        json.dumps(row, ensure_ascii=False, default=str).encode()
-    except UnicodeEncodeError as e:  # JSON can spell half a character; no file or tokenizer can hold it
-        raise InputError(f"{where}: half a surrogate pair, {e.object[e.start]!r}, is no character; remove it") from e
+    messages = prompt_messages(where, row, row[prompt], chat=chat, field=prompt)
+    target = {k: v for k, v in row.items() if k not in (prompt, id, "tools", *SYSTEM)}
+    check_depth(where, target)
     name = row.get(id)
     if name is None:
         name = fingerprint([messages, target])
     elif not isinstance(name, str | int) or isinstance(name, bool) or name == "":
-        raise InputError(f"{where}: {id!r} must be text or a whole number, got {_kind(name)}")
+        raise InputError(f"{where}: {id!r} must be text or a whole number, got {short(name)}")
     return Prompt(str(name), messages, target, source)
-
-
-def _messages(where: str, value: Any, chat: bool) -> tuple[Message, ...]:
-    if isinstance(value, str):
-        if not value.strip():
-            raise InputError(f"{where} is empty")
-        return ({"role": "user" if chat else "text", "content": value},)
-    if not isinstance(value, list | tuple) or not value:
-        raise InputError(f"{where} must be text or a list of messages, got {_kind(value)}")
-    if not chat:
-        raise InputError(f"{where} is a list of messages, but chat=False asks for raw text; set chat=True")
-    for n, m in enumerate(value):
-        ok = isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
-        if not ok:
-            raise InputError(f"{where}, message {n}: expected {{'role': text, 'content': text}}, got {_kind(m)}")
-        if m["role"] not in ROLES:
-            raise InputError(f"{where}, message {n}: {unknown('role', m['role'], ROLES)}")
-        if m["role"] == "text" and len(value) > 1:
-            raise InputError(f"{where}, message {n}: role 'text' is raw text and must be the only message")
-    return tuple({k: v for k, v in m.items() if isinstance(v, str)} for m in value)
-
-
-def _kind(value: Any) -> str:
-    """A JSON value in a few words for an error: its type and its beginning."""
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

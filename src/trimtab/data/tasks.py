@@ -1,12 +1,10 @@
 """Named tasks to PROMPTS: maths, instructions and exact answers (GSM8K, SVAMP, IFEval, BBH), each with what its reward
 needs as target. `tasks_code` has the tasks judged by running programs.
 
-Rows come from a local file (`path`: .jsonl, .json, either gzipped, or .parquet) or from the hub by name through the
+Rows come from a local file (`path`: any that `data.rows` reads) or from the hub by name through the
 optional package `datasets`. A task does not sample, extract or score; its docstring names the reward that fits it.
 """
 
-import gzip
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from trimtab.data.rows import from_hub, kind_of, read_rows, refuse_name
 from trimtab.errors import InputError, unknown
 from trimtab.types import Prompt
 
-FILES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 ASKS = {
     "steps": "Think step by step, and put your final answer within \\boxed{}.",
     "direct": "Answer with the number alone.",
@@ -58,7 +56,7 @@ def gsm8k(
     then this one, for unit_tests, which runs it; stop at "\n\n\n". The target has `answer`, `solution` and, for
     "pal", `tests`.
     """
-    rows = read_rows(path, part, config="main")
+    rows = task_rows(path, part, config="main")
     return _maths(
         "gsm8k", part, rows, lambda r: (r["question"], r["answer"].split("####")[-1], r["answer"]), form, size, seed
     )
@@ -80,7 +78,7 @@ def svamp(
             r.get("Equation", ""),
         )
 
-    return _maths("svamp", part, read_rows(path, part), read, form, size, seed)
+    return _maths("svamp", part, task_rows(path, part), read, form, size, seed)
 
 
 def ifeval(part: str = "train", *, path: str = "google/IFEval", size: int = 0, seed: int = 0) -> list[Prompt]:
@@ -89,7 +87,7 @@ def ifeval(part: str = "train", *, path: str = "google/IFEval", size: int = 0, s
     {"key": 1001, "prompt": "I am planning a trip ...", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     """
     prompts = []
-    for r in read_rows(path, part):
+    for r in task_rows(path, part):
         fields = [{k: v for k, v in kwargs.items() if v is not None} for kwargs in r["kwargs"]]  # the hub fills in None
         target = {"instruction_id_list": list(r["instruction_id_list"]), "kwargs": fields, "prompt": r["prompt"]}
         prompts.append(Prompt(f"ifeval/{r['key']}", ({"role": "user", "content": r["prompt"]},), target, "ifeval"))
@@ -109,7 +107,7 @@ def bbh(part: str, *, path: str = "lukaemon/bbh", size: int = 0, seed: int = 0) 
         if part not in by_name:
             raise unknown("BBH task", part, by_name)
         path = str(by_name[part])
-    rows = read_rows(path, "test", config=part)
+    rows = task_rows(path, "test", config=part)
     ask = "\nThink briefly, then give the answer alone on the last line."
     prompts = [
         Prompt(
@@ -123,32 +121,14 @@ def bbh(part: str, *, path: str = "lukaemon/bbh", size: int = 0, seed: int = 0) 
 TASKS: dict[str, Callable[..., list[Prompt]]] = {"gsm8k": gsm8k, "svamp": svamp, "ifeval": ifeval, "bbh": bbh}
 
 
-def read_rows(path: str, part: str, *, config: str | None = None) -> Sequence[Mapping[str, Any]]:
+def task_rows(path: str, part: str, *, config: str | None = None) -> list[Mapping[str, Any]]:
     """The rows of a file, or of the `part` of a data set on the hub. A JSON file is a list, or an object whose one list
-    is meant (`examples`). InputError: no such file, not JSON (with the line), no package `datasets`, no such set."""
-    if not path.endswith(FILES):
-        return _from_hub(path, part, config)
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; give path=<file> or the name of a data set on the hub")
-    if path.endswith(".parquet"):
-        import pyarrow.parquet
-
-        return pyarrow.parquet.read_table(file).to_pylist()
-    try:
-        text = (gzip.decompress(file.read_bytes()) if path.endswith(".gz") else file.read_bytes()).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as e:
-        raise InputError(f"{file} cannot be read: {e}") from e
-    if ".jsonl" in file.name:
-        return _lines(file, text)
-    try:
-        whole = json.loads(text)
-    except ValueError:
-        return _lines(file, text)  # some sets call lines of JSON .json
-    if isinstance(whole, dict):
-        lists = [v for v in whole.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
-        whole = lists[0] if len(lists) == 1 else [whole]
-    return whole
+    is meant (`examples`). InputError: whatever `data.rows` refuses."""
+    if kind_of(path):
+        return [row for _, row in read_rows(path)]
+    if Path(path).suffix and not path.count("/") == 1:
+        refuse_name(path)
+    return list(from_hub(path, part, config))
 
 
 def some(prompts: list[Prompt], size: int, seed: int) -> list[Prompt]:
@@ -194,27 +174,3 @@ def _maths(
             raise unknown(f"form of {name}", form, (*ASKS, "pal"))
         prompts.append(Prompt(f"{name}/{part}/{row.get('ID', n)}", messages, target, name))
     return some(prompts, size, seed)
-
-
-def _lines(file: Path, text: str) -> list[Mapping[str, Any]]:
-    rows = []
-    for n, line in enumerate(text.splitlines(), 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as e:
-            raise InputError(f"{file}:{n}: not JSON ({e})") from e
-    return rows
-
-
-def _from_hub(path: str, part: str, config: str | None) -> Sequence[Mapping[str, Any]]:
-    try:
-        import datasets
-    except ImportError as e:
-        raise InputError(
-            f"{path} is no file; to read it from the hub: pip install datasets, or give path=<file>"
-        ) from e
-    try:
-        rows: Any = datasets.load_dataset(path, config, split=part)
-        return list(rows)
-    except Exception as e:  # the hub raises many kinds
-        raise InputError(f"{path} ({part}) cannot be had from the hub: {e}; give path=<file>") from e

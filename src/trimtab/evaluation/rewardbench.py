@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.data.preference import read_rows
-from trimtab.data.sources import _messages
+from trimtab.data.messages import prompt_messages
+from trimtab.data.rows import read_rows
 from trimtab.errors import InputError
 from trimtab.evaluation.metrics import Interval, mean_interval
 from trimtab.evaluation.reward_report import null_values
@@ -53,7 +53,7 @@ def load_rewardbench(spec: str | Path) -> list[Item]:
         sides = [_texts(where, row, field) for field in ("chosen", "rejected")]
         if "prompt" not in row:
             raise InputError(f"{where}: no field 'prompt'; a row has prompt, chosen, rejected and subset")
-        messages = _messages(f"{where}: 'prompt'", row["prompt"], True)
+        messages = prompt_messages(where, row, row["prompt"], chat=True, field="prompt")
         prompt = Prompt(str(row.get("id", fingerprint([*map(dict, messages)]))), messages, None, str(spec))
         texts = [t for side in sides for t in side]
         completions = tuple(Completion(t, "", 0, i) for i, t in enumerate(texts))

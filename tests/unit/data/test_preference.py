@@ -70,7 +70,7 @@ def test_unpaired_and_demonstrations_group_by_prompt(tmp_path):
         ({"prompt": "a", "chosen": 7, "rejected": "c"}, "field 'chosen' must be text or one assistant message"),
         ({"prompt": USER, "chosen": USER, "rejected": says("c")}, "one assistant message"),
         ({"chosen": "b", "rejected": "c"}, "no field 'prompt'"),
-        ([1], "expected an object"),
+        ([1], "p.jsonl:1: expected a JSON object"),
     ],
 )
 def test_bad_rows_are_named(tmp_path, row, message):
