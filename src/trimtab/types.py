@@ -22,7 +22,8 @@ that a prompt may call stand in its first message under "tools", as the chat tem
 
 def message_text(message: Message) -> str:
     """What a message says, for readers that know no chat template: its content, and its tool calls as JSON."""
-    said = [message["content"]] if message.get("content") else []
+    content = message.get("content")
+    said = [content if isinstance(content, str) else canonical_json(content)] if content else []
     return "\n".join([*said, *(canonical_json(message[k]) for k in ("tool_calls", "function_call") if message.get(k))])
 
 

@@ -95,20 +95,22 @@ def load(
 
 def load_texts(data: str, split: str = "", chat: bool = False) -> list[Any]:
     """Pairs, groups or texts, by what `data` is. InputError for rows with neither `chosen` nor `text`."""
-    from trimtab.data.preference import load_pairs, read_rows
+    from trimtab.data.preference import load_pairs
+    from trimtab.data.rows import read_rows, short, text_of_file
     from trimtab.errors import InputError
 
     if Path(data).is_dir():
         store = open_run(data)
         return list(store.groups(completions(store, split), None))
     if data.endswith(".txt"):
-        try:
-            return [line for line in Path(data).read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as e:
-            raise InputError(f"cannot read {data}: {e}") from e
+        return [line for line in text_of_file(Path(data)).splitlines() if line.strip()]
     _, first = next(iter(read_rows(data)))
     if "chosen" in first:
         return list(load_pairs(data, chat=chat))
     if "text" in first:
-        return [str(row["text"]) for _, row in read_rows(data)]
+        rows = list(read_rows(data))
+        for where, row in rows:
+            if not isinstance(row.get("text"), str):
+                raise InputError(f"{where}: field 'text' must be a text, it is {short(row.get('text'))}")
+        return [row["text"] for _, row in rows]
     raise InputError(f"{data}: rows need `chosen` and `rejected`, or `text`; they have {', '.join(map(str, first))}")

@@ -95,7 +95,8 @@ def train(
 
 
 def _load(data: str, loss: str, chat: bool, reward: str, split: str, make: str) -> list[Any]:
-    from trimtab.data.preference import load_demonstrations, load_labelled, read_rows
+    from trimtab.data.preference import load_demonstrations, load_labelled
+    from trimtab.data.rows import read_rows
 
     if Path(data).is_dir():
         if loss in ("kto", "sft"):

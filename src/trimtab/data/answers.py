@@ -34,7 +34,7 @@ def sides_of(where: str, row: Mapping[str, Any], fields: Sequence[str]) -> Sides
         if type(value) is list and len(value) == 1 and is_plain(value[0]):
             sides[field] = (value[0],)
             continue
-        talk = is_messages(value)
+        talk = is_messages(f"{where}: field {field!r}", value)
         if isinstance(value, str) and not talk:
             sides[field] = value
         elif talk and len(value):
@@ -55,7 +55,7 @@ def read_row(
     talks = {f: s for f, s in sides.items() if not isinstance(s, str)}
     prompt = row.get("prompt")
     if prompt is not None:
-        chat = chat or bool(talks) or is_messages(prompt)
+        chat = chat or bool(talks) or is_messages(f"{where}: 'prompt'", prompt)
         begun = {f: s[:-1] for f, s in talks.items() if len(s) > 1}
         if begun:
             messages = prompt_messages(where, row, _shared(where, prompt, begun), chat=True, field=next(iter(begun)))
@@ -108,25 +108,23 @@ def number(where: str, row: Mapping[str, Any], field: str) -> float | None:
 
 
 def _shared(where: str, prompt: Any, begun: Mapping[str, tuple[Message, ...]]) -> tuple[Message, ...]:
-    """What dialogues say before their answers, which must be the prompt again."""
-    shared: tuple[Message, ...] = ()
-    for field, before in begun.items():
-        if shared and _turns(before) != _turns(shared):
-            raise InputError(f"{where}: chosen and rejected are dialogues that part ways before their last message")
-        shared = before
-        if isinstance(prompt, str) and not is_messages(prompt):
-            users = [m["content"] for m in before if m["role"] == "user"]
-            fits = any(isinstance(u, str) and u.strip() == prompt.strip() for u in (users[:1] + users[-1:]))
-        else:
-            given = messages_of(f"{where}: 'prompt'", prompt, True)
-            fits = _turns(before) == _turns(given) or _turns(before) == _turns(given[1:] if _system(given) else given)
-            fits = fits or (_system(before) and _turns(before[1:]) == _turns(given))
-            shared = given if _system(given) and not _system(before) else before
-        if not fits:
-            raise InputError(
-                f"{where}: field {field!r} is a dialogue that does not begin with the prompt; give the last message "
-                "alone, or the same turns in both"
-            )
+    """What dialogues say before their answers, which must be the prompt again (a system message may be in one only)."""
+    field, before = next(iter(begun.items()))
+    if any(_turns(other) != _turns(before) for other in begun.values()):
+        raise InputError(f"{where}: chosen and rejected are dialogues that part ways before their last message")
+    if isinstance(prompt, str) and not is_messages(f"{where}: 'prompt'", prompt):
+        users = [m["content"] for m in before if m["role"] == "user"]
+        shared, fits = before, prompt.strip() in [str(u).strip() for u in users[:1] + users[-1:]]
+    else:
+        given = messages_of(f"{where}: 'prompt'", prompt, True)
+        both = _system(given) and _system(before)
+        fits = _turns(given if both else _said(given)) == _turns(before if both else _said(before))
+        shared = given if _system(given) else before
+    if not fits:
+        raise InputError(
+            f"{where}: field {field!r} is a dialogue that does not begin with the prompt; give the last message alone, "
+            "or the same turns in both"
+        )
     return shared
 
 
@@ -151,6 +149,11 @@ def _turns(messages: Sequence[Message]) -> list[Any]:
     return [{**m, "content": (m["content"] or "").strip()} for m in messages]
 
 
+def _said(messages: Sequence[Message]) -> Sequence[Message]:
+    """The turns without the system message."""
+    return messages[1:] if _system(messages) else messages
+
+
 def _system(messages: Sequence[Message]) -> bool:
     return bool(messages) and messages[0]["role"] in ("system", "developer")
 
@@ -166,4 +169,6 @@ def _check_answer(where: str, message: Message) -> None:
                 "with the model's chat template, or leave the row out"
             )
     if message.get("train") is False or message.get("weight") not in (None, 1, True):
-        raise InputError(f"{where}: the answer is marked not to be trained on in full ('train' or 'weight'); leave it out")
+        raise InputError(
+            f"{where}: the answer is marked not to be trained on in full ('train' or 'weight'); leave it out"
+        )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trimtab.errors import TrimtabError
-from trimtab.models.chat import encode_completion, encode_prompt, is_raw
+from trimtab.models.chat import encode_completion, encode_prompt, is_raw, render_dialogue
 from trimtab.types import Pair, fingerprint
 
 EXPLANATIONS = {
@@ -105,11 +105,8 @@ def _by_token(pair: Pair, tokenizer: Any, max_tokens: int | None) -> list[str]:
             if chosen[: max(room, 0)] == rejected[: max(room, 0)] and chosen != rejected:
                 kinds.append("identical_cut")
     if not is_raw(pair.prompt):
-        messages = [dict(m) for m in pair.prompt.messages]
         for completion in (pair.chosen, pair.rejected):
-            whole = tokenizer.apply_chat_template(
-                [*messages, {"role": "assistant", "content": completion.text}], tokenize=False
-            )
+            whole = render_dialogue(tokenizer, pair.prompt, completion.text)
             if tokenizer(whole, add_special_tokens=False)["input_ids"][: len(prompt)] != prompt:
                 return [*kinds, "template"]
     return kinds

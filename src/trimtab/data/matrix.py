@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError, unknown
-from trimtab.types import Completion, Group, Prompt, Reward, fingerprint
+from trimtab.types import Completion, Group, Prompt, Reward, fingerprint, message_text
 
 Array = npt.NDArray[np.float64]
 COLUMNS = ("prompt_id", "prompt", "model", "reward", "tokens", "price", "latency", "tags", "text")
@@ -244,7 +244,7 @@ def overlap(train: ResponseMatrix, test: ResponseMatrix, n: int = 6) -> tuple[in
 
 def text_of(prompt: Prompt) -> str:
     """What a router reads: the user's messages (or raw text), joined by newlines; system messages are left out."""
-    return "\n".join(m["content"] for m in prompt.messages if m.get("role") in ("user", "text"))
+    return "\n".join(message_text(m) for m in prompt.messages if m.get("role") in ("user", "text"))
 
 
 def normal_text(text: str) -> str:

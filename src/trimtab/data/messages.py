@@ -39,8 +39,8 @@ def prompt_messages(where: str, row: Mapping[str, Any], value: Any, *, chat: boo
         messages = messages_of(f"{where}: {field!r}", value, chat)
     if messages[-1]["role"] == "assistant":
         raise InputError(
-            f"{where}: {field!r} ends with the assistant's own turn (a prefilled answer), which templates close; end it "
-            "with a user's turn and put that text at the beginning of the answers"
+            f"{where}: {field!r} ends with the assistant's own turn (a prefilled answer), which templates close; end "
+            "it with a user's turn and put that text at the beginning of the answers"
         )
     return with_columns(where, row, messages)
 
@@ -85,9 +85,9 @@ def messages_of(where: str, value: Any, chat: bool) -> tuple[Message, ...]:
     return found
 
 
-def is_messages(value: Any) -> bool:
+def is_messages(where: str, value: Any) -> bool:
     """Whether a cell holds messages: a list, or a list written as JSON text."""
-    return isinstance(_spelled("this cell", value) if isinstance(value, str) else value, list | tuple)
+    return isinstance(_spelled(where, value) if isinstance(value, str) else value, list | tuple)
 
 
 def _given(value: Any) -> bool:
@@ -98,7 +98,11 @@ def _given(value: Any) -> bool:
 def _spelled(where: str, text: str) -> Any:
     """Messages from JSON text, or the text itself when it is not about messages."""
     head = text[:400].lstrip()
-    if head[:1] != "[" or head[1:].lstrip()[:1] != "{" or not any(f"{q}{k}{q}" in head for q in "\"'" for k in ("role", "from")):
+    if (
+        head[:1] != "["
+        or head[1:].lstrip()[:1] != "{"
+        or not any(f"{q}{k}{q}" in head for q in "\"'" for k in ("role", "from"))
+    ):
         return text
     try:
         value = json.loads(text)
@@ -148,10 +152,19 @@ def _from_sharegpt(where: str, m: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"role": SHAREGPT[speaker], "content": m["value"], **rest}
     try:
         calls = json.loads(m["value"])
-        calls = [{"name": c["name"], "arguments": c["arguments"]} for c in (calls if isinstance(calls, list) else [calls])]
+        calls = [
+            {"name": c["name"], "arguments": c["arguments"]} for c in (calls if isinstance(calls, list) else [calls])
+        ]
     except (ValueError, KeyError, TypeError) as e:
-        raise InputError(f"{where}: a function_call is JSON with 'name' and 'arguments', got {short(m['value'])}") from e
-    return {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": c} for c in calls], **rest}
+        raise InputError(
+            f"{where}: a function_call is JSON with 'name' and 'arguments', got {short(m['value'])}"
+        ) from e
+    return {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"type": "function", "function": c} for c in calls],
+        **rest,
+    }
 
 
 def _parts(where: str, parts: Sequence[Any]) -> str:
@@ -205,8 +218,8 @@ def _with_system(where: str, name: str, text: Any, messages: tuple[Message, ...]
     first = messages[0]
     if first["role"] == "text":
         raise InputError(
-            f"{where}: column {name!r} is a system prompt, which raw text has no place for; use chat (--chat), or write "
-            "it into the prompt"
+            f"{where}: column {name!r} is a system prompt, which raw text has no place for; use chat (--chat), or "
+            "write it into the prompt"
         )
     if first["role"] in ("system", "developer"):
         if (first["content"] or "").strip() == text.strip():

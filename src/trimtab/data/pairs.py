@@ -8,11 +8,12 @@ It does not filter by confidence or likelihood (learners.completion does).
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from trimtab.models.chat import conversation
 from trimtab.types import Completion, Group, Pair, Prompt, fingerprint
 
 
@@ -75,12 +76,6 @@ def why_none(groups: Sequence[Group], threshold: float | None = None, margin: fl
     return "completions of different rewards have the same text"
 
 
-MAKERS: dict[str, Callable[[Iterable[Group]], list[Pair]]] = {
-    "best_vs_worst": best_vs_worst, "all_pairs": all_pairs, "right_vs_wrong": right_vs_wrong,
-}  # fmt: skip
-"""Ways to make pairs of scored groups, by name."""
-
-
 def to_trl(pairs: Iterable[Pair], groups: Sequence[Group] = ()) -> list[dict[str, Any]]:
     """Rows for TRL's preference trainers: conversational for chat prompts, plain text for raw ones.
 
@@ -89,7 +84,7 @@ def to_trl(pairs: Iterable[Pair], groups: Sequence[Group] = ()) -> list[dict[str
          "source": "tasks.jsonl", "prompt_id": "q7", "id": "5b1c..."}
 
     Rewards come from `groups` (those the pairs were made of) and are None without them. `id` is a hash of the
-    prompt's id and of the model, seed and index of both completions.
+    prompt's id and of the model, seed and index of both completions. Prompts with tools have them in a column `tools`.
     """
     scores = {
         _key(g.prompt, c): float(r)
@@ -101,9 +96,10 @@ def to_trl(pairs: Iterable[Pair], groups: Sequence[Group] = ()) -> list[dict[str
     for p in pairs:
         raw = p.prompt.messages[0]["role"] == "text"
         chosen, rejected = _key(p.prompt, p.chosen), _key(p.prompt, p.rejected)
+        messages, tools = conversation(p.prompt)
         rows.append(
             {
-                "prompt": p.prompt.messages[0]["content"] if raw else [dict(m) for m in p.prompt.messages],
+                "prompt": p.prompt.messages[0]["content"] if raw else messages,
                 "chosen": p.chosen.text if raw else [{"role": "assistant", "content": p.chosen.text}],
                 "rejected": p.rejected.text if raw else [{"role": "assistant", "content": p.rejected.text}],
                 "margin": p.margin,
@@ -112,6 +108,7 @@ def to_trl(pairs: Iterable[Pair], groups: Sequence[Group] = ()) -> list[dict[str
                 "source": p.prompt.source,
                 "prompt_id": p.prompt.id,
                 "id": fingerprint([chosen, rejected]),
+                **({"tools": tools} if tools else {}),
             }
         )
     return rows

@@ -8,7 +8,7 @@ r"""TRL's preference, unpaired and prompt-completion data sets to PAIRS and GROU
     {"prompt": "The sky is", "completion": " blue.", "label": true}                                      unpaired
     {"prompt": "The sky is", "completion": " blue."}                                              prompt-completion
 
-From any file of rows (`data.rows`), a hub data set, or a run directory. Columns that are not named here go to the
+From any file of rows (`data.rows`) or a hub data set. Columns that are not named here go to the
 prompt's target; `system` and `tools` to its messages (`data.messages`). It does not judge the pairs (`data.lint` does).
 """
 
@@ -19,52 +19,27 @@ from typing import Any
 
 from trimtab.data.answers import margin_of, read_row
 from trimtab.data.messages import SYSTEM
-from trimtab.data.pairs import MAKERS
 from trimtab.data.rows import check_depth, numbered, read_rows, short
-from trimtab.errors import InputError, unknown
-from trimtab.store import Store
+from trimtab.errors import InputError
 from trimtab.types import Completion, Group, Pair, Prompt, Reward, fingerprint
 
 READ = frozenset({"prompt", "chosen", "rejected", "completion", "label", "margin", "prompt_id", "tools", *SYSTEM})
 """Columns that become a part of the pair or its prompt; the others are its target."""
 
 
-def load_pairs(
-    spec: str | Path, *, chat: bool = False, reward: str = "", split: str = "train", make: str = "best_vs_worst"
-) -> list[Pair]:
-    """Preference pairs from a file, a hub data set or a run directory.
+def load_pairs(spec: str | Path, *, chat: bool = False) -> list[Pair]:
+    """Preference pairs from a file or a hub data set.
 
     The margin is the column `margin`, or the difference of two scores (`chosen_score` and `rejected_score`, or by
     another of `answers.SCORES`), else 0 (unknown). Text prompts are raw text; with `chat`, or where the answers are
-    messages, a user's turn. Of a run the completions of `split` are paired by `make`, one of MAKERS, on `reward`.
+    messages, a user's turn.
     """
-    if is_run(spec):
-        if make not in MAKERS:
-            raise unknown("way to make pairs", make, MAKERS)
-        return MAKERS[make](scored_groups(spec, reward, split))
     return [_pair(where, row, chat, str(spec)) for where, row in read_rows(spec)]
 
 
 def pairs_from_rows(rows: Iterable[Mapping[str, Any]], *, chat: bool = False, source: str = "rows") -> list[Pair]:
     """The rules of `load_pairs` on mappings, such as a `datasets.Dataset` yields."""
     return [_pair(where, row, chat, source) for where, row in numbered(rows, source)]
-
-
-def is_run(spec: str | Path) -> bool:
-    """Whether this is a run directory."""
-    return (Path(spec) / "manifest.json").is_file()
-
-
-def scored_groups(run: str | Path, reward: str = "", split: str = "train") -> list[Group]:
-    """The groups of a run's split with one of its rewards, which needs no name where it is the only one."""
-    store = Store(run)
-    known = [t.split("/", 2)[2] for t in store.tables("rewards") if t.split("/", 2)[1] == split]
-    if not reward and len(known) != 1:
-        raise InputError(
-            f"{run}: which reward? Name one with --reward: {', '.join(known)}" if known
-            else f"{run}: no completions of {split!r} were scored yet; score them first"
-        )  # fmt: skip
-    return store.groups(split, reward or known[0])
 
 
 def load_labelled(spec: str | Path, *, chat: bool = False) -> list[Group]:
@@ -100,7 +75,9 @@ def _single(where: str, row: Mapping[str, Any], chat: bool, source: str) -> tupl
     return prompt, text
 
 
-def _read(where: str, row: Mapping[str, Any], fields: Sequence[str], chat: bool, source: str) -> tuple[Prompt, list[str]]:
+def _read(
+    where: str, row: Mapping[str, Any], fields: Sequence[str], chat: bool, source: str
+) -> tuple[Prompt, list[str]]:
     messages, texts, more = read_row(where, row, fields, chat)
     target = {k: v for k, v in row.items() if k not in READ and v is not None} | more
     check_depth(where, target)
@@ -124,4 +101,3 @@ def _grouped(singles: Sequence[tuple[Prompt, str, Reward | None]], source: str) 
             f"{source}: {', '.join(sorted(lost))} left out for prompts whose completions differ in it", stacklevel=3
         )
     return groups
-

@@ -39,8 +39,9 @@ def kind_of(spec: str | Path) -> str:
 def read_rows(spec: str | Path, *, kind: str = "", nan: bool = False) -> Iterator[Located]:
     """(place, row) of every row of a file, or of a hub data set `org/name[:split]`.
 
-    `kind` is one of KINDS, found by the name if absent. `nan` lets JSON spell NaN, which a table of measurements may; it is refused otherwise. InputError for anything that
-    is wrong with the file, a file without rows, and a row that is no object.
+    `kind` is one of KINDS, found by the name if absent. `nan` lets JSON spell NaN, as tables of measurements may; it is
+    refused otherwise. InputError for anything that is wrong with the file, a file without rows, and a row that is no
+    object.
     """
     kind = kind or kind_of(spec)
     if not kind:
@@ -146,11 +147,14 @@ def opened(file: Path) -> Iterator[io.BufferedIOBase]:
         with file.open("rb") as raw:
             head = raw.peek(4)
             if head.startswith(b"\x1f\x8b"):
-                yield gzip.GzipFile(fileobj=raw)
+                with gzip.GzipFile(fileobj=raw) as stream:
+                    yield stream
             elif head.startswith(b"BZh"):
-                yield bz2.BZ2File(raw)
+                with bz2.BZ2File(raw) as stream:
+                    yield stream
             elif head.startswith(b"\xfd7zX"):
-                yield lzma.LZMAFile(raw)
+                with lzma.LZMAFile(raw) as stream:
+                    yield stream
             elif head.startswith(b"\x28\xb5\x2f\xfd"):
                 yield io.BytesIO(pa.CompressedInputStream(raw, "zstd").read())
             else:
@@ -185,17 +189,23 @@ def _json_lines(file: Path, nan: bool) -> Iterator[tuple[str, Any]]:
     with opened(file) as stream:
         for n, line in enumerate(_lines(stream, file), 1):
             where = f"{name}:{n}"
-            line = line.strip()
-            if not line:
+            stripped = line.strip()
+            if not stripped:
                 blank = blank or n
                 continue
             if blank:
                 raise InputError(f"{name}:{blank}: empty line; remove it")
             try:
-                text = line if isinstance(line, str) else line.decode("utf-8-sig").lstrip() if n == 1 else line.decode()
+                text = _decoded(stripped, first=n == 1)
             except UnicodeDecodeError as e:
                 raise InputError(f"{where}: not UTF-8 ({e}); save the file as UTF-8") from e
             yield where, _object(where, text, nan)
+
+
+def _decoded(line: bytes | str, first: bool) -> str:
+    if isinstance(line, str):
+        return line
+    return line.decode("utf-8-sig").lstrip() if first else line.decode()
 
 
 def _lines(stream: io.BufferedIOBase, file: Path) -> Iterator[bytes | str]:
@@ -281,12 +291,11 @@ def _parquet(file: Path) -> Iterator[Located]:
                 twice = next(n for n in names if names.count(n) > 1)
                 raise InputError(f"{file}: two columns are called {twice!r}; rename one")
             nested = [f.name for f in table.schema_arrow if f.name in CONVERSATIONS and _wide(f.type)]
-            n = 0
-            for batch in table.iter_batches(batch_size=8192):
-                for n, row in enumerate(batch.to_pylist(), n + 1):
-                    for name in nested:
-                        row[name] = without_nulls(row[name])
-                    yield f"{file}: row {n}", row
+            rows = (row for batch in table.iter_batches(batch_size=8192) for row in batch.to_pylist())
+            for n, row in enumerate(rows, 1):
+                for name in nested:
+                    row[name] = without_nulls(row[name])
+                yield f"{file}: row {n}", row
         except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as e:
             raise InputError(f"{file} is not a readable Parquet file: {e}") from e
 
@@ -310,7 +319,9 @@ def without_nulls(value: Any) -> Any:
 
 
 def _is_hub_name(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/")) and not name.endswith("/") and not Path(name).exists()
+    return (
+        name.count("/") == 1 and not name.startswith((".", "/")) and not name.endswith("/") and not Path(name).exists()
+    )
 
 
 def _refuse(constant: str) -> NoReturn:

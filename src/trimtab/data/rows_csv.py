@@ -54,6 +54,8 @@ def _text(file: Path) -> str:
             text = data.decode("cp1252")
         except UnicodeDecodeError:
             raise e from None
+        if "\0" in text:
+            return text
         warnings.warn(f"{e}; read as Windows-1252, so check accents, or save it as UTF-8", stacklevel=2)
         return text
 

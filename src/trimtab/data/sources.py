@@ -54,7 +54,12 @@ def from_parquet(
 
 
 def from_rows(
-    rows: Iterable[Mapping[str, Any]], *, chat: bool = True, prompt: str = "prompt", id: str = "id", source: str = "rows"
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    chat: bool = True,
+    prompt: str = "prompt",
+    id: str = "id",
+    source: str = "rows",
 ) -> list[Prompt]:
     """Prompts from mappings such as a `datasets.Dataset` yields: the rules of `from_file`, rows counted from 1."""
     return _prompts(numbered(rows, source), source, chat=chat, prompt=prompt, id=id, source=source)

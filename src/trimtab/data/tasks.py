@@ -126,7 +126,7 @@ def task_rows(path: str, part: str, *, config: str | None = None) -> list[Mappin
     is meant (`examples`). InputError: whatever `data.rows` refuses."""
     if kind_of(path):
         return [row for _, row in read_rows(path)]
-    if Path(path).suffix and not path.count("/") == 1:
+    if Path(path).suffix and path.count("/") != 1:
         refuse_name(path)
     return list(from_hub(path, part, config))
 

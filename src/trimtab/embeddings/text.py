@@ -6,12 +6,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.types import Group, Prompt
+from trimtab.types import Group, Prompt, message_text
 
 
 def prompt_text(prompt: Prompt) -> str:
     """The contents of the prompt's messages, separated by blank lines."""
-    return "\n\n".join(m["content"] for m in prompt.messages)
+    return "\n\n".join(map(message_text, prompt.messages))
 
 
 def completion_texts(groups: Sequence[Group]) -> list[str]:

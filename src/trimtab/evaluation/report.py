@@ -31,7 +31,7 @@ from trimtab.evaluation.report_figures import (
 )
 from trimtab.evaluation.table import Table, plain
 from trimtab.evaluation.ways import Values, aligned
-from trimtab.types import Completion, Group, Message
+from trimtab.types import Completion, Group, Message, message_text
 
 Choices = Mapping[str, Sequence[Sequence[int]]]
 """A way's name to the indices it would take, a sequence a group: what `ways.choices` returns."""
@@ -141,8 +141,8 @@ def machine() -> dict[str, str]:
 def prompt_text(messages: Sequence[Message]) -> str:
     """Messages as text to read: the role above each, unless there is a single one of the user or raw text."""
     if len(messages) == 1 and messages[0].get("role") in ("user", "text"):
-        return str(messages[0].get("content", ""))
-    return "\n\n".join(f"{m.get('role', '?')}:\n{m.get('content', '')}" for m in messages)
+        return message_text(messages[0])
+    return "\n\n".join(f"{m.get('role', '?')}:\n{message_text(m)}" for m in messages)
 
 
 def _csp_hash(script: str) -> str:

@@ -18,10 +18,12 @@ from trimtab.types import Completion, Prompt, fingerprint
 
 def is_raw(prompt: Prompt) -> bool:
     """Whether the prompt is raw text (one message of role "text") that no template may touch. InputError when a "text"
-    message stands beside others, when there is no message, or when one lacks a string `role` or `content`."""
+    message stands beside others, when there is no message, or when one lacks a string `role` or `content` (which may be
+    null where it calls tools)."""
     for i, message in enumerate(prompt.messages):
         for key in ("role", "content"):
-            if not isinstance(message.get(key), str):
+            silent = key == "content" and message.get(key) is None and message.get("tool_calls")
+            if not isinstance(message.get(key), str) and not silent:
                 raise InputError(
                     f"prompt {prompt.id!r}: message {i} needs a string {key!r}, it has {message.get(key)!r}"
                 )
@@ -38,7 +40,7 @@ def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
 
     Messages go through the tokenizer's chat template once, with the generation prompt; the result holds its special
     tokens as text, so tokenise it without adding any (`encode_prompt` does). Raw text comes back as it is. InputError
-    when the model has no chat template, or its template refuses the messages.
+    when the model has no chat template, or its template refuses the messages or does not show their tools.
     """
     if is_raw(prompt):
         return prompt.messages[0]["content"]
@@ -47,16 +49,69 @@ def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
             f"prompt {prompt.id!r} holds chat messages but {_name(tokenizer)} has no chat template (a base model): "
             'give the prompt as text (one message of role "text"), or use an instruction-tuned model'
         )
+    return _written(tokenizer, prompt, add_generation_prompt=True)
+
+
+def render_dialogue(tokenizer: Any, prompt: Prompt, answer: str) -> str:
+    """Chat messages and an answer as one finished dialogue, as the template writes it. Same errors as
+    `render_prompt`."""
+    return _written(tokenizer, prompt, {"role": "assistant", "content": answer})
+
+
+def conversation(prompt: Prompt) -> tuple[list[dict[str, Any]], list[Any]]:
+    """(messages, tools) as chat templates and servers take them: the tools stand in the first message under "tools"."""
+    messages = [dict(m) for m in prompt.messages]
+    return messages, list(messages[0].pop("tools", None) or ()) if messages else []
+
+
+def _written(tokenizer: Any, prompt: Prompt, *more: dict[str, Any], **how: Any) -> str:
+    """What the template makes of the messages. Tools and calls that it leaves out are an error: the model would be
+    trained, or asked, as if they were not there."""
     from jinja2.exceptions import TemplateError
 
-    messages = [dict(m) for m in prompt.messages]
+    messages, tools = conversation(prompt)
+    messages = [_for_template(m) for m in (*messages, *more)]
+
+    def write(messages: list[dict[str, Any]], tools: list[Any]) -> str:
+        return tokenizer.apply_chat_template(messages, tokenize=False, **how, **({"tools": tools} if tools else {}))
+
+    checks: dict[str, Any] = {"tools": (messages, [])} if tools else {}
+    if any(m.get("tool_calls") for m in messages):
+        checks["tool_calls"] = ([{k: v for k, v in m.items() if k != "tool_calls"} for m in messages], tools)
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except TemplateError as e:
+        text = write(messages, tools)
+        lost = [name for name, without in checks.items() if write(*without) == text]
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as e:  # templates are programs
         roles = ", ".join(m["role"] for m in messages)
         raise InputError(
             f"prompt {prompt.id!r}: the chat template of {_name(tokenizer)} refuses its messages (roles {roles}): {e}"
         ) from e
+    if lost:
+        raise InputError(
+            f"prompt {prompt.id!r}: the chat template of {_name(tokenizer)} does not show {' and '.join(lost)}; take a "
+            "model whose template does, or remove them from the prompt"
+        )
+    return text
+
+
+def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message as templates expect it: text where content is null, a call's arguments as an object."""
+    out = {**message, "content": message.get("content") or ""}
+    if message.get("tool_calls"):
+        out["tool_calls"] = [_call(c) for c in message["tool_calls"]]
+    return out
+
+
+def _call(call: Any) -> Any:
+    """A tool call whose arguments are an object. Servers write JSON text, which a template would quote again."""
+    if not isinstance(call, Mapping):
+        return call
+    if isinstance(call.get("function"), Mapping):
+        return {**call, "function": _call(call["function"])}
+    try:
+        return {**call, "arguments": json.loads(call["arguments"])}
+    except (KeyError, TypeError, ValueError):
+        return dict(call)
 
 
 def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
@@ -130,16 +185,7 @@ def encode_dialogue(tokenizer: Any, prompt: Prompt, completion: Completion) -> l
     """
     if is_raw(prompt) or not tokenizer.chat_template:
         return encode_prompt(tokenizer, prompt) + encode_completion(tokenizer, completion, prompt)
-    from jinja2.exceptions import TemplateError
-
-    messages = [*map(dict, prompt.messages), {"role": "assistant", "content": completion.text}]
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
-    except TemplateError as e:
-        raise InputError(
-            f"prompt {prompt.id!r}: the chat template of {_name(tokenizer)} refuses the dialogue: {e}"
-        ) from e
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return _ids(tokenizer, render_dialogue(tokenizer, prompt, completion.text))
 
 
 def template_hash(tokenizer: Any) -> str:

@@ -21,7 +21,7 @@ from trimtab.rewards.returned import one_line
 from trimtab.rewards.sandbox.limits import Job
 from trimtab.rewards.sandbox.shared import shared
 from trimtab.rewards.thoughts import answer_to
-from trimtab.types import Completion, Group, Prompt, Reward
+from trimtab.types import Completion, Group, Prompt, Reward, message_text
 
 INPUTS = ("generic", "shown")
 VALUES: tuple[Any, ...] = (
@@ -106,7 +106,7 @@ def shown_calls(prompt: Prompt) -> list[str]:
     """Calls that the prompt's text shows after `assert` or `>>>`, each once: the function's, not those around it."""
     calls = []
     for message in prompt.messages:
-        for line in str(message["content"]).splitlines():
+        for line in message_text(message).splitlines():
             head, _, code = line.partition("<|")[0].strip().partition(" ")  # a raw prompt's lines end in marks
             if head not in ("assert", ">>>"):
                 continue

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from trimtab.rewards.thoughts import answer_of
-from trimtab.types import Message, Prompt
+from trimtab.types import Message, Prompt, message_text
 
 PAIR_TEMPLATE = """You compare two answers to the same request. Judge how well each does what was asked: correctness \
 first, then completeness, then clarity. Their length and their order say nothing about their quality.
@@ -233,8 +233,8 @@ def fill(template: str, **parts: object) -> str:
 def dialogue(messages: Sequence[Message]) -> str:
     """A prompt as text: its content alone when it is one message, else every message under its role."""
     if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n\n".join(f"[{m['role']}]\n{m['content']}" for m in messages)
+        return message_text(messages[0])
+    return "\n\n".join(f"[{m['role']}]\n{message_text(m)}" for m in messages)
 
 
 def reference_of(prompt: Prompt, column: str) -> str:

@@ -79,11 +79,11 @@ def test_bad_rows_are_named(tmp_path, row, message):
 
 
 def test_bad_labels_files_and_names(tmp_path):
-    with pytest.raises(InputError, match="'label' must be true or false, it is 1"):
+    with pytest.raises(InputError, match="'label' must be true or false, it is int 1"):
         load_labelled(write_jsonl(tmp_path / "u.jsonl", [{"prompt": "a", "completion": "x", "label": 1}]))
     with pytest.raises(InputError, match="no rows"):
         load_pairs(write_jsonl(tmp_path / "e.jsonl", []))
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="none.parquet cannot be read: No such file"):
         load_pairs(tmp_path / "none.parquet")
     with pytest.raises(InputError, match="no hub data set"):
-        load_pairs("pairs.csv")
+        load_pairs("pairs.xlsx")

@@ -50,7 +50,7 @@ def test_identical_repeats_are_dropped_and_counted():
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("", r"t\.jsonl:2: empty line"),
+        ('\n{"prompt": "y"}', r"t\.jsonl:2: empty line"),
         ('{"prompt": "half \\ud83d"}', r"t\.jsonl:2: half a surrogate pair"),
         ("{oops", r"t\.jsonl:2: not JSON"),
         ('{"prompt": "a", "x": NaN}', r"t\.jsonl:2: not JSON \(NaN"),
@@ -82,8 +82,9 @@ def test_bad_files(tmp_path):
     (tmp_path / "x.parquet").write_text("no")
     (tmp_path / "x.jsonl.gz").write_text("no")
     cases = [
-        ("empty.jsonl", "holds no prompts"), ("no.jsonl", "No such file"), ("x.parquet", "not a readable Parquet"),
-        ("no.parquet", "no such file"), ("x.jsonl.gz", "cannot be read"), ("x.csv", "names no prompts"),
+        ("empty.jsonl", "empty.jsonl: no rows"), ("no.jsonl", "No such file"), ("x.parquet", "not a readable Parquet"),
+        ("no.parquet", "No such file"), ("x.jsonl.gz", "x.jsonl.gz:1: not JSON"),
+        ("x.csv", "No such file"), ("x.xlsx", "names no prompts"),
     ]  # fmt: skip
     for name, says in cases:
         with pytest.raises(InputError, match=says):

@@ -160,7 +160,7 @@ def test_svamp_ifeval_and_bbh_rows(tmp_path):
         ("mbpp/dev", {}, "part of mbpp"),
         ("mbpp", {"form": "long"}, "form of mbpp"),
         ("gsm8k", {"form": "poem"}, "form of gsm8k"),
-        ("gsm8k", {"path": "none.jsonl"}, "no such file"),
+        ("gsm8k", {"path": "none.jsonl"}, "No such file"),
         ("gsm8k", {"paths": "x"}, "refuses its options"),
         ("humanevil", {}, "names no prompts"),
     ],

@@ -4,7 +4,14 @@ import pytest
 from transformers import AutoTokenizer
 
 from trimtab.errors import InputError
-from trimtab.models.chat import encode_completion, encode_prompt, render_prompt, template_hash
+from trimtab.models.chat import (
+    conversation,
+    encode_completion,
+    encode_prompt,
+    render_dialogue,
+    render_prompt,
+    template_hash,
+)
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Prompt
 
@@ -102,3 +109,53 @@ def test_template_hash_follows_the_template(tokenizer):
 def test_ids_of_another_vocabulary_are_never_fed(tokenizer, foreign):
     read = encode_completion(tokenizer, Completion("Hi", "another model", 0, 0, "length", tokens=foreign))
     assert read == ids(tokenizer, "H", "i")
+
+
+TOOLS = [{"type": "function", "function": {"name": "is_prime", "parameters": {"type": "object"}}}]
+CALLS = [{"type": "function", "function": {"name": "is_prime", "arguments": '{"n": 7}'}}]
+CALLED = (
+    {"role": "user", "content": "7?", "tools": TOOLS},
+    {"role": "assistant", "content": None, "tool_calls": CALLS},
+    {"role": "tool", "content": "true", "name": "is_prime"},
+)
+SHOWS_TOOLS = (
+    "{% if tools %}[{% for t in tools %}{{ t.function.name }}{% endfor %}]{% endif %}{% for m in messages %}"
+    "<{{ m.role }}>{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}({{ c.function.arguments.n }})"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_tools_and_calls_are_written_by_the_template(tokenizer):
+    tokenizer.chat_template = SHOWS_TOOLS
+    p = Prompt("t", CALLED)
+    assert render_prompt(tokenizer, p) == "[is_prime]<user>7?<assistant>is_prime(7)<tool>true<assistant>"
+    assert render_dialogue(tokenizer, p, "Yes.") == "[is_prime]<user>7?<assistant>is_prime(7)<tool>true<assistant>Yes."
+    messages, tools = conversation(p)
+    assert tools == TOOLS and messages[0] == {"role": "user", "content": "7?"} and "tools" in p.messages[0]
+    assert conversation(prompt("Hi"))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("messages", "lost"),
+    [
+        (CALLED[:1], "tools"),
+        (({"role": "user", "content": "7?"}, *CALLED[1:]), "tool_calls"),
+        (CALLED, "tools and tool_"),
+    ],
+)
+def test_a_template_that_leaves_tools_out_is_refused(tokenizer, messages, lost):
+    with pytest.raises(InputError, match=f"prompt 't': the chat template of the model 'lm' does not show {lost}"):
+        encode_prompt(tokenizer, Prompt("t", messages))
+
+
+def test_null_content_is_no_word_none(tokenizer):
+    tokenizer.chat_template = SHOWS_TOOLS.replace("{{ m.content }}", "{{ m['content'] + '' }}")
+    assert "None" not in render_prompt(tokenizer, Prompt("t", CALLED))
+    with pytest.raises(InputError, match="message 0 needs a string 'content'"):
+        render_prompt(tokenizer, Prompt("t", ({"role": "assistant", "content": None},)))
+
+
+def test_a_template_that_breaks_is_an_error_of_ours(tokenizer):
+    tokenizer.chat_template = "{{ messages[0].content + 3 }}"
+    with pytest.raises(InputError, match="refuses its messages .roles user"):
+        render_prompt(tokenizer, prompt("Hi"))
