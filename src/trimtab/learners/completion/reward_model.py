@@ -8,9 +8,8 @@ Hugging Face model (a LoRA is merged into it), so transformers and vLLM read it.
 
 import contextlib
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,11 @@ from transformers import PrinterCallback, Trainer
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.token.examples import encode_pairs
 from trimtab.learners.token.forward import length_buckets
-from trimtab.learners.token.heartbeat import Heartbeat
-from trimtab.learners.token.step import Means, unwrapped
-from trimtab.learners.token.trainer import LOG, Lora, _arguments, _begin, _trainable, micro_budget
-from trimtab.models.chat import template_hash
-from trimtab.models.load import LM, default_device, load_classifier, only_errors
-from trimtab.progress import working
+from trimtab.learners.token.loop import SteadyTrainer, unwrapped
+from trimtab.learners.token.precision import LOW, choose_precision, optimizer_for
+from trimtab.learners.token.trainer import Lora, _arguments, _begin, _trainable, begun_in, micro_budget, run_training
+from trimtab.models.chat import end_tokens, template_hash, turn_end
+from trimtab.models.load import LM, default_device, load_classifier
 from trimtab.store import publish
 from trimtab.tensors import pad_right
 from trimtab.types import Pair
@@ -101,31 +99,35 @@ def train_reward_model(
     out = Path(out)
     if not 0 <= label_smoothing < 0.5 or center < 0:
         raise InputError(f"label_smoothing {label_smoothing:g} must be in [0, 0.5) and center {center:g} not below 0")
+    device = device or default_device()
+    precision = choose_precision(dtype, device, lora=lora is not None, before=begun_in(out, CARD), trainer=trainer)
+    dtype = str(precision)
     settings = _settings(locals())
     if not pairs:
         raise InputError("no pairs to train on; a group whose rewards are all equal gives none")
-    if (done := _begin(out, settings, pairs, CARD)) is not None:
+    if (done := _begin(out, settings, pairs, device, CARD)) is not None:
         return done
-    device = device or default_device()
-    lm = load_classifier(model, dtype, device, new_head=True, seed=seed)
+    lm = load_classifier(model, precision.weights, device, new_head=True, seed=seed)
     set_padding(lm)
     limit = min(max_tokens or lm.context, lm.context)
     examples = _examples(pairs, lm, limit, overlong, margin)
     held = _examples(held_out, lm, limit, overlong, margin) if held_out else None
     step = _Step(center, label_smoothing, micro_tokens or micro_budget(device), lm.tokenizer.pad_token_id)
     network = _trainable(lm.model, lora, seed, checkpointing, "SEQ_CLS")
+    if lora and precision.weights in LOW:  # the head is trained whole beside the adapters: in float32, as they are
+        precision = replace(precision, products=precision.weights)
+        for p in network.parameters():
+            p.data = p.data.float() if p.requires_grad else p.data
     rate = learning_rate or (1e-4 if lora else 1e-5)
     arguments = _arguments(out, epochs, rate, batch_size, seed, save_steps, shuffle, device, bool(held), trainer or {})
     run = _RewardTrainer(
         network, arguments, train_dataset=examples, eval_dataset=held, data_collator=_as_batch,
-        callbacks=list(callbacks), step=step,
+        callbacks=list(callbacks), step=step, autocast=precision.autocast,
+        optimizer_cls_and_kwargs=optimizer_for(precision, network, arguments, "optim" in (trainer or {})),
     )  # fmt: skip
     run.remove_callback(PrinterCallback)
-    checkpoints = sorted((out / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    with only_errors(), working("training") as work:
-        run.add_callback(Heartbeat(work))
-        run.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-        _finish(out, run, lm, lora is not None, {"given": len(pairs), "dropped": len(pairs) - len(examples)})
+    run_training(run, out)
+    _finish(out, run, lm, lora is not None, {"given": len(pairs), "dropped": len(pairs) - len(examples)})
     return out
 
 
@@ -136,7 +138,7 @@ def set_padding(lm: LM) -> None:
     does not pad, reads the end token: the same text gets two rewards. ModelError when the tokenizer has no other token.
     """
     tokenizer = lm.tokenizer
-    ends = {tokenizer.eos_token_id, tokenizer.bos_token_id}
+    ends = {*end_tokens(tokenizer), *turn_end(tokenizer), tokenizer.bos_token_id}
     given = {"pad": tokenizer.pad_token_id, "unk": tokenizer.unk_token_id}
     special = [i for i, t in sorted(tokenizer.added_tokens_decoder.items()) if t.special]
     candidates = [*given.values(), *special]
@@ -192,17 +194,15 @@ class _Step:
         return loss_B, chosen_B.detach(), rejected_B.detach()
 
 
-class _RewardTrainer(Trainer):
+class _RewardTrainer(SteadyTrainer):
     """transformers.Trainer whose step is `_Step`."""
 
     def __init__(self, *args: Any, step: _Step, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.step = step
-        self._means = Means()
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        model.train()
-        examples, total = inputs["examples"], torch.zeros((), device=self.args.device)
+    def gradients(self, model: Any, examples: Sequence[RankedPair]) -> Tensor:
+        total = torch.zeros((), device=self.args.device)
         parts = self.step.parts(examples)
         for n, part in enumerate(parts):
             with contextlib.nullcontext() if n == len(parts) - 1 else self.accelerator.no_sync(model):
@@ -220,10 +220,6 @@ class _RewardTrainer(Trainer):
         loss = sum(self._loss(model, [examples[i] for i in p]) for p in parts) / len(examples)
         return (loss, {}) if return_outputs else loss
 
-    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
-        with torch.no_grad(), self.compute_loss_context_manager():
-            return self.compute_loss(model, inputs), None, None
-
     def _loss(self, model: Any, examples: Sequence[RankedPair]) -> Tensor:
         with self.compute_loss_context_manager():
             loss_B, chosen_B, rejected_B = self.step(model, examples)
@@ -233,25 +229,17 @@ class _RewardTrainer(Trainer):
         })  # fmt: skip
         return loss_B.sum()
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        prefix = "" if self.model is None or self.model.training else "eval_"
-        if not any(k.startswith("train_") for k in logs):
-            logs.update({prefix + k: v for k, v in self._means.take().items()})
-        super().log(logs, start_time)
-
 
 def _finish(out: Path, run: Trainer, lm: LM, merge: bool, counts: Mapping[str, int]) -> None:
     import transformers
 
     history = run.state.log_history
     model: Any = unwrapped(run.model)
-    model = model.merge_and_unload() if merge else model
+    # in float32: what an adapter adds to a weight is mostly below the last place of a bfloat16
+    model = model.float().merge_and_unload() if merge else model
     model.save_pretrained(out)
     lm.tokenizer.save_pretrained(out)
-    publish(out / LOG, lambda tmp: tmp.write_text("".join(json.dumps(x) + "\n" for x in history)))
     steps = [x for x in history if "loss" in x]
-    if steps and not math.isfinite(steps[-1]["loss"]):
-        raise ModelError(f"{out}: the loss is {steps[-1]['loss']}; lower the learning rate")
     card = json.loads((out / CARD).read_text()) | {
         "finished": True, "model": lm.id, "rendering": "tokens", "template": template_hash(lm.tokenizer),
         "examples": dict(counts), "steps": run.state.global_step, "last": steps[-1] if steps else {},

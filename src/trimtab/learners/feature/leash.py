@@ -24,7 +24,7 @@ from trimtab.learners.feature.sae import SAE, load_sae
 from trimtab.learners.feature.sae_files import RESIDUAL
 from trimtab.learners.feature.site import blocks_of, watched
 from trimtab.learners.token.examples import Example
-from trimtab.learners.token.forward import hidden_at, lay_out, length_buckets
+from trimtab.learners.token.forward import computed_in, hidden_at, lay_out, length_buckets
 from trimtab.learners.token.reference import content_id
 from trimtab.progress import track
 from trimtab.store import Store
@@ -228,7 +228,7 @@ def reference_features(
     value is needed, too.
     """
     settings = {
-        "reference": f"{Path(lm.name).name}@{lm.revision}", "dtype": str(lm.model.dtype).removeprefix("torch."),
+        "reference": f"{Path(lm.name).name}@{lm.revision}", "dtype": computed_in(lm.model),
         "sae": sae.fingerprint, "layer": sae.layer,
     }  # fmt: skip
     table = f"features/{fingerprint(settings)[:12]}"

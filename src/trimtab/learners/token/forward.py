@@ -60,6 +60,14 @@ def hidden_at(model: Any, rows: BranchRows) -> Tensor:
     return out.hidden_states[-1].flatten(0, 1)[rows.source_X]
 
 
+def computed_in(model: Any) -> str:
+    """How a forward computes now, for the key of what is stored: "bfloat16", or "float32 computed in bfloat16"."""
+    weights, kind = str(model.dtype).removeprefix("torch."), next(model.parameters()).device.type
+    if not torch.is_autocast_enabled(kind):
+        return weights
+    return f"{weights} computed in {str(torch.get_autocast_dtype(kind)).removeprefix('torch.')}"
+
+
 def head_of(model: Any) -> Head:
     """The output layer of a Hugging Face model. ModelError when it is not a plain linear layer (a LoRA on it, say)."""
     base = base_model(model)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.learners.token.examples import Example
-from trimtab.learners.token.forward import TokenIds, completion_logprobs
+from trimtab.learners.token.forward import TokenIds, completion_logprobs, computed_in
 from trimtab.progress import track
 from trimtab.store import Store
 from trimtab.types import fingerprint
@@ -37,7 +37,7 @@ def reference_logprobs(
     share_prompt: bool = True,
 ) -> list[list[list[float]]]:  # fmt: skip
     """Per-token log π_ref of each (prompt, completions), float32, through the store."""
-    settings = {"reference": f"{Path(lm.name).name}@{lm.revision}", "dtype": str(lm.model.dtype).removeprefix("torch.")}
+    settings = {"reference": f"{Path(lm.name).name}@{lm.revision}", "dtype": computed_in(lm.model)}
     table = f"logprobs/{fingerprint(settings)[:12]}"
     with store.writer(table, settings) as writer:
         missing = [(p, [c for c in cs if content_id(p, c) not in writer.ids]) for p, cs in rows]

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer
 
 from trimtab.errors import unknown
 from trimtab.learners.token.examples import Example
 from trimtab.learners.token.forward import head_of, hidden_at, lay_out, length_buckets, logprobs_of
+from trimtab.learners.token.loop import SteadyTrainer, unwrapped
 from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, PairLoss, sft
 from trimtab.tensors import BranchRows, linear_forward_kl, linear_logprobs
 
@@ -151,42 +151,17 @@ class StepTerms:
         return linear_forward_kl(hidden_XD, head_of(model), ref_hidden_XD, ref_head)
 
 
-class Means:
-    """Means of metrics since the last log line, NaN left out.
-
-    Sums and counts stay on their device until `take`: to read each of them would make an accelerator wait.
-    """
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-
-    @torch.no_grad()
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        for name, value_B in values.items():
-            sum_and_count = torch.stack([value_B.nansum(), (~value_B.isnan()).sum().to(value_B.dtype)])
-            self._sums[name] = self._sums[name] + sum_and_count if name in self._sums else sum_and_count
-
-    def take(self) -> dict[str, float]:
-        """The means, which start anew; a metric that was never a number is left out."""
-        found = torch.stack(list(self._sums.values())).tolist() if self._sums else []
-        names, self._sums = list(self._sums), {}
-        return {name: total / count for name, (total, count) in zip(names, found, strict=True) if count}
-
-
-class PolicyTrainer(Trainer):
+class PolicyTrainer(SteadyTrainer):
     """transformers.Trainer whose step is `StepTerms`; the overridden methods are the ones it documents for that."""
 
     def __init__(self, *args: Any, step_terms: StepTerms, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.step_terms = step_terms
-        self._means = Means()
         self._warned = False
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+    def gradients(self, model: Any, examples: Sequence[Example]) -> Tensor:
         from accelerate.utils import DistributedType
 
-        model.train()
-        examples = inputs["examples"]
         deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
         parts = [list(range(len(examples)))] if deepspeed else self.step_terms.parts(examples)
         with self.compute_loss_context_manager():
@@ -209,10 +184,6 @@ class PolicyTrainer(Trainer):
         parts = self.step_terms.parts(examples)
         loss = sum(self._loss(model, [examples[i] for i in p], shared) for p in parts) / len(examples)
         return (loss, {}) if return_outputs else loss
-
-    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
-        with torch.no_grad(), self.compute_loss_context_manager():
-            return self.compute_loss(model, inputs), None, None
 
     def _loss(self, model: Any, examples: Sequence[Example], shared: Mapping[str, Tensor]) -> Tensor:
         with self.compute_loss_context_manager():
@@ -249,11 +220,8 @@ class PolicyTrainer(Trainer):
         self._means.add(found)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        prefix = "" if self.model is None or self.model.training else "eval_"
-        if not any(k.startswith("train_") for k in logs):
-            logs.update({prefix + k: v for k, v in self._means.take().items()})
-            self._warn_of_displacement(logs)
         super().log(logs, start_time)
+        self._warn_of_displacement(logs)
 
     def _warn_of_displacement(self, logs: Mapping[str, float]) -> None:
         fell = logs.get("logratios/chosen", 0.0)
@@ -267,10 +235,3 @@ class PolicyTrainer(Trainer):
             "chosen first (loss sft), add sft_weight, or lower the learning rate. Watch logps/chosen too.",
             self.state.global_step, -fell,
         )  # fmt: skip
-
-
-def unwrapped(model: Any) -> Any:
-    """The model (PEFT's included) inside DDP or FSDP."""
-    from accelerate.utils import extract_model_from_parallel
-
-    return extract_model_from_parallel(model)

@@ -15,16 +15,19 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, TrainingArguments
 
-from trimtab.errors import InputError, SettingsChanged
+from trimtab.errors import InputError, ModelError, SettingsChanged
 from trimtab.learners.token.examples import Example, encode_pairs, encode_singles, one_by_one, with_mismatched
 from trimtab.learners.token.forward import check_forward
 from trimtab.learners.token.heartbeat import Heartbeat
+from trimtab.learners.token.loop import checkpoints, unwrapped
 from trimtab.learners.token.losses import Loss, fpo, kto, orpo, sft
+from trimtab.learners.token.precision import choose_precision, optimizer_for
 from trimtab.learners.token.reference import with_reference
 from trimtab.learners.token.run_card import describe_run
-from trimtab.learners.token.step import PolicyTrainer, StepTerms, bare_loss, loss_needs, resolve_loss, unwrapped
+from trimtab.learners.token.step import PolicyTrainer, StepTerms, bare_loss, loss_needs, resolve_loss
 from trimtab.models.export import write_folder
 from trimtab.models.load import LM, default_device, load_lm, only_errors
+from trimtab.models.weights import not_finite, some
 from trimtab.progress import working
 from trimtab.store import Store, publish
 from trimtab.types import Group, Pair, describe, fingerprint
@@ -98,11 +101,14 @@ def train_policy(
     fn = resolve_loss(loss, loss_settings)
     needs = loss_needs(fn)
     _check_leash(fn, leash)
-    settings = _settings(locals(), fn)
-    if (done := _begin(out, settings, data)) is not None:
-        return done
     device = device or default_device()
-    lm = load_lm(model, dtype, device)
+    precision = choose_precision(dtype, device, lora=lora is not None, before=begun_in(out, CARD), trainer=trainer)
+    dtype = str(precision)
+    settings = _settings(locals(), fn)
+    if (done := _begin(out, settings, data, device)) is not None:
+        return done
+    load = partial(load_lm, dtype=precision.weights, device=device)
+    lm = load(model)
     budget = micro_tokens or micro_budget(device)
     limit = min(max_tokens or lm.context, lm.context)
     encode = partial(_encode, fn=fn, lm=lm, limit=limit, overlong=overlong, above=desirable_above, seed=seed)
@@ -110,36 +116,51 @@ def train_policy(
     longest = max(examples, key=lambda e: e.longest)
     check_forward(lm.model, longest.prompt, longest.completions, share_prompt=share_prompt)
     step = StepTerms(fn, needs, sft_weight, budget, micro_rows, share_prompt)
-    if any(n.startswith("ref_") for n in needs):
-        source = load_lm(reference, dtype, device) if reference else lm
-        store = Store(reference_store or out / "store")
-        examples = with_reference(examples, source, store, budget=budget, share_prompt=share_prompt)
-        held = with_reference(held, source, store, budget=budget, share_prompt=share_prompt) if held else held
-        if step.live and not (lora and source is lm):  # KL needs the reference's whole distribution at every step
-            step = replace(step, reference=(source if reference else load_lm(model, dtype, device)).model)
-        del source  # a reference that is only cached must not stay in memory
-    if leash is not None:
-        leash = leash.on(lm.model)
-        source = load_lm(reference, dtype, device) if reference else lm
-        store = Store(reference_store or out / "store")
-        features = partial(leash.with_features, lm=source, store=store, budget=budget, share_prompt=share_prompt)
-        examples, held = features(examples), features(held) if held else held
-        step = replace(step, leash=leash)
-        del source
+    with precision.computing(device):
+        if any(n.startswith("ref_") for n in needs):
+            source = load(reference) if reference else lm
+            store = Store(reference_store or out / "store")
+            examples = with_reference(examples, source, store, budget=budget, share_prompt=share_prompt)
+            held = with_reference(held, source, store, budget=budget, share_prompt=share_prompt) if held else held
+            if step.live and not (lora and source is lm):  # KL needs the reference's whole distribution at every step
+                step = replace(step, reference=(source if reference else load(model)).model)
+            del source  # a reference that is only cached must not stay in memory
+        if leash is not None:
+            leash = leash.on(lm.model)
+            source = load(reference) if reference else lm
+            store = Store(reference_store or out / "store")
+            features = partial(leash.with_features, lm=source, store=store, budget=budget, share_prompt=share_prompt)
+            examples, held = features(examples), features(held) if held else held
+            step = replace(step, leash=leash)
+            del source
     policy = _trainable(lm.model, lora, seed, checkpointing)
     rate = learning_rate or (5e-5 if lora else 1e-6) * (10 if bare_loss(fn) is sft else 1)
     arguments = _arguments(out, epochs, rate, batch_size, seed, save_steps, shuffle, device, bool(held), trainer or {})
     run = PolicyTrainer(
         policy, arguments, train_dataset=examples, eval_dataset=held or None, data_collator=_as_batch,
-        callbacks=list(callbacks), step_terms=step,
+        callbacks=list(callbacks), step_terms=step, autocast=precision.autocast,
+        optimizer_cls_and_kwargs=optimizer_for(precision, policy, arguments, "optim" in (trainer or {})),
     )  # fmt: skip
     run.remove_callback(PrinterCallback)  # the log is a file; a terminal shows our bar
-    checkpoints = sorted((out / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    run_training(run, out)
+    _finish(out, run, lm, counts)
+    return out
+
+
+def run_training(run: Any, out: Path) -> None:
+    """Trains from the last checkpoint on; what was logged is kept also when the training diverges."""
+    before = checkpoints(out / "checkpoints")
     with only_errors(), working("training") as work:
         run.add_callback(Heartbeat(work))
-        run.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-        _finish(out, run, lm, counts)
-    return out
+        try:
+            run.train(resume_from_checkpoint=str(before[-1]) if before else None)
+            if bad := not_finite(unwrapped(run.model)):
+                raise ModelError(
+                    f"the training diverged: weights are NaN or infinite ({some(bad)}); lower learning_rate"
+                )
+        finally:
+            lines = "".join(json.dumps(x) + "\n" for x in run.state.log_history)
+            publish(out / LOG, lambda tmp: tmp.write_text(lines))
 
 
 def micro_budget(device: str) -> int:
@@ -178,6 +199,10 @@ def _trainable(model: Any, lora: Lora | None, seed: int, checkpointing: bool, ta
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if lora is None:
+        if any(not p.is_floating_point() for p in model.parameters()):
+            raise ModelError(
+                f"{model.name_or_path}: its weights are quantised; train a LoRA on them, or load it unquantised"
+            )
         return model.requires_grad_(True)
     from peft import LoraConfig, get_peft_model
 
@@ -203,8 +228,9 @@ def _arguments(
         "remove_unused_columns": False, "use_cpu": device == "cpu", "lr_scheduler_type": "linear", "weight_decay": 0.0,
         "train_sampling_strategy": "random" if shuffle else "sequential", "average_tokens_across_devices": False,
         "eval_strategy": "steps" if held_out else "no", "eval_steps": save_steps,
-        "dataloader_pin_memory": device != "cpu",
+        "dataloader_pin_memory": device != "cpu", "logging_nan_inf_filter": False,
     }  # fmt: skip
+    more = {k: v for k, v in more.items() if k != "bf16"}  # `Precision` computes in it
     return TrainingArguments(**{**defaults, **more})
 
 
@@ -229,25 +255,41 @@ def _check_leash(fn: Loss, leash: Any) -> None:
         )
 
 
-def _begin(out: Path, settings: dict[str, Any], data: Sequence[Any], name: str = CARD) -> Path | None:
-    """Writes the card of a new run; `out` itself when this very run is finished; SettingsChanged for another run.
+def begun_in(out: Path, name: str) -> str | None:
+    """The precision that the run in `out` began with, which it keeps on every device; None where there is none."""
+    return _run_in(out, name).get("settings", {}).get("dtype")
 
-    A run that was refused before its first checkpoint (bad data) has nothing to lose: other settings take its place.
-    """
-    wanted = json.loads(json.dumps({**settings, "data": fingerprint(list(data))}, default=str))
+
+def _run_in(out: Path, name: str) -> dict[str, Any]:
+    """The card of a run that has a checkpoint or is finished; one refused before (bad data) has nothing to lose."""
     card = out / name
     old = json.loads(card.read_text()) if card.exists() else {}
-    if old.get("finished") or any((out / "checkpoints").glob("checkpoint-*")):
+    return old if old.get("finished") or checkpoints(out / "checkpoints") else {}
+
+
+def _begin(out: Path, settings: dict[str, Any], data: Sequence[Any], device: str, name: str = CARD) -> Path | None:
+    """Writes the card of a new run; `out` itself when this very run is finished; SettingsChanged for another run.
+
+    A run that was refused before its first checkpoint has nothing to lose: other settings take its place. The card
+    lists the kinds of device a run was computed on, which do not decide what it is.
+    """
+    wanted = json.loads(json.dumps({**settings, "data": fingerprint(list(data))}, default=str))
+    kind = torch.device(device).type
+    if old := _run_in(out, name):
+        if old.get("finished") and old["settings"].get("dtype", "") is None:  # of a version that wrote what was asked
+            wanted["dtype"] = None
         if old["settings"] != wanted:
             changed = [k for k in {**old["settings"], **wanted} if old["settings"].get(k) != wanted.get(k)]
             lines = "\n".join(f"  {k}: {old['settings'].get(k)!r} then, {wanted.get(k)!r} now" for k in changed)
             raise SettingsChanged(
                 f"{out} holds a run with other settings:\n{lines}\nUse another directory, or delete it."
             )
-        return out if old.get("finished") else None
+        if old.get("finished"):
+            return out
     out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"settings": wanted}, indent=2, ensure_ascii=False)
-    publish(card, lambda tmp: tmp.write_text(text))
+    devices = [d for d in old.get("devices", []) if d != kind]
+    text = json.dumps({**old, "settings": wanted, "devices": [*devices, kind]}, indent=2, ensure_ascii=False)
+    publish(out / name, lambda tmp: tmp.write_text(text))
     return None
 
 
@@ -257,8 +299,6 @@ def _finish(out: Path, run: PolicyTrainer, lm: LM, counts: Mapping[str, int]) ->
     history = run.state.log_history
     unwrapped(run.model).save_pretrained(out)
     lm.tokenizer.save_pretrained(out)
-    lines = "".join(json.dumps(x) + "\n" for x in history)
-    publish(out / LOG, lambda tmp: tmp.write_text(lines))
     card = json.loads((out / CARD).read_text())
     steps = [x for x in history if "loss" in x]
     card |= {

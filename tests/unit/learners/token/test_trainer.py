@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 
 from trimtab.errors import InputError, ModelError, SettingsChanged
 from trimtab.learners.token.forward import check_forward
+from trimtab.learners.token.loop import Means
 from trimtab.learners.token.losses import PairLoss, dpo
-from trimtab.learners.token.step import Means
 from trimtab.learners.token.trainer import Lora, merge_adapter, train_policy
 from trimtab.models.load import load_lm
 from trimtab.store import Store
