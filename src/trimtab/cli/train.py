@@ -134,9 +134,10 @@ def _plan(
     checkpointing: bool, loss: str, sae_width: int,
 ) -> Any:  # fmt: skip
     from trimtab.learners.token.plan import plan_memory
+    from trimtab.learners.token.precision import choose_precision
     from trimtab.models.catalog import described
     from trimtab.models.chat import encode_completion, encode_prompt
-    from trimtab.models.load import default_dtype, load_tokenizer
+    from trimtab.models.load import load_tokenizer
     from trimtab.types import Pair
 
     tokenizer = load_tokenizer(model)
@@ -149,7 +150,7 @@ def _plan(
         )
     return plan_memory(
         described(model), longest_row=longest, device=device, micro_tokens=micro,
-        dtype=dtype or str(default_dtype(device)).removeprefix("torch."), lora=lora,
+        dtype=str(choose_precision(dtype, device, lora=lora is not None)), lora=lora,
         checkpointing=checkpointing, live_reference=loss.startswith("tdpo"), sae_width=sae_width,
     )  # fmt: skip
 

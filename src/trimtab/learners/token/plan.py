@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import ModelError
+from trimtab.learners.token.precision import WITH
 from trimtab.learners.token.trainer import Lora, micro_budget
 from trimtab.models.load import default_device
 from trimtab.tensors import chunk_logits
@@ -54,7 +55,8 @@ def plan_memory(
 
     A forward holds at most max(`micro_tokens`, `longest_row`) tokens, whatever the batch size; `micro_tokens` None is
     train_policy's default on `device`. `sae_width` is the number of features of a leash: its encoder and decoder in
-    float32, and a chunk of features.
+    float32, and a chunk of features. `dtype` is a type of the weights, or str() of the training's `Precision`: weights
+    computed in another type are held in that, too. Adapters and the optimiser's moments are float32 at least.
     """
     folder, device = Path(folder), device or default_device()
     try:
@@ -64,16 +66,19 @@ def plan_memory(
     config = config.get("text_config", config)
     parameters, tied = _parameters(folder), bool(config.get("tie_word_embeddings", True))
     D, L, V = config["hidden_size"], config["num_hidden_layers"], config["vocab_size"]
-    size = BYTES[dtype]
+    weights, _, products = dtype.partition(WITH)
+    size = BYTES[weights]
+    wide = max(size, 4)
+    learnt = wide if lora else size
     trained = _adapter(config, lora) if lora else parameters
     tokens = max(micro_tokens or micro_budget(device), longest_row)
     kept = L * D + _kept(config) if checkpointing else L * _kept(config)
     chunk = chunk_logits(device) * 4
     head_gradient = 0 if lora else V * D * (4 + (size if tied else 0))
     return MemoryPlan(
-        weights=(parameters + (trained if lora else 0)) * size,
-        gradients=trained * size,
-        optimizer=2 * trained * size,
+        weights=parameters * (size + BYTES.get(products, 0)) + (trained * wide if lora else 0),
+        gradients=trained * learnt,
+        optimizer=2 * trained * wide,
         activations=tokens * kept * size,
         head=3 * chunk + head_gradient,
         reference=parameters * size if live_reference and not lora else 0,

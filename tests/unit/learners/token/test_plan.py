@@ -26,6 +26,19 @@ def test_what_saves_memory_saves_it(lm_folder):
     )
 
 
+@pytest.mark.parametrize(
+    "dtype, weights, gradients, moments",
+    [("float32", 4, 4, 8), ("bfloat16", 2, 2, 8), ("float32 computed in bfloat16", 6, 4, 8), ("float64", 8, 8, 16)],
+)
+def test_bytes_of_a_weight_in_each_precision(lm_folder, dtype, weights, gradients, moments):
+    plan = plan_memory(lm_folder, longest_row=10, dtype=dtype)
+    assert (plan.weights, plan.gradients, plan.optimizer) == tuple(
+        n * plan.parameters for n in (weights, gradients, moments)
+    )
+    lora = plan_memory(lm_folder, longest_row=10, dtype="bfloat16", lora=Lora(rank=2))
+    assert lora.weights == 2 * lora.parameters + 4 * lora.trained and lora.optimizer == 8 * lora.trained
+
+
 def test_lora_counts_what_peft_makes(lm_folder):
     from peft import LoraConfig, get_peft_model
 
