@@ -45,7 +45,7 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
-    from trimtab.progress import quiet_libraries
+    from trimtab.progress import quiet_libraries, working
     from trimtab.terminal import guard_streams
 
     guard_streams()
@@ -58,7 +58,8 @@ def _run() -> int:
     usage_error: Any = BadParameter.__bases__[0]  # typer does not export its own name
 
     try:
-        code = app(standalone_mode=False)  # an int where a verb ended by Exit; Ctrl-C is Exit(130)
+        with working(" ".join(["trimtab", *sys.argv[1:2]])):  # also while torch is imported, and where no stage counts
+            code = app(standalone_mode=False)  # an int where a verb ended by Exit; Ctrl-C is Exit(130)
         return code if isinstance(code, int) else OK
     except TrimtabError as e:
         _fail(e)

@@ -44,6 +44,15 @@ def sampler(m: Model) -> Sampler:
     return _named(ENGINES, "engine", m.engine, OWN)(m)
 
 
+def named(text: str) -> dict[str, Any]:
+    """A model in one word: a name, "hf:NAME", or an own sampler as "package.module:name"; the keys that it means."""
+    engine, colon, name = text.partition(":")
+    if colon and engine in ("openvino", "hf"):
+        return {"engine": engine, "name": name}
+    own = colon and engine.replace(".", "").isidentifier() and name.isidentifier()
+    return {"engine": text, "name": name} if own else {"name": text}
+
+
 def hidden_states(e: Embed, m: Model) -> Embedder:
     """States of the model that answers, or of another one that stands in for it."""
     return embeddings.HiddenStates(

@@ -106,6 +106,7 @@ def pool(
     """Let every model of a pool answer every prompt, score all, write the response matrix. Run again to continue."""
     import numpy as np
 
+    from trimtab.cli import make
     from trimtab.cli.config import read_sections
     from trimtab.data.matrix_files import POOL_MATRIX
     from trimtab.errors import InputError
@@ -114,7 +115,7 @@ def pool(
     from trimtab.types import SamplingParams
 
     flags = {
-        "prompts": prompts, "models": [_member(m) for m in models] if models else None, "out": out, "batch": batch,
+        "prompts": prompts, "models": [make.named(m) for m in models] if models else None, "out": out, "batch": batch,
         "rewards": [{"name": reward}] if reward else None, "max_tokens": max_tokens,
     }  # fmt: skip
     config = one_source(file, config)
@@ -174,14 +175,6 @@ def _check(task: PoolTask, members: Sequence[Member], rewards: Mapping[str, Any]
         except TrimtabError as e:
             problems.append(str(e))
     checks.refuse(problems)
-
-
-def _member(text: str) -> dict[str, str]:
-    engine, colon, name = text.partition(":")
-    if colon and engine in ("openvino", "hf"):
-        return {"engine": engine, "name": name}
-    own = colon and engine.replace(".", "").isidentifier() and name.isidentifier()
-    return {"engine": text, "name": name} if own else {"name": text}
 
 
 def _prompts(files: Sequence[str], chat: bool) -> tuple[list[Any], dict[str, list[str]]]:

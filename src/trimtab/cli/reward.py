@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from trimtab.cli import pairs
-from trimtab.cli.options import Chat, Device, Dtype, Json, emit
+from trimtab.cli.options import Chat, Device, Dtype, Engine, Json, emit
 
 reward = typer.Typer(
     help="Train, report on and check reward models and judges.", no_args_is_help=True, rich_markup_mode=None
@@ -155,7 +155,9 @@ def judge(
     theirs: Annotated[str, typer.Argument(help="The baseline's answers in the same form; '' rates alone.")] = "",
     questions: Annotated[str, typer.Option("--questions", help="Question file (Arena-Hard, MT-Bench).")] = "",
     judge_model: Annotated[str | None, typer.Option("--judge-model", help="Model that judges.")] = None,
+    engine: Engine = None,
     base_url: Annotated[str | None, typer.Option("--base-url", help="OpenAI-compatible server of the judge.")] = None,
+    device: Device = None,
     config: Annotated[
         str | None, typer.Option("--config", "-c", help="File (TOML) whose [model] judges; flags lie over it.")
     ] = None,
@@ -168,12 +170,15 @@ def judge(
     json: Json = False,
 ) -> None:
     """Win rate and length-controlled win rate over a baseline, or a mean rating, by an LLM judge in both orders."""
-    from trimtab.cli import make
+    from trimtab.cli import checks, make
     from trimtab.cli.config import load_model
     from trimtab.cli.reward_parts import judged
 
-    flags = {"model.name": judge_model, "model.base_url": base_url, "model.engine": "openai" if base_url else None}
-    sampler = make.sampler(load_model(config, flags, sets or ()))
+    engine = engine or ("openai" if base_url else None)
+    flags = {"model.name": judge_model, "model.base_url": base_url, "model.engine": engine, "model.device": device}
+    model = load_model(config, flags, sets or ())
+    checks.engine(model)
+    sampler = make.sampler(model)
     facts, text = judged(ours, theirs, questions, sampler, graded, limit, skills)
     emit(_plain(facts), text, json)
 

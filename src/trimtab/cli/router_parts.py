@@ -55,9 +55,10 @@ def tagged(table: Any, tagger: str, embed: Any, seed: int, out: Path) -> Any:
             raise InputError(f'--tagger {tagger!r}: {e}; the file is JSON such as {{"code": ["python"]}}') from e
         tags = keyword_tags(texts, words)
     elif kind == "llm":
-        from trimtab.samplers import OpenVINO
+        from trimtab.cli import make
+        from trimtab.cli.config import Model
 
-        tags = llm_tags(texts, asking(OpenVINO(argument)), out / "tags.jsonl")
+        tags = llm_tags(texts, asking(make.sampler(Model(**make.named(argument)))), out / "tags.jsonl")
     else:
         raise unknown("tagger", kind, ("clusters", "keywords", "llm"))
     return replace(table, tags=tuple(map(tuple, tags)))

@@ -132,6 +132,8 @@ def _evaluated(task: Task, strict: bool) -> Evaluated:
             groups, values, greedy_groups=greedy, beta=task.eval.beta, soft=[f"probe {best}"] if best else [],
             extract=extract, draws=task.eval.draws, seed=task.eval.seed,
         )  # fmt: skip
+    if extract is None:
+        notes.append("neither the reward nor the golds say what a vote would count; eval.extract names an extractor")
     table = replace(table, notes=(*table.notes, *notes))
     publish(store.path / "table.json", lambda tmp: tmp.write_text(table.to_json()))
     return Evaluated(name, groups, greedy, fitted, values, table, extract)
