@@ -12,7 +12,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "trimtab"
-ROOMS = ["models", "data", "samplers", "embeddings", "rewards", "learners", "decoders", "evaluation", "cli", "server"]
+ROOMS = [
+    "endpoints",
+    "models",
+    "data",
+    "samplers",
+    "embeddings",
+    "rewards",
+    "learners",
+    "decoders",
+    "evaluation",
+    "cli",
+    "server",
+]
 
 
 def tree() -> str:

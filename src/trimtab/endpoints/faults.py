@@ -126,8 +126,8 @@ def error_in(payload: Any, wanted: str) -> tuple[int, str] | None:
             return None
         if not any(payload.get(k) for k in ("detail", "message", "msg", "error_msg", "code")):
             return None
-    elif isinstance(error, Mapping) and not words and str(code).lower() in ("0", "200", "success", "ok"):
-        return None
+    elif isinstance(error, Mapping) and not code and str(error.get("message") or "ok").lower() in ("ok", "success"):
+        return None  # {"code": 0}: the way some say that nothing is wrong
     return _status(code, f"{words} {holder.get('type', '')} {holder.get('code', '')}".lower()), words
 
 

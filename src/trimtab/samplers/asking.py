@@ -117,7 +117,6 @@ class Asking:
             pool.shutdown(wait=False, cancel_futures=True)
         if stopped is not None:
             raise stopped
-        self.watch.tell()
 
     def _submit(self, pool: ThreadPoolExecutor, job: Job) -> "Future[Got]":
         future = pool.submit(self._ask, job)

@@ -64,13 +64,16 @@ class OpenAI:
         fault = call.health.first or (call.health.own if len(groups) > 1 else None)
         if fault and all(c.failed for g in groups.values() for c in g.completions):
             raise fault
+        call.watch.tell()
         return [groups[p] for p in range(len(prompts))]
 
     def stream(
         self, prompts: Sequence[Prompt], n: int, params: SamplingParams
     ) -> Generator[tuple[int, Group], None, None]:
         """The same groups as they are finished, each with the place of its prompt."""
-        yield from self._asking(prompts, n, params).groups()
+        call = self._asking(prompts, n, params)
+        yield from call.groups()
+        call.watch.tell()
 
     def _asking(self, prompts: Sequence[Prompt], n: int, params: SamplingParams) -> Asking:
         check(n, params)
