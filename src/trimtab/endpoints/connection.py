@@ -49,13 +49,13 @@ class Connection:
     concurrency: int = 8
 
     def __post_init__(self) -> None:
+        self._check()
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._answered = False
         self._moved: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        self._check()
         self._key = clean_key(self.api_key)
         self._at = self._given = address(self.base_url)
         self._others = self._at.others()
@@ -146,7 +146,7 @@ class Connection:
         upgraded = upgraded and not self._at.here
         if (here.scheme, here.netloc) == (there.scheme, there.netloc) or upgraded:
             return None
-        bare = _bare(target.split("?")[0])
+        bare = mask(_bare(target.split("?")[0]), self._key)
         return Trouble(
             f"status {status}: redirects to {bare}, another place; write that as base_url", "all", False, status
         )

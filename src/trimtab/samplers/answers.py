@@ -71,27 +71,26 @@ def read_choice(choice: Any, max_tokens: int, counted: float | None = None) -> C
     """A choice of either API. `counted` are the tokens it took, where that is known."""
     if not isinstance(choice, Mapping):
         return Choice(trouble=Trouble(f"a choice is {str(choice)[:100]!r}, not an object", passing=True))
-    if error := choice.get("error"):
-        status, said = error_in({"error": error}, "") or (500, str(error))
-        return Choice(trouble=judged(status, said, {}, hidden=True))
+    if found := error_in({"error": choice.get("error")}, "error"):
+        return Choice(trouble=judged(found[0], found[1], {}, hidden=True))
     message = next((choice[k] for k in ("message", "delta") if isinstance(choice.get(k), Mapping)), None)
-    if message is None and "text" not in choice:
+    word = _word(choice)
+    meant = _MEANS.get(word.lower())
+    if message is None and "text" not in choice and meant != "filter":
         return Choice(trouble=Trouble(f"a choice has neither message nor text: {str(choice)[:200]}", passing=True))
+    text, odd = _text(choice.get("text") if message is None else message.get("content"))
     message = message or {}
-    text, odd = _text(message.get("content") if "text" not in choice else choice["text"])
     thought, calls = len(_thoughts(message)), _calls(message)
     notes = [odd, calls]
     if not text and isinstance(refusal := message.get("refusal"), str) and refusal:
         text, notes = refusal, [*notes, "a refusal"]
     if not text and thought:
         notes.append(f"only reasoning ({thought} characters)")
-    word = _word(choice)
     if word not in ("stop", "length"):
         notes.append(f"finish_reason {word!r}" if word else "no finish_reason")
     note, logprobs = "; ".join(filter(None, notes)), read_logprobs(choice.get("logprobs"))
     known = counted if counted is not None else None if logprobs is None else len(logprobs)
     full = known is not None and known >= max_tokens
-    meant = _MEANS.get(word.lower())
     finish = meant or ("length" if full else "stop")
     if finish == "filter":
         return Choice(text, "error", note, logprobs, thought, Trouble(f"the server's filter cut it ({note})", "prompt"))

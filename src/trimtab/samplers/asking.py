@@ -183,10 +183,10 @@ class Asking:
         completions = [self._completion(i, seed, c, share) for i, c in kept]
         there = {i for i, _ in kept}
         lost = [Job(job.prompt, i, 1) for i in range(job.first, job.first + asked) if i not in there]
-        after = job.first + asked
-        later = [Job(job.prompt, after, job.first + job.n - after)] if asked < job.n else []
+        end, most = job.first + job.n, min(self.shape.most, asked)
+        later = [Job(job.prompt, i, min(most, end - i)) for i in range(job.first + asked, end, most)]
         return Got(job, completions, [*lost, *later])
 
     def _completion(self, index: int, seed: int, c: Choice, usage: Any) -> Completion:
-        note = c.trouble.reason if c.trouble else c.note
-        return Completion(c.text, self.name, seed, index, c.finish, None, c.logprobs, usage, note)
+        finish, note = ("error", c.trouble.reason) if c.trouble else (c.finish, c.note)
+        return Completion(c.text, self.name, seed, index, finish, None, c.logprobs, usage, note)

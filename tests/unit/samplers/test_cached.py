@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+import threading
+import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trimtab.errors import EngineError, InputError, SettingsChanged
-from trimtab.samplers import Cached
+from trimtab.rewards import lift, score
+from trimtab.samplers import Cached, OpenAI
 from trimtab.store import Store
-from trimtab.testing import FakeSampler, check_sampler, prompt
+from trimtab.testing import FakeSampler, check_sampler, prompt, scripted_server
 from trimtab.types import SamplingParams
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "e2e"))
@@ -155,3 +159,103 @@ def test_kill9_at_20_random_moments_loses_and_doubles_nothing(tmp_path):
 
     assert rows("killed") == rows("whole")
     assert not list((tmp_path / "killed").rglob(".tmp-*"))
+
+
+def chat(text):
+    return {"choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": {"completion_tokens": 5}}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_failed_is_kept_as_a_failure_and_asked_for_again(tmp_path):
+    healed = threading.Event()
+
+    def answer(number, asked):
+        if "bad" in str(asked.body) and not healed.is_set():
+            return 400, {}, {"error": {"message": "content_filter"}}
+        if "half" in str(asked.body) and asked.body.get("n", 1) == 3 and not healed.is_set():
+            return (
+                200,
+                {},
+                {"choices": [*chat("a")["choices"], *chat("b")["choices"], {"finish_reason": "content_filter"}]},
+            )
+        return 200, {}, {"choices": [chat(f"{number} {i}")["choices"][0] for i in range(asked.body.get("n", 1))]}
+
+    prompts, store = [prompt(t) for t in ("good", "bad", "half")], Store(tmp_path)
+    with scripted_server(answer) as (url, seen):
+        cached = Cached(OpenAI(url, "m", retries=0), store, "train")
+        good, bad, half = cached(prompts, 3, PARAMS)
+        assert [c.finish for c in bad.completions] == ["error"] * 3 and "content_filter" in bad.completions[0].note
+        assert [c.finish for c in half.completions] == ["stop", "stop", "error"]
+        seen_before = []
+        scored = score(store.groups("train"), lift(partial(_length, seen_before)), store=store, name="train",
+                       reward_name="length", workers=0)  # fmt: skip
+        assert [[r.value for r in g.rewards] for g in scored[:1]] == [[3.0] * 3] and "" not in seen_before
+        assert np.isnan(scored[1].reward_N).all() and "content_filter" in scored[1].rewards[0].note
+        assert np.isnan(scored[2].reward_N).tolist() == [False, False, True]
+        assert Cached(None, store, "train")(prompts, 3, PARAMS)[1] == bad  # only reads: failures are failures
+        del seen[:]
+        assert cached(prompts, 3, PARAMS) == [good, bad, half] and len(seen) == 2 == len({str(s.body) for s in seen})
+        healed.set()
+        again = cached(prompts, 3, PARAMS)
+        assert again[0] == good and [c.finish for c in again[1].completions] == ["stop"] * 3
+        assert again[2].completions[:2] == half.completions[:2] and again[2].completions[2].finish == "stop"
+        scored = score(store.groups("train"), lift(partial(_length, [])), store=store, name="train",
+                       reward_name="length", workers=0)  # fmt: skip
+        assert all(np.isfinite(g.reward_N).all() for g in scored)
+        del seen[:]
+        assert cached(prompts, 3, PARAMS) == again and not seen
+
+
+def _length(seen, prompt, completion):
+    seen.append(completion.text)
+    return float(len(completion.text))
+
+
+def test_a_run_of_nothing_but_failures_is_an_error(tmp_path):
+    prompts = [prompt(str(i)) for i in range(3)]
+    with scripted_server(lambda *_: (500, {}, "down")) as (url, _), pytest.warns(UserWarning):
+        cached = Cached(OpenAI(url, "m", retries=0), Store(tmp_path), "train")
+        with pytest.raises(EngineError, match="not one of 3 prompts was answered: .*status 500: down"):
+            cached(prompts, 1, PARAMS)
+
+
+def test_what_shapes_the_request_is_part_of_a_tables_settings(tmp_path):
+    with scripted_server(lambda *_: (200, {}, chat("4"))) as (url, _):
+        Cached(OpenAI(url, "m"), Store(tmp_path), "train")([prompt("a")], 1, PARAMS)
+        with pytest.raises(SettingsChanged, match="fields"):
+            Cached(OpenAI(url, "m", fields={"seed": False}), Store(tmp_path), "train")([prompt("b")], 1, PARAMS)
+
+
+SERVED = """
+import sys
+from trimtab.samplers import Cached, OpenAI
+from trimtab.store import Store
+from trimtab.testing import prompt
+from trimtab.types import SamplingParams
+Cached(OpenAI(sys.argv[2], "m", concurrency=2), Store(sys.argv[1]), "train")(
+    [prompt(str(i)) for i in range(14)], 1, SamplingParams()
+)
+"""
+
+
+def test_kill9_loses_only_what_is_on_its_way_to_and_from_the_server(tmp_path):
+    stuck, release = threading.Event(), threading.Event()
+
+    def answer(number, asked):
+        if number > 10 and not release.is_set():
+            stuck.set()
+            release.wait(30)
+        return 200, {}, chat(f"{number}")
+
+    with scripted_server(answer) as (url, seen):
+        process = subprocess.Popen([sys.executable, "-c", SERVED, str(tmp_path), url])
+        assert stuck.wait(60)
+        time.sleep(0.4)
+        process.kill()
+        process.wait()
+        release.set()
+        store = Store(tmp_path)
+        assert len(store.groups("train")) == 10  # what was answered is on disk though nothing came after it
+        del seen[:]
+        groups = Cached(OpenAI(url, "m"), store, "train")([prompt(str(i)) for i in range(14)], 1, SamplingParams())
+        assert len(groups) == 14 and len(seen) == 4

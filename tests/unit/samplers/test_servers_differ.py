@@ -70,6 +70,10 @@ THOUGHT = [{"type": "text", "text": "two and two"}]
         (chat(None, "content_filter"), "", "error", "filter cut it (finish_reason 'content_filter')"),
         (chat("so", "SAFETY"), "so", "error", "filter cut it (finish_reason 'SAFETY')"),
         ({"choices": [{"text": "four", "finish_reason": "length"}]}, "four", "length", ""),
+        ({"choices": [{"text": None, "message": {"content": "four"}, "finish_reason": "stop"}]}, "four", "stop", ""),
+        (chat(error={"code": 0, "message": "ok"}), "four", "stop", ""),
+        (chat("", error={"code": 400, "message": "content_filter"}), "", "error", "status 400: content_filter"),
+        ({"choices": [{"finish_reason": "content_filter"}]}, "", "error", "filter cut it"),
     ],
 )  # fmt: skip
 def test_every_answer_is_read_for_what_it_is(reply, text, finish, note):
