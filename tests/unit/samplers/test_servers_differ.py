@@ -159,7 +159,7 @@ def test_what_every_prompt_would_meet_stops_at_once(status, error, retried):
     with scripted_server(lambda *_: (status, {}, {"error": {"message": error}})) as (url, seen):
         with pytest.raises(EngineError, match=error):
             OpenAI(url, "m", concurrency=2, backoff_s=0.01)([prompt(str(i)) for i in range(60)], 1, PARAMS)
-        assert len(seen) <= 4
+        assert len(seen) <= 10  # of 60: what was on its way
 
 
 def test_a_server_that_goes_down_stops_the_call_and_keeps_what_came_before():
