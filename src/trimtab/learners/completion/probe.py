@@ -20,7 +20,16 @@ from trimtab import __version__
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.fitted import load_fitted, save_fitted
 from trimtab.learners.completion import minibatch
-from trimtab.learners.completion.linear import CHUNK_DRAWS, CV, STOP, Problem, best_l2, cross_validate, l2_grid
+from trimtab.learners.completion.linear import (
+    CHUNK_DRAWS,
+    CV,
+    STOP,
+    Problem,
+    best_l2,
+    cross_validate,
+    l2_grid,
+    stop_for,
+)
 from trimtab.learners.completion.minibatch import Layer, Schedule, fit_minibatch
 from trimtab.learners.completion.probe_data import (
     Counts,
@@ -296,7 +305,7 @@ def _problem(fit: _Fit, X_RD: npt.NDArray[Any], labels: Labels) -> Problem:
 
 
 def _linear(fit: _Fit, problem: Problem, l2: float, cv: CV, counts: Counts, embed: Embedder) -> Probe:
-    result = problem.fit(l2, STOP, cv)
+    result = problem.fit(l2, stop_for(l2), cv)
     layers = ((result.weight_D[None, :], np.array([result.bias], dtype=np.float32)),)
     facts: dict[str, Any] = {
         "objective": result.objective, "iterations": result.iterations, "converged": result.converged,

@@ -72,8 +72,8 @@ class ImplicitReward:
 
     For DPO and its kin Σ_t β (log π − log π_ref), for LN-DPO and FPO its mean over the tokens, for SimPO and ORPO
     β · the mean log π without a reference, for CPO the sum. NaN for a completion without tokens. One that was cut at
-    the length limit is scored with a note: without its end token it has a partial return, not its reward. ModelError for a
-    loss whose reward a completion's log-probs do not hold: TDPO's has a KL of every step, SFT compares nothing.
+    the length limit is scored with a note: without its end token it has a partial return, not its reward. ModelError
+    for a loss whose reward log-probs of a completion do not hold: TDPO's has a KL of every step, SFT compares nothing.
     """
 
     policy: Policy

@@ -1,8 +1,14 @@
 import numpy as np
 import pytest
+import torch
+from scipy.optimize import minimize
 
 from trimtab.errors import InputError
 from trimtab.learners import PROBE_LOSSES, fit_linear
+from trimtab.learners.completion.linear import CHUNK_DRAWS, Objective
+from trimtab.learners.completion.probe_data import make_labels, make_units
+
+SETTINGS = {"beta": 1.0, "alpha": 1.0}
 
 
 @pytest.fixture
@@ -81,6 +87,50 @@ def test_equal_held_out_rewards_take_the_strongest_l2(make_rows):
     reward_PN[:, 0], reward_PN[:, 1], x_PND[:, 0], x_PND[:, 1] = 0.0, 1.0, -90.0, 90.0  # every l2 is right everywhere
     fit = fit_linear(x_PND.reshape(-1, 2), reward_PN.ravel(), np.repeat(np.arange(20), 4), loss="pg", l2=None)
     assert {reward for _, reward in fit.cv} == {1.0} and fit.l2 == 1.0
+
+
+def hard_rows(seed: int):
+    """Columns from large to small and only some that tell: long ways to the minimum where the penalty is weak."""
+    g = np.random.default_rng(seed)
+    P, N, D = 50, 8, 30
+    X = (g.normal(size=(P, 1, D)) + g.normal(size=(P, N, D))) * np.logspace(1.5, -1, D) + 3
+    Z = (X - X.mean((0, 1))) / X.std((0, 1))
+    reward = g.random((P, N)) < 1 / (1 + np.exp(-2 * Z @ g.normal(size=D) / np.sqrt(D)))
+    return X.reshape(-1, D).astype(np.float32), reward.reshape(-1).astype(float), np.repeat(np.arange(P), N)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("l2", [0.001, 0.004])
+@pytest.mark.parametrize("loss", sorted(PROBE_LOSSES))
+def test_with_a_weak_penalty_the_default_is_the_minimum_that_scipy_finds(loss, l2, seed):
+    X, reward, prompt = hard_rows(seed)
+    labels = make_labels(reward, prompt)
+    objective = Objective(loss, labels, make_units(labels, loss, chunk=4, seed=0, draws=CHUNK_DRAWS), SETTINGS)
+    Z = torch.from_numpy((X.astype(float) - X.mean(0, dtype=float)) / X.std(0, dtype=float))
+
+    def both(theta):
+        w = torch.from_numpy(theta[:-1])
+        value, grad_R = objective(Z @ w + theta[-1])
+        return value + l2 / 2 * float(w @ w), np.r_[(Z.T @ grad_R + l2 * w).numpy(), grad_R.sum().item()]
+
+    fit = fit_linear(X, reward, prompt, loss=loss, l2=l2, chunk=4, seed=0)
+    std = X.std(0, dtype=float)
+    ours = np.r_[fit.weight_D * std, fit.bias + fit.weight_D.astype(float) @ X.mean(0, dtype=float)]
+    starts = [ours] if loss == "pg" else [ours, np.zeros(31)]  # PG is not convex: another start, another minimum
+    for start in starts:
+        best = minimize(
+            both, start, jac=True, method="L-BFGS-B", options={"maxiter": 4000, "ftol": 1e-15, "gtol": 1e-9}
+        )
+        assert fit.objective - best.fun < 1e-6
+    assert fit.objective == pytest.approx(both(ours)[0], abs=1e-6) and fit.converged
+
+
+def test_settings_of_the_stop_are_kept_where_they_are_given():
+    rows = hard_rows(1)
+    assert fit_linear(*rows, loss="ratio", l2=0.001, max_iter=3).iterations == 3
+    early, late = (fit_linear(*rows, loss="ratio", l2=0.001, min_gain=g) for g in (3e-3, None))
+    assert early.iterations < late.iterations and early.objective > late.objective + 1e-4
+    assert fit_linear(*rows, loss="ce", l2=0.1).iterations < 20
 
 
 def test_a_constant_column_gets_no_weight(rows):
