@@ -157,10 +157,12 @@ class RejectionSampler:
     """Draws until a completion is accepted, each with probability exp(reward / beta) / M: exact samples of
     p(a) exp(reward(a) / beta) / Z when M bounds exp(reward / beta), as the softmax policy gives only for n to infinity.
 
-    Without `M` it is the largest exp(reward / beta) of a first batch of `batch` draws, which are spent on nothing else
-    (reusing them would tilt the distribution). Draws come `batch` at a time, up to `max_draws` a prompt, the first
-    batch included; if none is accepted the softmax policy over all draws chooses. The note tells which draw was
-    accepted, how many are expected, M / E[exp(reward / beta)], and how many exceeded M.
+    Give `bound`, the highest reward there can be (1 for a verifier), or `M` itself. Without either M is the largest
+    exp(reward / beta) of a first batch of `batch` draws, which are spent on nothing else: the samples are then *not*
+    exact (what the batch missed is flattened) and the note says so. Draws come `batch` at a time, up to `max_draws` a
+    prompt, the first batch included; if none is accepted the softmax policy over all draws chooses, which is not exact
+    either. The note tells which draw was accepted, how many are expected, M / E[exp(reward / beta)], and how many
+    exceeded M.
     """
 
     sampler: Sampler
@@ -170,9 +172,14 @@ class RejectionSampler:
     max_draws: int = 256
     batch: int = 16
     params: SamplingParams = DEFAULT
+    bound: float | None = None
 
     def __post_init__(self) -> None:
         rejection_probs([], self.beta, 0.0)  # refuses beta <= 0
+        if self.M is not None and self.bound is not None:
+            raise InputError("RejectionSampler: give `bound`, the highest reward, or M = exp(bound / beta), not both")
+        if self.bound is not None and not math.isfinite(self.bound):
+            raise InputError(f"RejectionSampler: bound must be a finite reward, got {self.bound}")
         if self.M is not None and not self.M > 0:
             raise InputError(f"RejectionSampler: M must be positive, got {self.M}")
         if not 1 <= self.batch <= self.max_draws:
@@ -194,6 +201,8 @@ class RejectionSampler:
 
     @property
     def _given(self) -> float | None:
+        if self.bound is not None:
+            return self.bound / self.beta
         return None if self.M is None else math.log(self.M)
 
 
@@ -233,6 +242,8 @@ class _Run:
         tested = len(self.completions) - self.pilot
         above = int((group.reward_N / beta > self.log_m + 1e-9).sum())
         notes = [f"{expected_draws(group.reward_N, beta, self.log_m):.3g} draws expected"]
+        if self.pilot:
+            notes.append(f"M is the largest of {self.pilot} first draws, so the samples are not exact: give bound")
         if above:
             notes.append(f"{above} draws exceeded M, where the tilt is flattened")
         if self.accepted is None:

@@ -137,6 +137,30 @@ def test_rejection_sampler_draws_from_the_tilted_distribution(bound):
         assert abs(draws.mean() - 1 / rate) < 4 * math.sqrt(1 - rate) / rate / math.sqrt(n)
 
 
+@pytest.mark.parametrize(("beta", "highest"), [(0.5, 1.0), (0.25, 1.0), (0.5, 1.4), (0.001, 1.0)])
+def test_a_bound_on_the_reward_is_m_and_the_samples_are_exact(beta, highest):
+    prompts = [prompt(f"{i}") for i in range(400)]
+    d = decoders.RejectionSampler(FakeSampler(word), ByText(Q), beta=beta, bound=highest, batch=8, max_draws=512)
+    answers = d(prompts)
+    if beta > 0.01:  # there exp(1 / beta) is a number
+        given = decoders.RejectionSampler(FakeSampler(word), ByText(Q), beta, math.exp(highest / beta), 512, 8)
+        assert [a.completion for a in answers] == [a.completion for a in given(prompts)]
+    weight = np.array([p * math.exp((Q[w] - 1) / beta) for w, p in zip(WORDS, BASE, strict=True)])
+    want = 400 * weight / weight.sum()
+    counts = np.array([sum(a.completion.text == w for a in answers) for w in WORDS])
+    assert ((counts - want) ** 2 / np.maximum(want, 1e-9)).sum() < 18.4 and "not exact" not in answers[0].note
+
+
+def test_without_a_bound_the_note_says_that_the_samples_are_not_exact():
+    rare = ByText({"a": 0.0, "b": 0.0, "c": 4.0})
+    d = decoders.RejectionSampler(FakeSampler(word), rare, beta=1.0, batch=2, max_draws=64)
+    notes = [a.note for a in d([prompt(f"{i}") for i in range(20)])]
+    assert all("M is the largest of 2 first draws, so the samples are not exact: give bound" in n for n in notes)
+    for wrong in ({"bound": 1.0, "M": 2.0}, {"bound": math.inf}, {"bound": NAN}):
+        with pytest.raises(InputError, match="RejectionSampler"):
+            decoders.RejectionSampler(FakeSampler(word), rare, **wrong)
+
+
 def test_the_softmax_policy_is_biased_at_small_n_where_rejection_is_not():
     d = decoders.SoftmaxPolicy(FakeSampler(word), ByText(Q), n=2, beta=0.5)
     counts = np.array([sum(a.completion.text == w for a in d([prompt(f"{i}") for i in range(1000)])) for w in WORDS])

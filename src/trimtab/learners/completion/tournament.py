@@ -17,6 +17,8 @@ from trimtab.errors import InputError, unknown
 from trimtab.types import Group, Preference, completion_seed
 
 Floats = npt.NDArray[np.float64]
+FULL_UP_TO = 4
+"""Completions of a group up to which "auto" asks every pair: 6 comparisons of four where a knock-out takes 4.6."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ def knock_out(groups: Sequence[Group], prefer: Preference, *, seed: int = 0) -> 
     An odd one out of the first round plays in both halves, so that a transitive preference always gives the true best
     and worst: 3N/2 - 2 comparisons for even N, 3(N - 1)/2 for odd N; one more for the confidence where best and worst
     have not met. One half (a tie) lets the earlier of the two in the draw go on.
+    An intransitive preference has no order to find: with noise as large as the merits the pair of highest confidence
+    comes out in 34 % of groups of 4 and 12 % of 16 (its confidence is 0.91 there on the average). `full_matrix` is
+    exact, at N(N - 1)/2 comparisons: take it where N allows.
     """
     games = [_Games(len(g.completions), completion_seed(seed, g.prompt.id)) for g in groups]
     first = [game.pairs_of(game.draw) for game in games]
@@ -118,17 +123,27 @@ def full_matrix(groups: Sequence[Group], prefer: Preference) -> tuple[list[Extre
 
 def extremes(groups: Sequence[Group], teacher: Any, how: str = "auto", *, seed: int = 0) -> list[Extremes]:
     """Best and worst of every group by a teacher: a `RewardFn` (how="pointwise") or a `Preference` ("knock_out",
-    "full_matrix"). "auto" asks the teacher: one with `pairwise = True` plays a knock-out."""
+    "full_matrix"). "auto" asks the teacher: one with `pairwise = True` compares every pair of a group of up to
+    `FULL_UP_TO` completions and plays a knock-out in larger ones."""
     ways: dict[str, Callable[[], list[Extremes]]] = {
         "pointwise": lambda: pointwise([[r.value for r in row] for row in teacher(groups)]),
         "knock_out": lambda: knock_out(groups, teacher, seed=seed),
         "full_matrix": lambda: full_matrix(groups, teacher)[0],
     }
-    if how == "auto":
-        how = "knock_out" if getattr(teacher, "pairwise", False) else "pointwise"
+    if how == "auto" and getattr(teacher, "pairwise", False):
+        return _by_size(groups, teacher, seed)
+    how = "pointwise" if how == "auto" else how
     if how not in ways:
         raise unknown("tournament", how, [*ways, "auto"])
     return ways[how]()
+
+
+def _by_size(groups: Sequence[Group], prefer: Preference, seed: int) -> list[Extremes]:
+    small = [g for g in groups if len(g.completions) <= FULL_UP_TO]
+    large = [g for g in groups if len(g.completions) > FULL_UP_TO]
+    found = iter(full_matrix(small, prefer)[0]) if small else iter(())
+    played = iter(knock_out(large, prefer, seed=seed)) if large else iter(())
+    return [next(found) if len(g.completions) <= FULL_UP_TO else next(played) for g in groups]
 
 
 @dataclass

@@ -97,6 +97,43 @@ def test_same_seed_same_result_whatever_the_order_of_the_groups():
     assert a == b and a != knock_out(groups, noisy, seed=4)
 
 
+class Intransitive:
+    """Merits under noise as large as themselves, a pair: no order exists."""
+
+    pairwise = True
+
+    def __init__(self):
+        self.asked = 0
+
+    def __call__(self, groups, asked):
+        self.asked += sum(map(len, asked))
+        return [self.matrix(g)[a[:, 0], a[:, 1]] for g, a in zip(groups, asked, strict=True)]
+
+    def matrix(self, g):
+        rng, n = np.random.default_rng(int(g.prompt.id[1:])), len(g.completions)
+        merit = rng.normal(size=n)
+        odds = np.triu(merit[:, None] - merit + rng.normal(size=(n, n)), 1)
+        return 1 / (1 + np.exp(odds.T - odds))
+
+
+@pytest.mark.parametrize(("n", "how"), [(2, "auto"), (3, "auto"), (4, "auto"), (5, "full_matrix"), (9, "full_matrix")])
+def test_small_groups_and_full_matrices_find_the_surest_pair_of_an_intransitive_teacher(n, how):
+    groups, teacher = [group([0.0] * n, f"q{i}") for i in range(40)], Intransitive()
+    for g, e in zip(groups, extremes(groups, teacher, how), strict=True):
+        matrix = teacher.matrix(g)
+        assert (e.best, e.worst) == np.unravel_index(matrix.argmax(), matrix.shape)
+        assert e.confidence == pytest.approx(matrix.max()) and e.comparisons == n * (n - 1) // 2
+    assert teacher.asked == 40 * n * (n - 1) // 2
+
+
+def test_auto_plays_by_the_size_of_each_group_and_a_knock_out_costs_less():
+    groups, teacher = [group([0.0] * n, f"q{i}") for i, n in enumerate((16, 3, 5, 4, 16))], Intransitive()
+    got = extremes(groups, teacher, seed=7)
+    large = [g for g in groups if len(g.completions) > 4]
+    assert [got[i] for i in (0, 2, 4)] == knock_out(large, teacher, seed=7)
+    assert [e.comparisons for e in (got[1], got[3])] == [3, 6] and all(e.comparisons <= 23 for e in got)
+
+
 def test_extremes_asks_the_teacher_how():
     groups = [group([0.0, 2.0, 1.0])]
     by_value = extremes(groups, lambda gs: [list(g.rewards) for g in gs])
