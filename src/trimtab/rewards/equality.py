@@ -8,19 +8,15 @@ interval is not another one with the other end closed, a pair is not a set. Numb
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from math import isqrt, log10
+from math import isqrt
 from typing import Any
 
 from trimtab.rewards.expressions import Formula, Items, Matrix, Number, Relation, Shape, Words, fold
+from trimtab.rewards.magnitude import check_size
 
-DIGITS = 200_000
 _NOISE = Fraction(1, 10**12)
 _CLOSE = Fraction(1, 10**6)
 _INTERVALS = ("()", "[]", "(]", "[)")
-
-
-class TooLarge(Exception):
-    """A power or factorial with more digits than anybody will compute."""
 
 
 def same(gold: Shape, answer: Shape) -> bool:
@@ -40,7 +36,7 @@ def _same_words(gold: Shape, answer: Shape) -> bool:
     said, right = _as_words(answer), _as_words(gold)
     if said is None or right is None:
         return False
-    if said == right:
+    if said == right or sorted(said.split(", ")) == sorted(right.split(", ")):
         return True
     number, _, base = right.partition("_")
     if base.isdigit():  # the question named the base, so an answer need not
@@ -55,8 +51,9 @@ def _as_words(shape: Shape) -> str | None:
         return fold(re.sub(r"(?<=[A-Za-z]) (?=[A-Za-z]\b)", "", shape.text))
     if isinstance(shape, Number) and shape.value.denominator == 1:
         return str(shape.value)
-    if isinstance(shape, Items) and shape.kind == "," and all(isinstance(i, Words) for i in shape.items):
-        return ", ".join(i.text for i in shape.items if isinstance(i, Words))
+    if isinstance(shape, Items) and shape.kind == ",":
+        words = [_as_words(i) for i in shape.items]
+        return ", ".join(w for w in words if w) if all(words) else None
     return None
 
 
@@ -152,6 +149,7 @@ def _same_items(gold: Shape, answer: Shape) -> bool:
         return len(answer.items) == 1 and answer.kind == "{}" and same(gold, answer.items[0])
     if not isinstance(answer, Items):
         return len(gold.items) == 1 and gold.kind == "{}" and same(gold.items[0], answer)
+    gold, answer = _as_union(gold, answer), _as_union(answer, gold)
     ones, twos = gold.items, answer.items
     if len(ones) != len(twos):
         return False
@@ -165,6 +163,14 @@ def _same_items(gold: Shape, answer: Shape) -> bool:
     if "u" in (gold.kind, answer.kind) and gold.kind != answer.kind:
         return False
     return _in_any_order(ones, twos)
+
+
+def _as_union(items: Items, other: Items) -> Items:
+    """x < 2 or x > 3 as a union of intervals, where the other answer is one."""
+    if other.kind != "u" or items.kind != ",":
+        return items
+    pieces = [_as_interval(i) if isinstance(i, Relation) else i for i in items.items]
+    return Items("u", tuple(p for p in pieces if p is not None))
 
 
 def _in_any_order(ones: Sequence[Shape], twos: Sequence[Shape]) -> bool:
@@ -213,8 +219,6 @@ def _same_plain(gold: Number | Formula, answer: Number | Formula) -> bool:
     exact_one, exact_two = _exact(gold, one), _exact(answer, two)
     if exact_one is not None and exact_two is not None:
         return _same_number(exact_one, exact_two)
-    if one.free_symbols != two.free_symbols and not _same_free(one, two):
-        return False
     literal = next((n for n in (gold, answer) if isinstance(n, Number)), None)
     return _same_at_points(one, two, literal)
 
@@ -255,10 +259,6 @@ def _exact(shape: Number | Formula, expr: Any) -> Number | None:
         return None
     value = expr.doit()
     return Number(Fraction(int(value.p), int(value.q))) if isinstance(value, sympy.Rational) else None
-
-
-def _same_free(one: Any, two: Any) -> bool:
-    return one.expand().free_symbols == two.expand().free_symbols
 
 
 def _same_at_points(one: Any, two: Any, literal: Number | None) -> bool:
@@ -317,36 +317,5 @@ def _expr(shape: Shape) -> Any:
     if not isinstance(shape, Formula) or not isinstance(shape.expr, sympy.Expr):
         return None
     expr = shape.expr
-    _check_size(expr)
+    check_size(expr)
     return expr.subs({s: sympy.I for s in expr.free_symbols if str(s) == "i"})
-
-
-def _check_size(expr: Any) -> None:
-    import sympy
-
-    for part in sympy.preorder_traversal(expr):
-        if isinstance(part, sympy.Pow) and part.is_number and _log10(part) > DIGITS:
-            raise TooLarge
-        if isinstance(part, sympy.factorial) and part.args[0].is_number and _log10(part.args[0]) > 4.5:
-            raise TooLarge
-
-
-def _log10(expr: Any) -> float:
-    """About how many digits a number has, computed from the logarithms of its parts."""
-    import sympy
-
-    if isinstance(expr, sympy.Pow) and expr.exp.is_number:
-        size = _log10(expr.exp)
-        if size > 7:
-            return float("inf")
-        return abs(_log10(expr.base)) * 10**size
-    if isinstance(expr, sympy.factorial):
-        size = _log10(expr.args[0])
-        return float("inf") if size > 7 else 10**size * max(size, 1)
-    if isinstance(expr, sympy.Mul):
-        return sum(_log10(a) for a in expr.args)
-    if isinstance(expr, sympy.Add):
-        return max(_log10(a) for a in expr.args) + 1
-    if isinstance(expr, sympy.Rational):
-        return log10(abs(expr.p) or 1) if expr.q == 1 else abs(log10(abs(expr.p) or 1) - log10(expr.q))
-    return 1.0

@@ -81,13 +81,18 @@ _LEAD = re.compile(
     r"^\s*(?:\\text\s*\{[^{}]*\}|[A-Za-z](?:_\{?\w+\}?)?(?:\([a-z]\))?)\s*(?:\\in(?![a-zA-Z])|:(?=\s))\s*"
 )
 _WORD = re.compile(r"[A-Za-z]{3,}")
+_PROSE = re.compile(r"\b[A-Za-z]{2,}\s+\w")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+LONGEST = 1000
 _PLAIN_SIGNS = {"\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\approx": "=", "\\equiv": "="}
 
 
 def read(text: str) -> Shape | None:
     """What a text is, None when it cannot be read whole. Prose (two words or more outside \\text) cannot."""
-    return _read(tidy(text)) if text.strip() and len(text) < 5000 else None
+    try:
+        return _read(tidy(text)) if text.strip() and len(text) < LONGEST else None
+    except RecursionError:
+        return None
 
 
 @lru_cache(maxsize=1024)
@@ -114,7 +119,10 @@ def _read(text: str) -> Shape | None:
 def _words(text: str) -> Words | None:
     """Words alone: \\text{Monday}, \\text{(C)}, Monday, 4:30; several plain words are prose, which is no answer."""
     inner = _TEXT.fullmatch(text) or re.fullmatch(r"\((\\text\s*\{[^{}]*\})\)", text)
-    if inner or re.fullmatch(r"\(?[A-Za-z]\)|[A-Za-z][A-Za-z'-]{3,}|\d{1,2}:\d\d(?:\s*[ap]\.?m\.?)?|\d+:\d+", text):
+    if inner or re.fullmatch(
+        r"\(?[A-Za-z]\)|[A-Za-z][A-Za-z'-]{3,}|\d{1,2}:\d\d(?:\s*(?:\\text\s*\{\s*)?[aApP]\.?[mM]\.?\s*\}?)?|\d+:\d+",
+        text,
+    ):
         return Words(fold(text))
     return None
 
@@ -123,7 +131,7 @@ def fold(text: str) -> str:
     """Words as they are compared: without \\text, case, dollars, brackets around all, full stops and runs of space."""
     plain = _TEXT.sub(r" \1 ", text.replace("$", "")).replace("\\", "")
     plain = " ".join(re.sub(r"[.\"'{}]", "", plain).casefold().split())
-    return plain.strip("() ,:;!")
+    return re.sub(r"\s*,\s*", ", ", plain).strip("() ,:;!")
 
 
 def _listed(parts: Sequence[str], kind: str) -> Shape | None:
@@ -173,7 +181,7 @@ def _bracketed(text: str) -> Shape | None:
     inner = text[len(opening) : -len(closing)].strip()
     if opening not in ("(", "[", "\\{", "]") or closing not in (")", "]", "\\}", "[") or _depth(inner) or not inner:
         return None
-    if any(_depth(inner[:i]) < 0 for i in range(len(inner))):  # (a + b)(c + d)
+    if _closes_early(inner):  # (a + b)(c + d)
         return None
     content = _read(inner)
     if content is None:
@@ -184,6 +192,15 @@ def _bracketed(text: str) -> Shape | None:
     if kind == "{}":
         return Items(kind, (content,))
     return content if kind in ("()", "[]") else None
+
+
+def _closes_early(inner: str) -> bool:
+    depth = 0
+    for bracket in re.findall(r"[()\[\]{}]", inner):
+        depth += 1 if bracket in "([{" else -1
+        if depth < 0:
+            return True
+    return False
 
 
 def _plus_minus(text: str) -> Items | None:
@@ -208,11 +225,11 @@ def _single(text: str) -> Shape | None:
         return number
     if based := _BASED.fullmatch(text):
         return Words(f"{based[1]}_{based[2]}".casefold())
-    if _WORD.search(_without_commands(text)) and not re.search(r"[-+^=*/\\()]", text):
+    plain = _without_commands(text)
+    if _PROSE.search(plain) or (_WORD.search(plain) and not re.search(r"[-+^=*/\\()]", text)):
         return None
-    if re.search(r"\d\s+\d", text):
-        return None
-    expr = _grammar(for_grammar(text))
+    spelled = for_grammar(text)
+    expr = None if re.search(r"\d\s+\d", spelled) else _grammar(spelled)
     return None if expr is None else Formula(expr, text, percent is not None)
 
 
@@ -239,10 +256,10 @@ def _number(text: str, percent: bool) -> Number | None:
     return Number(-value if found[1] == "-" else value, percent=percent)
 
 
-def exactly(value: int | float) -> Number | None:
+def exactly(value: int | float | Decimal) -> Number | None:
     """A JSON number as what it is; None for infinity and NaN."""
     try:
-        shown = Decimal(repr(value))
+        shown = value if isinstance(value, Decimal) else Decimal(repr(value))
     except InvalidOperation:
         return None
     if not shown.is_finite():
@@ -279,12 +296,19 @@ def _split(text: str, pattern: re.Pattern[str]) -> list[str]:
     return [*parts, text[start:]]
 
 
-def _grammar(text: str) -> Any:
-    """latex2sympy's tree of one expression, None when it is none; letters keep their case."""
+def check_grammar() -> None:
+    """Imports what reads formulas. InputError when it is not installed."""
     try:
-        from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
+        import latex2sympy2_extended.latex2sympy2  # noqa: F401
     except ImportError as e:
         raise InputError("math-verify is not installed: pip install 'trimtab[tasks]'") from e
+
+
+def _grammar(text: str) -> Any:
+    """latex2sympy's tree of one expression, None when it is none; letters keep their case."""
+    check_grammar()
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
+
     try:
         return latex2sympy(
             text, is_real=False, normalization_config=None, conversion_config=ConversionConfig(lowercase_symbols=False)

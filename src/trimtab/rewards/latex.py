@@ -101,7 +101,7 @@ def for_grammar(text: str) -> str:
     text = _ROUND_POWER.sub(r"^{\1}", _BARE_POWER.sub(r"^{\1}", text))
     if _TRIG.search(text):
         text = re.sub(r"(\d+(?:\.\d+)?)\s*\^\\circ", r"{(\1\\cdot\\frac{\\pi}{180})}", text)
-    text = text.replace(r"^\circ", "")
+    text = re.sub(r"(\\log\s*_)\s*(\w)\s*", r"\1{\2}", text.replace(r"^\circ", ""))
     text = _with_braces(text, r"\frac", 2)
     text = _with_braces(text, r"\binom", 2)
     return _with_braces(text, r"\sqrt", 1)

@@ -9,6 +9,8 @@ from collections import deque
 
 TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
+_BARE_BOX = re.compile(r"\d+(?:\.\d+)?|[A-Za-z](?![a-z])")
+_BRACE = re.compile(r"(?<!\\)[{}]")
 _WORD = r"(?:answers?|antwort|réponse|reponse|respuesta|resposta|risposta|答案|答え|ответ)"
 _IS = r"(?:\b(?:is|are|was|equals|ist|lautet|est|es|é|è)\b(?!\s+(?:not|n't)\b)|[:：=是为は])"
 _BETWEEN = r"[\s*_`\"]{0,20}(?:[^.:=\n]{0,50}?[\s*_`\"])??"
@@ -22,31 +24,35 @@ _STOP = re.compile(
     r"(?<=[^.\s])\.(?=\s+[A-Z(\\$*]|\s*$)|,?\s+(?:because|since|which|so that|as the|where)\b|;\s|[!?。](?=\s|$)"
     r"|\s[-–—]+\s(?=[A-Za-z])"
 )
-_MATHS = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+FORMULA = re.compile(
+    r"\$\$((?:(?!\$\$).)+)\$\$|(?<!\\)\$((?:[^$\n\\]|\\.)+)\$(?!\d)|"
+    r"(?<!\\)\\\(((?:(?!\\\().)+?)\\\)|(?<!\\)\\\[((?:(?!\\\[).)+?)\\\]",
+    re.DOTALL,
+)
 
 
 def boxed(text: str) -> str | None:
     r"""The content of the last \boxed{...} (or \fbox), braces matched; "\boxed 5" is 5. None when it is cut off."""
     found = last_box(text)
-    return found[1] if found else None
+    return found[2] if found else None
 
 
-def last_box(text: str) -> tuple[int, str] | None:
-    """Where the last box begins, and what is in it."""
-    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+def last_box(text: str, before: int | None = None) -> tuple[int, int, str] | None:
+    """Where the last box begins and ends (before a place), and what is in it; None without one, or one cut off."""
+    start = max(text.rfind("\\boxed", 0, before), text.rfind("\\fbox", 0, before))
     command = _BOX.match(text, start) if start >= 0 else None
     if command is None:
         return None
     at = command.end()
     if not text.startswith("{", at):
-        bare = re.compile(r"\d+(?:\.\d+)?|[A-Za-z](?![a-z])").match(text, at)
-        return (start, bare[0]) if bare else None
+        bare = _BARE_BOX.match(text, at)
+        return (start, bare.end(), bare[0]) if bare else None
     depth = 0
-    for brace in re.compile(r"(?<!\\)[{}]").finditer(text, at):
+    for brace in _BRACE.finditer(text, at):
         depth += 1 if brace[0] == "{" else -1
         if depth == 0:
             inner = text[at + 1 : brace.start()].strip()
-            return (start, inner) if inner else None
+            return (start, brace.end(), inner) if inner else None
     return None
 
 
@@ -56,7 +62,7 @@ def marked(text: str) -> str | None:
     if tag := _last(TAG, text):
         places.append((tag.start(), tag[1].strip()))
     if box := last_box(text):
-        places.append(box)
+        places.append((box[0], box[2]))
     if final := _last(_FINAL, text):
         places.append((final.start(), _said(text, final.end())))
     places = [(at, said) for at, said in places if said]
@@ -75,7 +81,7 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 def _said(text: str, at: int) -> str:
     """What follows a sign: a formula in dollars whole, else up to the end of the line or of the statement."""
-    if maths := _MATHS.match(text, at):
+    if maths := FORMULA.match(text, at):
         rest = text[maths.end() : maths.end() + 40]
         if not re.match(r"\s*(?:,|and\b|or\b|,\s*and\b)\s*(?:\$|\\\()", rest):
             return maths[0]
