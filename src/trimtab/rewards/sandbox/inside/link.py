@@ -12,6 +12,7 @@ import collections
 import os
 import select
 import sys
+import threading
 import time
 
 from . import wire
@@ -20,6 +21,7 @@ from .standins import IMMUTABLE, NOTE, Copy, Mirror, Remote, Unrepresented, copy
 MAX_MESSAGE = 64 << 20
 ALONE = 4  # references to a positional argument that no name of the tests holds, as `Link.call` counts them
 INPUT = builtins.input
+SHARED, SHARED_AT_MOST = (list, dict, set, bytearray, collections.deque, collections.Counter), 8
 
 
 class ProgramError(Exception):
@@ -49,6 +51,8 @@ class Link:
         self.error = None
         self.classes, self.objects, self.copies, self.reading = {}, {}, {}, {}
         self.raised = []
+        self.lock = threading.RLock()
+        self.shared = {}
         self.called, self.evidence, self.relied = set(), set(), {}
         self.poisoned = ""
         self.read_ahead, self.star_calls = True, False
@@ -132,6 +136,12 @@ class Link:
 
     def ask(self, message):
         """The program's answer; raises here what it raised there."""
+        with self.lock:  # the tests may have threads
+            return self._ask(message)
+
+    def _ask(self, message):
+        if self.shared and message["op"] != "write":
+            self.write_back()
         self.uses += 1
         echoing = sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__
         shown = {fd: self.drained(fd) for fd in self.captured} if echoing else {}
@@ -143,12 +153,36 @@ class Link:
             if "callback" not in answer:
                 break
             self.send(self.call_back(answer))
+        for number, now in answer.get("shared") or ():
+            if number in self.shared:
+                wire.overwrite(self.shared[number][0], self.decode(now))
+                self.shared[number][1] = now
         if "raise" in answer:
             error = self.exception(answer["raise"])
             if isinstance(error, StopIteration | StopAsyncIteration) and message.get("name") != "__anext__":
                 self.poison(f"the program raised {type(error).__name__}, which ends loops of the tests")
             raise error
         return answer
+
+    def hold(self, number, value, encoded):
+        """Keeps a copy of a mutable value of the program like the program's own, both ways."""
+        if type(number) is int and type(value) in SHARED:
+            if number in self.shared and type(self.shared[number][0]) is type(value):
+                held = self.shared[number][0]  # the same list again: `b.items is b.items`
+                wire.overwrite(held, value)
+                self.shared[number][1] = encoded
+                return held
+            self.shared[number] = [value, encoded]
+            while len(self.shared) > SHARED_AT_MOST:
+                del self.shared[next(iter(self.shared))]
+        return value
+
+    def write_back(self):
+        for number, (value, before) in list(self.shared.items()):
+            now = self.encode(value)
+            if now != before:
+                self.shared[number][1] = now
+                self.ask({"op": "write", "id": number, "value": now})
 
     def echo(self, shown):
         """What the program has printed meanwhile, where the tests put another stream in the place of stdout."""
@@ -170,7 +204,7 @@ class Link:
         """Tests that pass from here on are unscored, for this reason."""
         self.poisoned = self.poisoned or why[:NOTE]
 
-    def exception(self, described):
+    def exception(self, described, depth=0):
         """What the program raised, as an exception of this process."""
         described = described if type(described) is dict else {}
         name, text = str(described.get("name"))[:80], str(described.get("text", ""))[:NOTE]
@@ -188,6 +222,8 @@ class Link:
         elif kind is not None:
             error = _built(kind, described.get("args"), text, self)
         error = error if error is not None else ProgramError(f"{name}: {text}")
+        if type(described.get("cause")) is dict and depth < 3:
+            error.__cause__ = self.exception(described["cause"], depth + 1)
         self.error = error
         return error
 
@@ -218,7 +254,7 @@ class Link:
         for key, after in answer.get("changed") or ():
             held = args if type(key) is int else kwargs
             if result is None or self.changes_beside_results:
-                _overwrite(held[key], self.decode(after))
+                wire.overwrite(held[key], self.decode(after))
             elif self.star_calls or sys.getrefcount(held[key]) > ALONE + (type(key) is str):
                 self.changed_unseen = True
         return result
@@ -229,7 +265,8 @@ class Link:
         return NotImplemented if answer == {"!": "NotImplemented"} else self.decode(answer)
 
     def get(self, number, name):
-        return self.decode(self.ask({"op": "get", "id": number, "name": name}).get("ok"))
+        answer = self.ask({"op": "get", "id": number, "name": name})
+        return self.hold(answer.get("held"), self.decode(answer.get("ok")), answer.get("ok"))
 
     def set(self, number, name, value):
         self.ask({"op": "set", "id": number, "name": name, "value": self.encode(value)})
@@ -325,29 +362,3 @@ def _built(kind, encoded, text, link):
     error = kind.__new__(kind)
     error.args = (text,)
     return error
-
-
-def _overwrite(old, new):
-    """Makes `old` what `new` is, in place, inner lists and dicts too where they stand in the same place."""
-    if type(old) is not type(new):
-        return
-    if isinstance(old, list):
-        for i, (a, b) in enumerate(zip(old, new, strict=False)):
-            if isinstance(a, list | dict | set) and type(a) is type(b):
-                _overwrite(a, b)
-                new[i] = a
-        old[:] = new
-    elif isinstance(old, dict):
-        for k in old.keys() & new.keys():
-            if isinstance(old[k], list | dict | set) and type(old[k]) is type(new[k]):
-                _overwrite(old[k], new[k])
-                new[k] = old[k]
-        old.clear()
-        old.update(new)
-    elif isinstance(old, set | collections.deque):
-        old.clear()
-        old.update(new) if isinstance(old, set) else old.extend(new)
-    elif isinstance(old, bytearray):
-        old[:] = new
-    elif type(old).__name__ == "ndarray" and old.shape == new.shape:
-        old[...] = new

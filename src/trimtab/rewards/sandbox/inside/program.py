@@ -10,6 +10,7 @@ what it sends is only ever data. It forks from the zygote, which has never seen 
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportReturnType=false
 
 import builtins
+import collections
 import io
 import itertools
 import os
@@ -17,13 +18,19 @@ import sys
 import types
 
 from . import wire
+from .wire import overwrite
 
 NOTE = 500  # characters of an error message
 DATA = (int, float, complex, str, bytes, bytearray, dict, list, tuple, set, frozenset)
 TEXTS = {"__str__", "__repr__", "__format__", "__hash__"}
 NOT_OF_OTHERS = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__repr__", "__bool__"}
-FIXED = {"tuple", "frozenset", "int", "bytes", "complex", "range", "Decimal", "Fraction", "type", "timedelta",
-         "datetime", "date", "time", "object", "function", "builtin"}  # fmt: skip
+SHARED, SHARED_LENGTH, SHARED_AT_MOST = (list, dict, set, bytearray, collections.deque, collections.Counter), 64, 8
+# fmt: off
+FIXED = {
+    "slice", "ellipsis", "tuple", "frozenset", "int", "bytes", "complex", "range", "Decimal", "Fraction", "type",
+    "timedelta", "datetime", "date", "time", "object", "function", "builtin",
+}
+# fmt: on
 
 
 class Server:
@@ -31,7 +38,7 @@ class Server:
 
     def __init__(self, fd, handle_limit=10_000):
         self.fd = fd
-        self.objects, self.numbers, self.told = [], {}, set()
+        self.objects, self.numbers, self.told, self.shared = [], {}, set(), {}
         self.limit = handle_limit
         self.module = types.ModuleType("program")
 
@@ -99,12 +106,13 @@ class Server:
             "!": "class", "v": number, "name": cls.__name__[:80], "has": _special_methods(cls, own),
             "bases": [self.described(b) for b in parents], "ahead": cls.__module__ in ("builtins", "itertools"),
             "data": next((t.__name__ for t in DATA if issubclass(cls, t)), None),
+            "fields": list(getattr(cls, "__dataclass_fields__", ())),
         }  # fmt: skip
 
     def wrap(self, x, encoded):
         """An instance of the program's own subclass of a builtin type: the value, and the object behind it."""
         cls = type(x)
-        if cls.__module__ != "program":
+        if cls.__module__ != "program" and not isinstance(x, tuple):  # fields of a namedtuple of the library have names
             return encoded
         base = next(t for t in DATA if isinstance(x, t))
         own = [
@@ -130,6 +138,8 @@ class Server:
             answer = getattr(self, "op_" + message["op"])(message)
         except BaseException as e:
             answer = {"raise": self.raised(e)}
+        if self.shared:
+            answer["shared"] = self.changes()
         for stream in (sys.__stdout__, sys.__stderr__):
             try:
                 stream.flush()
@@ -140,10 +150,12 @@ class Server:
         except (ValueError, RecursionError, MemoryError) as e:
             self.send({"raise": self.raised(e)})
 
-    def raised(self, e):
+    def raised(self, e, depth=0):
         """An exception as the tester can build it again."""
         out = {"name": type(e).__name__[:80], "text": _text(e)}
         try:
+            if e.__cause__ is not None and depth < 3:
+                out["cause"] = self.raised(e.__cause__, depth + 1)
             out["class"] = self.described(type(e))
             if type(e).__module__ == "program":
                 out["object"] = self.handle(e)
@@ -154,6 +166,43 @@ class Server:
         except BaseException:  # noqa: S110  the program may have made anything of it
             pass
         return out
+
+    def share(self, x, encoded):
+        """A mutable value of the program that the tests now hold a copy of: both are kept alike. null for others."""
+        if type(x) not in SHARED or len(x) > SHARED_LENGTH or _has_handle(encoded):
+            return None
+        number = self.number(x)
+        self.shared.pop(number, None)
+        self.shared[number] = encoded
+        while len(self.shared) > SHARED_AT_MOST:
+            del self.shared[next(iter(self.shared))]
+        return number
+
+    def changes(self):
+        """What the program has changed in shared values since they were sent."""
+        out = []
+        for number, before in list(self.shared.items()):
+            try:
+                now = self.encode(self.objects[number])
+            except BaseException:  # noqa: S112  it may have become anything
+                continue
+            if now != before and not _has_handle(now):
+                self.shared[number] = now
+                out.append([number, now])
+        return out
+
+    def op_write(self, message):
+        """What the tests have changed in their copy of a shared value."""
+        x, new = self.objects[message["id"]], self.decode(message["value"])
+        overwrite(x, new)
+        self.shared[message["id"]] = self.encode(x)
+        return {"ok": None}
+
+    def op_copy(self, message):
+        import copy
+
+        x = self.objects[message["id"]]
+        return {"ok": self.handle(copy.deepcopy(x) if message["deep"] else copy.copy(x))}
 
     def op_load(self, message):
         """Runs the program's text; then says what each wanted name is."""
@@ -171,7 +220,8 @@ class Server:
     def describe(self, x):
         if isinstance(x, types.ModuleType):
             return {"module": x.__name__}
-        return {"value": self.encode(x)}
+        encoded = self.encode(x)
+        return {"value": encoded, "shared": self.share(x, encoded)}
 
     def op_call(self, message):
         args = [self.decode(a) for a in message["args"]]
@@ -238,7 +288,9 @@ class Server:
         return {"ok": None}
 
     def op_get(self, message):
-        return {"ok": self.encode(getattr(self.objects[message["id"]], message["name"]))}
+        x = getattr(self.objects[message["id"]], message["name"])
+        encoded = self.encode(x)
+        return {"ok": encoded, "held": self.share(x, encoded)}
 
     def op_set(self, message):
         setattr(self.objects[message["id"]], message["name"], self.decode(message["value"]))

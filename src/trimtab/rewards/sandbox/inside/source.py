@@ -8,9 +8,22 @@ import symtable
 
 UNSHARED = re.compile(
     r"\b(patch|Mock|MagicMock|AsyncMock|monkeypatch|capsys|capfd|tmp_path)\b|\brandom\.seed\("
-    r"|\bos\.(environ|getenv|putenv|getcwd|chdir)\b|\bsys\.(argv|path|modules)\b"
+    r"|\b(catch_warnings|assertWarns\w*|assertLogs|caplog|wait_for|create_task|GeneratorType|get_type_hints|getsource)\b"
+    r"|\binspect\.\w+|\bos\.(environ|getenv|putenv|getcwd|chdir)\b|\bsys\.(argv|path|modules)\b"
 )
 """What tests share with a program only where both are one process: mocks, seeds, the environment."""
+
+
+# fmt: off
+WELL_KNOWN = {
+    "pandas", "scipy", "sklearn", "matplotlib", "seaborn", "sympy", "networkx", "requests", "bs4", "nltk", "torch",
+    "PIL", "tensorflow", "cv2", "yaml", "flask", "django", "lxml", "psutil", "pytz", "dateutil", "statsmodels", "faker",
+    "regex", "openpyxl", "sqlalchemy", "pydantic", "tqdm", "shapely", "pytest", "hypothesis", "cryptography", "docx",
+    "sortedcontainers", "wordcloud", "textblob", "gensim", "skimage", "numba", "jax", "xlrd", "folium", "httpx",
+    "aiohttp", "numpy",
+}
+# fmt: on
+"""Packages that programs of data sets import and the sandbox may not offer."""
 
 
 @functools.lru_cache(maxsize=4)

@@ -21,7 +21,7 @@ import threading
 import time
 import types
 
-from . import source, wire
+from . import pytests, source, wire
 from .link import NOTE, Link, OutOfTime, ProgramEnded, ProgramError
 from .standins import Mirror, Remote, Unrepresented
 
@@ -41,6 +41,8 @@ def judge(job, link):
     try:
         code, space = _prepare(job, link)
         before = link.uses
+        if "pytest" in job["tests"]:
+            pytests.install()
         exec(code, space)
         _run_collected(space, link, job["tests"])
         if link.uses == before and not link.data_used:
@@ -49,6 +51,8 @@ def judge(job, link):
     except Verdict as v:
         return v.passed, v.note
     except OutOfTime:
+        if "wait_for" in job["tests"]:
+            return None, "the tests cut a coroutine short, which cannot be done from another process"
         return False, f"took longer than {job['wall_s']:g} s"
     except ProgramEnded:
         return False, "the program ended before it had answered"
@@ -112,6 +116,8 @@ def _prepare(job, link):
         raise
     except Exception as e:
         text = str(e) if isinstance(e, ProgramError) else f"{type(e).__name__}: {e}"
+        if isinstance(e, ModuleNotFoundError) and _is_known(e):
+            raise Verdict(None, f"the sandbox does not have what the program imports: {text}"[:NOTE]) from None
         raise Verdict(False, f"the program does not load: {text}"[:NOTE]) from None
     things = {n: _thing(link, d) for n, d in (found if type(found) is dict else {}).items() if n in wanted}
     space.update(things)
@@ -124,6 +130,12 @@ def _prepare(job, link):
     return code, space
 
 
+def _is_known(error):
+    """Whether the module that a program misses is a package that data sets take for granted."""
+    found = re.search(r"No module named '(\w+)", str(error))
+    return bool(found) and found[1] in source.WELL_KNOWN
+
+
 def _thing(link, described):
     if "module" in described:  # the tests get the genuine module, never the program's view of it
         name = str(described["module"])
@@ -134,7 +146,7 @@ def _thing(link, described):
             link.data_used = True  # the program chose it
             return importlib.import_module(name)
         raise Verdict(False, f"the program binds a test's name to the module {name[:80]!r}")
-    value = link.decode(described.get("value"))
+    value = link.hold(described.get("shared"), link.decode(described.get("value")), described.get("value"))
     link.data_used = link.data_used or not isinstance(value, Remote | Mirror)
     return value
 
@@ -145,16 +157,31 @@ def _compiled(text, name):
 
 
 def _run_collected(space, link, text):
-    """unittest classes and pytest-style functions, if the tests only define them."""
+    """unittest classes and pytest's functions and classes, if the tests only define them."""
     unittest = sys.modules.get("unittest")
+    if callable(space.get("setUpModule")):
+        space["setUpModule"]()
     for name, thing in list(space.items()):
         if unittest and isinstance(thing, type) and issubclass(thing, unittest.TestCase):
-            suite = unittest.defaultTestLoader.loadTestsFromTestCase(thing)
-            for case in suite:
-                case.debug()  # raises the first failure instead of collecting it
-        elif isinstance(thing, types.FunctionType) and name.startswith("test") and not thing.__code__.co_argcount:
+            _run_case(thing, unittest)
+        elif isinstance(thing, types.FunctionType) and name.startswith("test"):
             called = re.search(rf"^{name}\s*\(", text, re.MULTILINE)
-            None if called else thing()
+            None if called else pytests.run(thing)
+        elif isinstance(thing, type) and not isinstance(thing, Mirror) and name.startswith("Test"):
+            pytests.run_class(thing)
+
+
+def _run_case(case, unittest):
+    case.setUpClass()
+    try:
+        for test in unittest.defaultTestLoader.loadTestsFromTestCase(case):
+            try:
+                test.debug()  # raises the first failure instead of collecting it
+            except unittest.SkipTest:  # the tests' own: a program's never arrives as one
+                continue
+    finally:
+        case.tearDownClass()
+        case.doClassCleanups()
 
 
 def _explain(e, code, link, job):
@@ -178,6 +205,8 @@ def _explain(e, code, link, job):
 
 def _cannot_say(e, link, job, text):
     """Why a failure may be ours and not the program's; "" when it is the program's."""
+    if isinstance(e, ModuleNotFoundError) and _is_known(e):
+        return "the sandbox does not have what the program imports"
     if found := source.UNSHARED.search(job["tests"]):
         return f"the tests may share something with the program by {found[0]!r}, which works in one process only"
     if link.changed_unseen:
@@ -185,7 +214,7 @@ def _cannot_say(e, link, job, text):
     if link.redirected and link.cut:
         return "the program printed more than is kept"
     names = [c.__name__ for n, c in link.classes.items() if n in link.evidence or n in link.called]
-    if isinstance(e, TypeError | AttributeError) and e is not link.error and any(repr(n)[:-1] in text for n in names):
+    if isinstance(e, TypeError | AttributeError) and e is not link.error and any(repr(n) in text for n in names):
         return "the tests do what an object of the program cannot do here"
     return ""
 

@@ -95,8 +95,10 @@ def _encode_rare(x, kind, handle, wrap):
         return {"!": kind.__name__, "v": base64.b64encode(x).decode()}
     if kind is complex:
         return {"!": "complex", "v": [x.real, x.imag]}
-    if kind is range:
-        return {"!": "range", "v": [encode(v, handle, wrap) for v in (x.start, x.stop, x.step)]}
+    if kind is range or kind is slice:
+        return {"!": kind.__name__, "v": [encode(v, handle, wrap) for v in (x.start, x.stop, x.step)]}
+    if x is ...:
+        return {"!": "ellipsis"}
     if kind is decimal.Decimal:
         return {"!": "Decimal", "v": str(x)}
     if kind is fractions.Fraction:
@@ -175,8 +177,10 @@ def _decode_tagged(tag, v, whole, handle):
         return BUILTIN_TYPES[tag](base64.b64decode(v, validate=True))
     if tag == "complex":
         return complex(float(v[0]), float(v[1]))
-    if tag == "range":
-        return range(*decode(v, handle))
+    if tag == "range" or tag == "slice":
+        return (range if tag == "range" else slice)(*decode(v, handle))
+    if tag == "ellipsis":
+        return ...
     if tag == "Decimal":
         return decimal.Decimal(v)
     if tag == "Fraction":
@@ -207,3 +211,29 @@ def _decode_numpy(dtype, shape, data):
     if kind.kind not in NUMPY_KINDS:
         raise Malformed(f"an array of dtype {dtype}")
     return numpy.frombuffer(base64.b64decode(data, validate=True), kind).reshape([int(n) for n in shape]).copy()
+
+
+def overwrite(old, new):
+    """Makes `old` what `new` is, in place, inner lists and dicts too where they stand in the same place."""
+    if type(old) is not type(new):
+        return
+    if isinstance(old, list):
+        for i, (a, b) in enumerate(zip(old, new, strict=False)):
+            if isinstance(a, list | dict | set) and type(a) is type(b):
+                overwrite(a, b)
+                new[i] = a
+        old[:] = new
+    elif isinstance(old, dict):
+        for k in old.keys() & new.keys():
+            if isinstance(old[k], list | dict | set) and type(old[k]) is type(new[k]):
+                overwrite(old[k], new[k])
+                new[k] = old[k]
+        old.clear()
+        old.update(new)
+    elif isinstance(old, set | collections.deque):
+        old.clear()
+        old.update(new) if isinstance(old, set) else old.extend(new)
+    elif isinstance(old, bytearray):
+        old[:] = new
+    elif type(old).__name__ == "ndarray" and old.shape == new.shape:
+        old[...] = new
