@@ -55,6 +55,13 @@ def writable(out: str | Path) -> None:
         raise InputError(f"{out} cannot be written: no permission in {there}; give another --out")
 
 
+def writable_file(out: str | Path) -> None:
+    """InputError when the file `out` cannot be written: its folder must be there or possible."""
+    if Path(out).is_dir():
+        raise InputError(f"{out} is a folder; give the file to write")
+    writable(Path(out).absolute().parent)
+
+
 def check_task(task: Task, stages: Sequence[str] = STAGES) -> dict[str, Any]:
     """What a run of these stages would do. InputError with all that stands in its way, one a line."""
     facts: dict[str, Any] = {"out": task.out}
@@ -199,11 +206,16 @@ def check_columns(reward: Any, prompts: Sequence[Prompt]) -> None:
 
 
 def _losses(task: Task, facts: dict[str, Any]) -> None:
-    from trimtab.learners.completion.probe_losses import PROBE_LOSSES
+    from trimtab.learners.completion.probe_losses import LOSS_UNITS, PROBE_LOSSES
 
     for loss in task.probe.losses:
         if loss not in PROBE_LOSSES:
             raise unknown("probe loss", loss, PROBE_LOSSES)
+        if LOSS_UNITS[loss] != "row" and task.sample.train_n < 2:
+            raise InputError(
+                f"probe loss {loss!r} compares completions of one prompt, and sample.train_n is {task.sample.train_n}: "
+                "sample more, or use mse"
+            )
     if task.probe.folds < 2:
         raise InputError(f"probe.folds is {task.probe.folds}; cross-validation needs at least 2")
     if any(x <= 0 for x in task.probe.l2):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli import pairs
+from trimtab.cli import checks, pairs
 from trimtab.cli.options import Chat, Device, Dtype, Json, emit
 
 
@@ -30,11 +30,14 @@ def credit(
     from trimtab.learners.token.policy import load_policy
     from trimtab.types import Group
 
+    checks.device_and_dtype(device, dtype)
+    checks.writable_file(out)
     found = pairs.load(data, chat=chat, split=split, reward=reward, make=make)[:limit]
     loaded = load_policy(policy, dtype=dtype, device=device)
     groups = [Group(p.prompt, (p.chosen, p.rejected)) for p in found]
     credits = token_credit(groups, loaded.policy, loaded.reference, beta=loaded.beta)
     texts = {p.prompt.id: prompt_text(p.prompt.messages) for p in found}
+    Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
     Path(out).write_text(heatmap_html(credits, texts), encoding="utf-8")
     right = sum(a.reward > b.reward for a, b in credits)
     facts = {

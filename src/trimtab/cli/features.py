@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from trimtab.cli import checks
 from trimtab.cli.options import Chat, Device, Dtype, Json, emit
 from trimtab.cli.pairs import Split, completions, load_texts, open_run
 
@@ -71,6 +72,9 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a TopK SAE on a layer's hidden states (needs sae-lens), and check it on texts held out."""
+    checks.need("sae_lens")
+    checks.writable(out)
+    checks.device_and_dtype(device, dtype)
     from trimtab.learners.feature.train import train_sae
     from trimtab.models.load import load_lm
 
@@ -107,10 +111,14 @@ def diff(
     from trimtab.evaluation.features import feature_changes, features_html
     from trimtab.learners.feature.sae import load_sae
 
+    checks.device_and_dtype(device, dtype)
+    if out:
+        checks.writable_file(out)
     rows = load_texts(data, split, chat)[:limit]
     first, second = (_model(name, dtype, device) for name in (a, b))
     found = feature_changes(first, second, load_sae(sae, layer=layer), rows, top=top, names=(a, b))
     if out:
+        Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_text(features_html(found), encoding="utf-8")
     emit({**found.plain(), **({"out": out} if out else {})}, f"{found}\n{f'wrote {out}' if out else ''}".strip(), json)
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from trimtab.cli import checks
 from trimtab.cli.options import Json, emit
 from trimtab.cli.router_parts import (
     NGRAMS,
@@ -77,6 +78,7 @@ def fit(
     from trimtab.data.matrix_rows import balanced, without_overlap
     from trimtab.learners.model.router import fit_router
 
+    checks.writable(out)
     table = load_matrix(matrix, format)
     table = table.pool(pool) if pool else table
     embed = encoder(encoder_name or NGRAMS)
@@ -133,6 +135,9 @@ def evaluate(
     from trimtab.intervals import figure
     from trimtab.learners.model.router import check_pool, fit_router, load_router
 
+    if out:
+        checks.writable_file(out)
+        checks.need("plotly")
     table = load_matrix(matrix, format)
     table = table.pool(pool) if pool else table
     chosen, left_out = None, 0

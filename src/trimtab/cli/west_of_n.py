@@ -63,6 +63,8 @@ def west_of_n(
 
     store = naming.open_run(run)
     checks.writable(out)
+    for kind in {teacher, student} - {"probe", "pairwise"}:
+        checks.local_model(kind)
     embed = _embedder(store, tuple(layer or ()), pooling, model, device)
     base = _base(store, labelled, reward, pairs, make, pool)
     samples, judges = store.groups(pool, None), naming.scored_groups(run, judge, reward) if judge else []
