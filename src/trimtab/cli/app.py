@@ -24,6 +24,7 @@ from trimtab.cli import (
     score,
     store,
     train,
+    versus,
     west_of_n,
 )
 
@@ -54,7 +55,7 @@ app.add_typer(fit.fit, name="fit")
 app.add_typer(features.features, name="features")
 app.add_typer(reward.reward, name="reward")
 app.command()(west_of_n.west_of_n)
-for verb in (train.train, export.export, credit.credit, eval.eval, report.report):
+for verb in (train.train, export.export, credit.credit, eval.eval, report.report, versus.versus):
     app.command()(verb)
 app.command()(pool.pool)
 app.add_typer(router.router, name="router")

@@ -1,0 +1,36 @@
+"""`trimtab versus`: two or more models or runs on the same prompts, in one table of paired differences.
+
+trimtab versus smollm2-135m runs/dpo --prompts test.jsonl --reward math_answer --out runs/versus
+trimtab versus runs/samples-base runs/samples-dpo        runs that `trimtab sample` and `score` wrote
+"""
+
+from typing import Annotated
+
+import typer
+
+from trimtab.cli.options import Device, Json, Reward, emit, progress
+
+
+def versus(
+    names: Annotated[list[str], typer.Argument(help="Models (trained folders, too) or run directories.")],
+    prompts: Annotated[str, typer.Option("--prompts", help="File of prompts for the models; else the run's.")] = "",
+    reward: Reward = None,
+    split: Annotated[str, typer.Option("--split", help="Run directories: which completions.")] = "test",
+    engine: Annotated[str, typer.Option("--engine", help="openvino, hf or package.module:name.")] = "hf",
+    n: Annotated[int, typer.Option("--n", help="Models: completions a prompt.")] = 4,
+    temperature: Annotated[float, typer.Option("--temperature", help="Models: 0 is greedy.")] = 0.8,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Models: longest completion, in tokens.")] = 256,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    device: Device = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Models: text prompts without the chat template.")] = False,
+    out: Annotated[str, typer.Option("--out", "-o", help="Keeps what the models sample, a run directory each.")] = "",
+    json: Json = False,
+) -> None:
+    """Compare models or runs with the first on the same prompts; mean rewards and paired intervals."""
+    from trimtab.cli.comparing import Sampling, collect
+    from trimtab.evaluation.versus import versus as compare
+
+    how = Sampling(engine, device or "", n, temperature, max_tokens, seed, raw)
+    runs, notes = collect(names, prompts, reward or "", split, how, out, progress(True))
+    found = compare(runs, seed=seed)
+    emit({**found.plain(), "settings": notes}, "\n".join([str(found), *(f"Note: {x}" for x in notes)]), json)
