@@ -12,7 +12,7 @@ import numpy as np
 
 from trimtab.errors import InputError
 from trimtab.evaluation import ways as null_ways
-from trimtab.evaluation.metrics import Interval, paired_bootstrap
+from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
 from trimtab.learners import fit_probe, fit_reader
 from trimtab.learners.completion.reader_cues import agreement, likeness, same_text
 from trimtab.types import Group, Reward, RewardFn
@@ -133,7 +133,7 @@ def table(chosen: Chosen, against: Sequence[str], n: int) -> tuple[str, list[dic
     """Rows of rewards with paired differences, as text and for JSON."""
     rows, lines = [], [f"{'chosen by':42s}{'reward':26s}" + "".join(f"{'minus ' + a:30s}" for a in against)]
     for name, reward_P in chosen.items():
-        own = paired_bootstrap(reward_P)
+        own = mean_interval(reward_P)
         gaps = {a: paired_bootstrap(reward_P, chosen[a]) for a in against if a in chosen and a != name}
         rows.append({"name": name, "reward": own._asdict(), **{f"minus_{a}": g._asdict() for a, g in gaps.items()}})
         cells = "".join(f"{_signed(gaps[a]) if a in gaps else '':30s}" for a in against)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab.evaluation.metrics import paired_bootstrap
+from trimtab.evaluation.metrics import mean_interval, paired_bootstrap
 from trimtab.learners.token.trainer import Lora, merge_adapter, train_policy
 from trimtab.rewards import resolve, score
 from trimtab.samplers.cached import Cached
@@ -79,7 +79,7 @@ def main() -> None:
     table_ = [
         {
             "row": k,
-            "reward": list(paired_bootstrap(v)[:3]),
+            "reward": list(mean_interval(v)[:3]),
             "minus greedy": list(paired_bootstrap(v, rows["greedy"])[:3]),
         }
         for k, v in rows.items()

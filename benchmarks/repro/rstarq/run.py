@@ -28,7 +28,7 @@ from problems import Planted, plant, problems, reward, true_completion
 
 from trimtab.data.pairs import right_vs_wrong
 from trimtab.decoders.token import BeamSearch
-from trimtab.evaluation.metrics import paired_bootstrap
+from trimtab.evaluation.metrics import mean_interval, paired_bootstrap
 from trimtab.learners.token.credit import auroc, pieces_of
 from trimtab.learners.token.policy import Policy
 from trimtab.learners.token.trainer import train_policy
@@ -156,7 +156,7 @@ def tradeoff() -> list[dict]:
             "kl": kl, "tokens": np.array([np.mean([len(c.logprobs or ()) for c in g.completions]) for g in drawn]),
         }  # fmt: skip
     for name, found in kept.items():
-        row = {"policy": name} | {k: list(paired_bootstrap(v)[:3]) for k, v in found.items()}
+        row = {"policy": name} | {k: list(mean_interval(v)[:3]) for k, v in found.items()}
         for key in ("reward", "greedy"):
             row[f"{key} minus sft"] = list(paired_bootstrap(found[key], kept["sft"][key])[:3])
         rows.append(row)
@@ -212,12 +212,12 @@ def credit() -> list[dict]:
         digits = np.array([auroc(s[d], w[d]) for s, w, d in zip(values, wrong, digit, strict=True)])
         first = np.array([float(w[int(np.argmax(s))]) for s, w in zip(values, wrong, strict=True)])
         row = {"signal": name} | {
-            "auroc": list(paired_bootstrap(area)[:3]), "auroc among digits": list(paired_bootstrap(digits)[:3]),
-            "top token is wrong": list(paired_bootstrap(first)[:3]),
+            "auroc": list(mean_interval(area)[:3]), "auroc among digits": list(mean_interval(digits)[:3]),
+            "top token is wrong": list(mean_interval(first)[:3]),
             "minus -log π of sft": list(paired_bootstrap(area, best)[:3]),
         }  # fmt: skip
         for i, (kind, way) in enumerate(cases):
-            row[f"{kind}, {way}"] = list(paired_bootstrap(area[i::4])[:3])
+            row[f"{kind}, {way}"] = list(mean_interval(area[i::4])[:3])
         found.append(row)
         print(f"{name:46}", *(f"{k} {v[0]:+.3f} [{v[1]:+.3f}, {v[2]:+.3f}]" for k, v in row.items() if k != "signal"))
     return found
@@ -245,7 +245,7 @@ def beams() -> list[dict]:
     for (name, width, penalty), found in kept.items():
         one, five = (kept[name, w, 0.0] for w in (1, BEAMS[-1] if SMALL else 5))
         row = {"policy": name, "beams": width, "length_penalty": penalty, "seconds": found["seconds"]}
-        row |= {k: list(paired_bootstrap(found[k])[:3]) for k in ("reward", "tokens", "ended", "logprob")}
+        row |= {k: list(mean_interval(found[k])[:3]) for k in ("reward", "tokens", "ended", "logprob")}
         row["reward minus 1 beam"] = list(paired_bootstrap(found["reward"], one["reward"])[:3])
         row["reward minus 5 beams"] = list(paired_bootstrap(found["reward"], five["reward"])[:3])
         rows.append(row)

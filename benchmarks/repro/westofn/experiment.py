@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.evaluation.metrics import paired_bootstrap, ranking_accuracy
+from trimtab.evaluation.metrics import mean_interval, paired_bootstrap, ranking_accuracy
 from trimtab.learners import filter_pairs, fit_pairwise, fit_probe_pairs, mix, pseudo_pairs
 from trimtab.learners.completion.pseudo_pairs import PseudoPair
 from trimtab.types import Group, Pair
@@ -159,7 +159,7 @@ class Board:
             for name, prompts in self.by_prompt.get(arm, {}).items():
                 ids = sorted(prompts)
                 mine = [np.nanmean(prompts[i]) if np.isfinite(prompts[i]).any() else math.nan for i in ids]
-                row[name] = [round(float(x), 4) for x in paired_bootstrap(mine, draws=draws)[:3]]
+                row[name] = [round(float(x), 4) for x in mean_interval(mine, draws=draws)[:3]]
                 if name in OF_PAIRS:
                     continue
                 other = self.by_prompt[base][name]
@@ -168,7 +168,7 @@ class Board:
             for name, values in self.by_seed.get(arm, {}).items():
                 known = [v for v in values if math.isfinite(v)]
                 if name.endswith("_by_seed"):
-                    row[name] = [round(float(x), 4) for x in paired_bootstrap(known, draws=draws)[:3]]
+                    row[name] = [round(float(x), 4) for x in mean_interval(known, draws=draws)[:3]]
                     continue
                 row[name] = round(float(np.mean(known)), 4) if known else None
             out.append(row)

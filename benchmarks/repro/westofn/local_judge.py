@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from alpaca_data import RUNS, rows
 
-from trimtab.evaluation.metrics import Interval, paired_bootstrap
+from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
 from trimtab.evaluation.win_rate import win_rates
 from trimtab.rewards import ChoiceJudge, Judge
 from trimtab.rewards.choices import A_OR_B
@@ -143,17 +143,17 @@ def report(judge: str, found: list[Comparison], groups: list[Group], label_P: np
     summary = asdict(summarise([found]))
     return {
         "pairs": len(found), "unread": int((~known).sum()), "calls": summary["calls"], "tokens": summary["tokens"],
-        "first_both_times": three(paired_bootstrap(says_a.astype(float))),
-        "second_both_times": three(paired_bootstrap(says_b.astype(float))),
+        "first_both_times": three(mean_interval(says_a.astype(float))),
+        "second_both_times": three(mean_interval(says_b.astype(float))),
         "position_bias": round(summary["position_bias"], 4),
-        "agreement": three(paired_bootstrap(mine[known])),
+        "agreement": three(mean_interval(mine[known])),
         "agreement_where_consistent": [
-            int(same.sum()), *(three(paired_bootstrap(mine[known][same])) if same.any() else [math.nan] * 3)
+            int(same.sum()), *(three(mean_interval(mine[known][same])) if same.any() else [math.nan] * 3)
         ],
-        "longest": three(paired_bootstrap(longest[known])),
+        "longest": three(mean_interval(longest[known])),
         "over_longest": three(paired_bootstrap(mine[known], longest[known])),
         "random": 0.5,
-        "prefers_longer": three(paired_bootstrap(right(preference, 0.5 + np.sign(length - other) / 4)[known])),
+        "prefers_longer": three(mean_interval(right(preference, 0.5 + np.sign(length - other) / 4)[known])),
         "win_rate": three(rates.win_rate), "length_controlled": three(rates.length_controlled),
         "label_win_rate": three(gpt4.win_rate), "label_length_controlled": three(gpt4.length_controlled),
     }  # fmt: skip

@@ -28,6 +28,7 @@ def fit(
     return {
         "cues": "+".join(form.cues) or "none", "states": form.states or "none", "l2": form.l2, "pool": form.pool,
         "held_out_reward": round(metrics["held_out_reward"], 4), "held_out_null": round(metrics["held_out_null"], 4),
+        "null": metrics["null"],
         "forms_tried": len(reader.card["selection"]), "learnable_prompts": reader.card["learnable_prompts"],
     }  # fmt: skip
 

@@ -47,6 +47,7 @@ def test_fit_save_and_values(store):
     same = extractor("whole")
     facts = reader.fit(store, store.groups("train", "r"), same, states=True, folds=3, seed=0)
     assert facts["states"] == "vector" and facts["held_out_reward"] > facts["held_out_null"]
+    assert facts["null"] in ("mean_logprob", "random choice")
     groups = store.groups("test", "r")
     ((name, values),) = reader.values(store, "test", groups, same).items()
     chosen = [g.reward_N[np.argmax(v)] for g, v in zip(groups, values, strict=True)]
