@@ -209,19 +209,21 @@ def _turn_end(tokenizer: Any, template: str, eos: int | None) -> tuple[int, ...]
     after = None if last is None else last.rpartition(ANSWER)[2]
     between = None if on is None else on.rpartition(ANSWER)[2].partition(NEXT)[0]
     opening = _marks(tokenizer, (last or on or "").partition(QUESTION)[0])[-1:]  # of a user's turn: it ends none
+    shared = after or ""
     if after and between:
         shared = "".join(a for a, _ in takewhile(lambda two: two[0] == two[1], zip(after, between, strict=False)))
         if found := _until_stop(tokenizer, shared, opening, -1):
             return found
-    return _until_stop(tokenizer, after or "", opening, -1) or _until_stop(tokenizer, between or "", opening, 0)
+    found = _until_stop(tokenizer, after or "", opening, -1) or _until_stop(tokenizer, between or "", opening, 0)
+    if found or eos is None or not shared.strip():
+        return found
+    return (*_after_answer(tokenizer, shared.rstrip()), eos)  # "### End" and the like: plain text stops nothing
 
 
 def _until_stop(tokenizer: Any, written: str, opening: Sequence[int], which: int) -> tuple[int, ...]:
     """Ids of what was written after the answer, up to a known stop token, else up to the first (`which` 0) or last (-1)
     special token that opens no turn; nothing when there is neither."""
-    ids = _ids(tokenizer, ANSWER + written)
-    start = len(_ids(tokenizer, ANSWER))
-    ids = ids[start:] if ids[:start] == _ids(tokenizer, ANSWER) else _ids(tokenizer, written)
+    ids = _after_answer(tokenizer, written)
     stops, marks = _stops(tokenizer), set(_marks(tokenizer, written)) - set(opening)
     known = [i for i, token in enumerate(ids) if token in stops]
     special = [i for i, token in enumerate(ids) if token in marks]
@@ -229,10 +231,16 @@ def _until_stop(tokenizer: Any, written: str, opening: Sequence[int], which: int
     return tuple(ids[: at + 1])
 
 
+def _after_answer(tokenizer: Any, written: str) -> list[int]:
+    """Ids of a text as they stand behind an answer: some tokenizers begin a text of its own otherwise."""
+    whole, answer = _ids(tokenizer, ANSWER + written), _ids(tokenizer, ANSWER)
+    return whole[len(answer) :] if whole[: len(answer)] == answer else _ids(tokenizer, written)
+
+
 def _marks(tokenizer: Any, text: str) -> list[int]:
-    """Ids of the special tokens in a text, in order."""
+    """Ids of the added tokens in a text, in order, but for white space (Gemma adds tokens of several new lines)."""
     added = getattr(tokenizer, "added_tokens_decoder", {})  # a tokenizer of one's own may have none
-    special = {i for i, t in added.items() if t.special}
+    special = {i for i, t in added.items() if t.special or t.content.strip(" \t\r\n▁")}
     return [i for i in _ids(tokenizer, text) if i in special]
 
 

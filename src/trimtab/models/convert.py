@@ -58,18 +58,22 @@ def to_torch(source: Path, folder: Path) -> None:
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+        from trimtab.models.weights import loading_problems, not_finite
     except ImportError as e:
         raise ModelError(f"converting to torch needs the extra: pip install 'trimtab[torch]' ({e})") from e
     place, file = str(source.parent), source.name
     with _parsed_once(gguf):
         # dequantize=True: otherwise transformers 5.23 keeps the packed blocks and refuses save_pretrained
-        model = AutoModelForCausalLM.from_pretrained(
-            place, gguf_file=file, dtype=torch.float16, quantization_config=GgufConfig(dequantize=True)
-        )
+        model, info = AutoModelForCausalLM.from_pretrained(
+            place, gguf_file=file, dtype=torch.float16, quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
+        )  # fmt: skip
+        if problems := loading_problems(info):
+            raise ModelError(f"{source}: {'; '.join(problems)}. Fetch the file again")
+        if bad := not_finite(model):
+            raise ModelError(f"{source}: {bad[0]} holds values that float16 cannot")
         tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=file)
-    bad = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
-    if bad:
-        raise ModelError(f"{source}: {bad[0]} holds values that float16 cannot")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

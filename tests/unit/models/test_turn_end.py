@@ -27,6 +27,7 @@ def base(tmp_path_factory):
     folder = tiny_lm(tmp_path_factory.mktemp("lm") / "tiny")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": EXTRA})
+    tokenizer.add_tokens(["<plain>", "\n\n"])
     return tokenizer
 
 
@@ -77,6 +78,12 @@ FOUND = {
     "another end for the last turn": (RETURNS, ["<|end|>"]),
     "two special tokens": (each("<sot>{{ m['role'] }}\n{{ m['content'] }}<sep><eot>\n"), ["<sep>", "<eot>"]),
     "a text before the token": (each("<sot>{{ m['role'] }}\n{{ m['content'] }}\n#<eot>\n"), ["Ċ", "#", "<eot>"]),
+    "plain text": (each("# {{ m['role'] }}\n{{ m['content'] }}\n/end\n\n"), ["Ċ", "/", "e", "n", "d", "<|end|>"]),
+    "plain text between the turns": (
+        each("{{ m['role'] }}: {{ m['content'] }}{% if not loop.last %}\n--\n{% endif %}"),
+        ["<|end|>"],
+    ),
+    "a token that is not called special": (each("<sot>{{ m['role'] }}\n{{ m['content'] }}<plain>\n"), ["<plain>"]),
     "no end, only lines": (each("{{ m['role'] }}: {{ m['content'] }}\n"), ["<|end|>"]),
     "no end, the next speaker's mark": (each("<sot>{{ m['role'] }}\n{{ m['content'] }}"), ["<|end|>"]),
     "refuses everything": ("{{ raise_exception('never') }}", ["<|end|>"]),

@@ -177,3 +177,25 @@ def test_the_check_of_numbers_reads_each_weight_once():
     with torch.no_grad():
         layer.bias[5] = -torch.inf
     assert not_finite(layer) == ["bias"]
+
+
+def test_a_gguf_file_that_lacks_a_tensor_is_no_model(folder, tmp_path):
+    """transformers draws it at random, and the converted folder would show no trace of that."""
+    import gguf
+
+    from trimtab.models.convert import to_torch
+    from trimtab.models.export import write_gguf
+
+    whole, part = write_gguf(str(folder), tmp_path / "whole.gguf", "f16"), tmp_path / "part.gguf"
+    reader = gguf.GGUFReader(whole)
+    writer = gguf.GGUFWriter(part, reader.fields["general.architecture"].contents())
+    for key, field in reader.fields.items():
+        if not key.startswith("GGUF.") and key != "general.architecture":
+            element = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(key, field.contents(), field.types[0], element)
+    for tensor in reader.tensors:
+        if tensor.name != "blk.1.ffn_up.weight":
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file(), writer.write_kv_data_to_file(), writer.write_tensors_to_file(), writer.close()
+    with pytest.raises(ModelError, match=r"lack model\.layers\.1\.mlp\.up_proj\.weight"):
+        to_torch(part, tmp_path / "broken")
