@@ -63,8 +63,10 @@ def _same_relation(gold: Shape, answer: Shape) -> bool:
     relation, other = (gold, answer) if isinstance(gold, Relation) else (answer, gold)
     assert isinstance(relation, Relation)
     interval = _as_interval(relation)
-    if interval is not None and isinstance(other, Items):
+    if interval is not None and isinstance(other, Items) and other.kind != ",":
         return _same_items(interval, other)
+    if relation is gold and set(relation.signs) == {"="} and _computes(relation):  # 1/2 = 0.5
+        return any(same(side, other) for side in (relation.sides[0], relation.sides[-1]))
     if set(relation.signs) == {"="} and (_is_name(relation.sides[0]) or (relation is answer and _computes(relation))):
         return same(relation.sides[-1], other) if relation is gold else same(other, relation.sides[-1])
     return False
@@ -157,7 +159,8 @@ def _same_items(gold: Shape, answer: Shape) -> bool:
     if gold.kind in _INTERVALS and answer.kind in _INTERVALS:
         return in_order and gold.kind == answer.kind
     if gold.kind in _INTERVALS or answer.kind in _INTERVALS:  # brackets left out, or a list in brackets
-        bare = "," in (gold.kind, answer.kind) and (gold.kind, answer.kind) != (",", "[]")
+        kinds = {gold.kind, answer.kind} - {","}
+        bare = "," in (gold.kind, answer.kind) and (kinds == {"()"} or (kinds == {"[]"} and len(ones) > 2))
         free = gold.kind == "," and (answer.kind == "()" or (answer.kind == "[]" and len(ones) > 2))
         return (bare and in_order) or (free and _in_any_order(ones, twos))
     if "u" in (gold.kind, answer.kind) and gold.kind != answer.kind:

@@ -80,6 +80,8 @@ _MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix|smallmatrix|array)\}(?:\{[clr|]*
 _LEAD = re.compile(
     r"^\s*(?:\\text\s*\{[^{}]*\}|[A-Za-z](?:_\{?\w+\}?)?(?:\([a-z]\))?)\s*(?:\\in(?![a-zA-Z])|:(?=\s))\s*"
 )
+_SUCH_THAT = re.compile(r"\\\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?[|:](.*)\\\}")
+_REPEATS = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline\s*\{(\d+)\}")
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _PROSE = re.compile(r"\b[A-Za-z]{2,}\s+\w")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
@@ -103,6 +105,8 @@ def _read(text: str) -> Shape | None:
         return words
     if lead := _LEAD.match(text):
         return _read(text[lead.end() :].strip())
+    if those := _SUCH_THAT.fullmatch(text):
+        return _read(those[1].strip())
     for separator, kind in ((";", ","), (",", ",")):
         parts = _split(text, re.compile(re.escape(separator)))
         if len(parts) > 1:
@@ -119,9 +123,13 @@ def _read(text: str) -> Shape | None:
 def _words(text: str) -> Words | None:
     """Words alone: \\text{Monday}, \\text{(C)}, Monday, 4:30; several plain words are prose, which is no answer."""
     inner = _TEXT.fullmatch(text) or re.fullmatch(r"\((\\text\s*\{[^{}]*\})\)", text)
-    if inner or re.fullmatch(
-        r"\(?[A-Za-z]\)|[A-Za-z][A-Za-z'-]{3,}|\d{1,2}:\d\d(?:\s*(?:\\text\s*\{\s*)?[aApP]\.?[mM]\.?\s*\}?)?|\d+:\d+",
-        text,
+    if (
+        text == "\\ldots"
+        or inner
+        or re.fullmatch(
+            r"\(?[A-Za-z]\)|[A-Za-z][A-Za-z'-]{2,}|\d{1,2}:\d\d(?:\s*(?:\\text\s*\{\s*)?[aApP]\.?[mM]\.?\s*\}?)?|\d+:\d+",
+            text,
+        )
     ):
         return Words(fold(text))
     return None
@@ -246,6 +254,12 @@ def _number(text: str, percent: bool) -> Number | None:
         value = Decimal(found[1]).scaleb(int(found[2]))
         exponent = int(value.as_tuple().exponent)
         return Number(Fraction(value), max(0, -exponent) if exponent < 0 else None, _significant(found[1]), percent)
+    if found := _REPEATS.fullmatch(text):  # 0.1\overline{6}
+        sign, whole, once, again = found.groups()
+        value = Fraction(
+            int(f"{whole}{once}{again}") - int(f"{whole}{once}" or 0), 10 ** len(once) * (10 ** len(again) - 1)
+        )
+        return Number(-value if sign == "-" else value, percent=percent)
     bare = re.sub(r"\\frac(\d)(\d)$", r"\\frac{\1}{\2}", for_grammar(text)) if "\\frac" in text else text
     found = re.fullmatch(r"([+-]?)\s*(?:(\d+)\s*)?\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(-?\d+)\s*\}", bare)
     found = found or re.fullmatch(r"([+-]?)\s*(?:(\d+)\s+)?(\d+)\s*/\s*(\d+)", bare)

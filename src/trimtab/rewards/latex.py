@@ -20,7 +20,7 @@ _SAME: tuple[tuple[str, str], ...] = (
     (r"\\(?:displaystyle|textstyle|limits|nolimits|hfill|hline|allowbreak|mathstrut|strut)(?![a-zA-Z])", ""),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
     (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
-    (r"\\(?:mbox|textrm|textnormal|textbf|textit|textsf|texttt|mathrm|mathbf|mathit|mathsf|rm|bf|operatorname\*?)"
+    (r"\\(?:mbox|textrm|textnormal|textbf|textit|textsf|texttt|mathrm|mathbf|mathit|mathsf|rm|bf|operatorname\*?|underline)"
      r"(?=\s*\{)", r"\\text"),
     (r"\\text\s*\{\s*(?:degrees?|deg)\.?\s*\}", r"^\\circ "),
     (r"\\text\s*\{\s*(?:percent|per cent)\s*\}|(?<=[\d}])\s*percent\b", r"\\%"),
@@ -33,7 +33,8 @@ _SAME: tuple[tuple[str, str], ...] = (
     (r"\\(?:lvert|rvert|vert|mid)(?![a-zA-Z])", "|"),
     (r"\\cup(?![a-zA-Z])", r"\\cup "), (r"\\degree(?![a-zA-Z])|\^\s*\{\s*\\circ\s*\}"
     r"|\^\s*\\circ(?![a-zA-Z])", r"^\\circ "),
-    (r"\\(?:dots|ldots|cdots)(?![a-zA-Z])", r"\\ldots "),
+    (r"\\(?:dots|ldots|cdots)(?![a-zA-Z])|\.\.\.+", r"\\ldots "),
+    (r"\\color\s*\{\w+\}|^\s*\\(?:approx|sim|simeq)(?![a-zA-Z])", ""),
     (r"\\varnothing(?![a-zA-Z])|\\\{\s*\\\}", r"\\emptyset "),
     (r"\+\s*/?\s*-(?=\s*[\d\\(a-z])", r"\\pm "),
     (r"\*\*", "^"), (r"\*", r"\\cdot "),
@@ -45,6 +46,7 @@ _SAME: tuple[tuple[str, str], ...] = (
     (r"(?<=\d)[eE]([+-]?\d+)(?![\da-zA-Z])", r"\\cdot 10^{\1}"),
 )  # fmt: skip
 SAME = tuple((re.compile(p), r) for p, r in _SAME)
+_QUOTES = (("`", "`"), ('"', '"'), ("'", "'"), ("“", "”"))
 _THIN = re.compile(r"(?<!\\)\\[,;:! ]|~|\\(?:thinspace|quad|qquad|enspace)(?![a-zA-Z])")
 _THOUSANDS = re.compile(r"(?<=\d)\s*(?:,\s*\\!|\\!\s*,|\{,\}|\\,|\\;|\\:|\\ |~|\\!)\s*(?:\\!)?\s*(?=\d{3}(?!\d))")
 _GROUPED = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?:,\d{3})+)(?![\d,])")
@@ -65,7 +67,7 @@ def tidy(text: str) -> str:
         text = pattern.sub(new, text)
     text = _GROUPED.sub(lambda m: m[1] + m[2].replace(",", ""), text)
     text = _SPACED.sub(lambda m: m[1] + m[2].replace(" ", ""), text)
-    return re.sub(r"\s+", " ", text).strip()
+    return unwrap(re.sub(r"\s+", " ", text))
 
 
 def unwrap(text: str) -> str:
@@ -73,7 +75,7 @@ def unwrap(text: str) -> str:
     while True:
         before = text = text.strip()
         text = re.sub(r"(?:(?<=[^.])\.|[;:,])$", "", text)
-        for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`")):
+        for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), *_QUOTES):
             inner = text[len(opening) : -len(closing)]
             if len(text) > len(opening + closing) and text.startswith(opening) and text.endswith(closing):
                 text = text if opening in inner or inner.endswith("\\") else inner
@@ -81,6 +83,8 @@ def unwrap(text: str) -> str:
             rest = text[len(command) :].lstrip()
             if text.startswith(command) and rest.startswith("{") and closing_brace(rest) == len(rest) - 1:
                 text = rest[1:-1] if command != "\\text" or re.fullmatch(r"[\s\d.,()$-]*", rest[1:-1]) else text
+        if text.startswith("{") and closing_brace(text) == len(text) - 1:  # {2, 3} is meant as a set
+            text = "\\" + text[:-1] + "\\}" if "," in text else text[1:-1]
         if text == before:
             return text
 

@@ -11,18 +11,19 @@ import unicodedata
 
 from trimtab.rewards import marks
 
-_L = r"(?:\\(?:text|mathrm|mathbf|textbf)\s*\{\s*)?[\s*_`\"'(\[{]{0,6}"
+_L = r"(?:\$\s*)?(?:\\(?:text|mathrm|mathbf|textbf)\s*\{\s*)?[\s*_`\"'(\[{]{0,6}"
 _R = r"[)\]}*_`\"']{0,6}"
 _OPTION = (
-    r"(?:(?:the|an?|my|is|be|letter|option|choice|answer|statement|number|correct|one|definitely|clearly)\s+){0,4}"
+    r"(?:(?:the|an?|my|is|be|letter|option|choice|answer|statement|number|correct|one|definitely|clearly|probably|most|"
+    r"likely|therefore|thus|indeed|simply)\s+){0,4}"
 )
-_UP = r"(?-i:[A-Z])(?![A-Za-z0-9'’]|\s?[-+=/^_]\s?\w)"
-_LOW = r"(?-i:[a-z])(?=[)\]}*_`\"']*\s*(?:$|[).,:;]|\n))"
+_UP = r"(?-i:[A-Z])(?![A-Za-z0-9]|['’][a-z]|\s?[-+=/^_]\s?\w)"
+_LOW = r"(?-i:[a-z])(?=[)\]}*_`\"']*\s*(?:$|[).,:;]|\n|(?:because|since)\b))"
 _EITHER = rf"(?:{_UP}|{_LOW})"
 _UNSURE = r"(?!\s*[)\]*]*\s*(?:\?|(?:or|/|and)\s+[(*\"]*(?-i:[A-Z])\b))"
 _SAYS = re.compile(
     rf"(?:(?:answer|antwort|respuesta|réponse|choice|option|selection|decision)s?\b[\s*_`\"]{{0,6}}"
-    rf"(?:[^.:=?\n]{{0,40}}?\s)??(?:is|would be|should be|must be|[:：=]|was)|答案[是为]?[:：]?)\s*"
+    rf"(?:[^.:=?\n]{{0,40}}?\s)??(?:is|would be|should be|must be|[:：=]|was)|答案[是为]?[:：]?|答えは)\s*"
     rf"{_L}{_OPTION}{_L}({_EITHER}){_R}{_UNSURE}",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -35,6 +36,7 @@ _RIGHT = re.compile(
     rf"(?:correct|right|true|best|answer|one)\b|"
     rf"\b(?:correct|right|best|true)\s+(?:one|option|choice|answer|statement|letter|response|is)?\s*(?:is"
     rf"|[:=])?\s*{_L}{_OPTION}{_L}({_UP}){_R}{_UNSURE}|"
+    rf"\b(?:option|choice|answer)\s+\(?(?-i:([a-z]))\)?\s+(?:is|was)\s+(?:the\s+)?(?:right|correct|best)\b|"
     rf"\b(?:choose|chose|pick|select|go(?:ing)? with|settle on|opt for|left with|leaves|leaving|must be|it(?:'|’)s"
     rf"|it is|conclude)\s+{_L}{_OPTION}{_L}({_UP}){_R}{_UNSURE}(?!(?<=A)\s+(?!because|since|as)[a-z])",
     re.IGNORECASE,

@@ -12,8 +12,11 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _BARE_BOX = re.compile(r"\d+(?:\.\d+)?|[A-Za-z](?![a-z])")
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _WORD = r"(?:answers?|antwort|réponse|reponse|respuesta|resposta|risposta|答案|答え|ответ)"
-_IS = r"(?:\b(?:is|are|was|equals|ist|lautet|est|es|é|è)\b(?!\s+(?:not|n't)\b)|[:：=是为は])"
-_BETWEEN = r"[\s*_`\"]{0,20}(?:[^.:=\n]{0,50}?[\s*_`\"])??"
+_IS = (
+    r"(?:\b(?:(?:would|should|must|will) be|is|are|was|equals|ist|lautet|est|es|é|è)\b(?!\s+(?:not|n't)\b)"
+    r"|[:：=是为は])"
+)
+_BETWEEN = r"[\s*_`\"]{0,20}(?:[^.:=\n]{0,50}?)"
 _FINAL = re.compile(
     rf"(?:final|overall|correct final)[\s*_]{{1,6}}{_WORD}{_BETWEEN}(?:{_IS}|\n)[\s*_:#]*|^[ \t]*####[ \t]*(?=\S)|"
     rf"(?<=[.\s])####[ \t]*(?=\S)",
@@ -21,7 +24,8 @@ _FINAL = re.compile(
 )
 _SAYS = re.compile(rf"(?<![a-z]){_WORD}{_BETWEEN}{_IS}[\s*_:]*", re.IGNORECASE)
 _STOP = re.compile(
-    r"(?<=[^.\s])\.(?=\s+[A-Z(\\$*]|\s*$)|,?\s+(?:because|since|which|so that|as the|where)\b|;\s|[!?。](?=\s|$)"
+    r"(?<=[^.\s])(?<!\b[DMS][rst])(?<!\bMrs)(?<!\b[A-Z]\. [A-Z])\.(?!\s[A-Z]\.)(?=\s+[A-Z(\\$*]|\s*$)"
+    r"|,?\s+(?:because|since|which|so that|as the|where)\b|;\s|[!?。](?=\s|$)"
     r"|\s[-–—]+\s(?=[A-Za-z])"
 )
 FORMULA = re.compile(
@@ -95,7 +99,7 @@ def bare(said: str) -> str:
     before = None
     while said != before:
         before = said
-        said = said.strip().strip('*_`"').rstrip(".").strip()
+        said = re.sub(r"\*\*|__", "", said).strip().strip('*_`"').rstrip(".").strip()
         for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
             inner = said[len(opening) : -len(closing)]
             if (

@@ -93,10 +93,14 @@ _WINNER = re.compile(
     r"\b(?:verdict|decision|judge?ment|winner|preference|preferred|chosen"
     r"|result)\b[\"']?\]?[^.\n]{0,30}?(?:\bis\b|[:=\]])"
     r"[\s*_`\"'\[(]{0,8}(?:(?:the\s+)?(?:assistant|response|answer|output|model|candidate"
-    r"|option)[\s_]*)?[(\[*]*(?P<it>A|B|C|tie|draw)\b(?![a-z'’])",
+    r"|option)[\s_]*)?[(\[*]*(?:(?P<it>A|B|C|tie|draw)\b(?![a-z'’])"
+    r"|(?<=[a-z][\s_])(?P<nth>[12])\b)",
     re.IGNORECASE,
 )
 _ALONE = re.compile(r"\W*(?:(?:answer|output|response|assistant|result)\W+)?(?P<it>A|B|C|tie)\W*", re.IGNORECASE)
+_TAGGED = re.compile(
+    r"(?:\\boxed\s*\{(?:\\text\s*\{)?|<(?:verdict|answer|decision|winner|choice)>)\W*(?P<it>A|B|C|tie)\b", re.IGNORECASE
+)
 _RANKS = re.compile(r"['\"]model['\"]\s*:\s*['\"](?P<it>\w+)['\"]\s*,\s*['\"]rank['\"]\s*:\s*1\b")
 _TWO_SCORES = re.compile(r"\W*(\d+(?:\.\d+)?)[\s,]+(\d+(?:\.\d+)?)\W*")
 
@@ -121,11 +125,13 @@ def parse_pair(text: str) -> Verdict | None:
             if name in ("model_1", "model_2")
             else None
         )
+    if tagged := list(_TAGGED.finditer(text)):
+        return _verdict(tagged[-1]["it"])
     first = text.strip().split("\n", 1)[0]
     if scores := _TWO_SCORES.fullmatch(first):
         a, b = float(scores[1]), float(scores[2])
         return Verdict(0.5 if a == b else float(a > b))
-    named = {m["it"].upper() for m in _WINNER.finditer(text)}
+    named = {m["it"].upper() if m["it"] else "AB"[int(m["nth"]) - 1] for m in _WINNER.finditer(text)}
     return _verdict(named.pop()) if len(named) == 1 else None
 
 
@@ -164,8 +170,9 @@ def _is_mention(text: str, mark: re.Match[str]) -> bool:
     before, after = text[max(0, mark.start() - 40) : mark.start()], text[mark.end() : mark.end() + 20]
     if _RULES.match(after):
         return True
+    quoted = re.match(r"[\"”]", after) and before[-1:] not in ('"', "“") and re.search(r"[\"“][^\"”]*\Z", before)
     if re.search(_DECIDES, before, re.IGNORECASE):
-        return False
+        return bool(quoted)
     listed = re.search(r"\]\]\s*(?:,\s*or|or|,|/|vs\.?|versus|and)\s*$", before, re.IGNORECASE)
     return bool(listed or _MENTIONS.search(before)) or re.match(r"[\"'”’]", after) is not None
 

@@ -77,6 +77,12 @@ PLAIN = {  # gold: (equal to it, different from it), each shown in a box
     r"\text{A,D}": (["A, D", "D, A"], ["A", "A, C"]),
     r"\text{3:15 p.m.}": ([r"3:15 \text{ PM}"], ["3", "15", r"3:15 \text{ AM}"]),
     "5:2": (["5:2"], ["2:5", "5"]),
+    "yes": ([r"\text{Yes}"], ["no"]),
+    r"0.1\overline{6}": ([r"\frac{1}{6}"], ["0.16"]),
+    r"\textbf{0.75}": [[r"\frac34", '"0.75"', r"\color{red}{0.75}"], ["75"]],
+    r"\{x \mid x > 4\}": [[r"(4,\infty)", "x>4"], ["4", "x<4"]],
+    r"1, 2, \ldots, 12": [[r"\{1, 2, ..., 12\}"], ["1, 2, 12"]],
+    "(4,7]": [["(4,7]"], ["4,7", "(4,7)"]],
     r"\infty": ([r"\infty"], [r"-\infty", "8"]),
 }  # fmt: skip
 
