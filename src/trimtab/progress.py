@@ -132,3 +132,11 @@ def quiet_libraries() -> None:
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=LIBRARIES)
+    warnings.formatwarning = _format_warning
+
+
+def _format_warning(message: Any, category: Any, filename: str, lineno: int, line: str | None = None) -> str:
+    """One line for people; where it comes from only when it is not ours."""
+    if issubclass(category, UserWarning):
+        return f"trimtab: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"

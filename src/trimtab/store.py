@@ -250,7 +250,9 @@ class Store:
         held = self.names("rewards", name)
         if reward:
             if not held:
-                raise InputError(f"{self.path}: completions {name!r} have no rewards yet ({reward!r} is asked for)")
+                raise InputError(
+                    f"{self.path}: completions {name!r} have no rewards yet ({reward!r} is asked for); score them first"
+                )
             if reward not in held:
                 raise InputError(f"{self.path}, completions {name!r}: {unknown('reward', reward, held)}")
             return reward

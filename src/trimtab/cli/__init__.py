@@ -58,7 +58,9 @@ def _run() -> int:
     usage_error: Any = BadParameter.__bases__[0]  # typer does not export its own name
 
     try:
-        with working(" ".join(["trimtab", *sys.argv[1:2]])):  # also while torch is imported, and where no stage counts
+        with working(
+            " ".join(["trimtab", *sys.argv[1:2]]), after_s=5
+        ):  # also while torch is imported, and where no stage counts
             code = app(standalone_mode=False)  # an int where a verb ended by Exit; Ctrl-C is Exit(130)
         return code if isinstance(code, int) else OK
     except TrimtabError as e:

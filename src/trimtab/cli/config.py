@@ -227,7 +227,7 @@ def _read(path: str | Path) -> dict[str, Any]:
     try:
         tree = tomllib.loads(Path(path).read_text())
     except FileNotFoundError:
-        raise InputError(f"{path}: no such task file") from None
+        raise InputError(f"{path}: no such task file{'' if Path(path).suffix else ' or run directory'}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise InputError(f"{path}: not valid TOML: {e}") from None
     _relative_to(Path(path).parent, tree)

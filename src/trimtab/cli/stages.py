@@ -133,8 +133,12 @@ def _evaluated(task: Task, strict: bool) -> Evaluated:
             extract=extract, draws=task.eval.draws, seed=task.eval.seed,
         )  # fmt: skip
     if extract is None:
-        notes.append("neither the reward nor the golds say what a vote would count; eval.extract names an extractor")
-    table = replace(table, notes=(*table.notes, *notes))
+        notes.append(
+            "majority vote is left out: neither the reward nor the golds say what it would count; name an extractor "
+            "with eval.extract"
+        )
+    known = [n for n in table.notes if n != evaluation.NO_EXTRACTOR]
+    table = replace(table, notes=(*known, *notes))
     publish(store.path / "table.json", lambda tmp: tmp.write_text(table.to_json()))
     return Evaluated(name, groups, greedy, fitted, values, table, extract)
 

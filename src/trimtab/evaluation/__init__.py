@@ -19,9 +19,10 @@ from trimtab.evaluation.metrics import (
 from trimtab.evaluation.report import write_report
 from trimtab.evaluation.run import compare, evaluate
 from trimtab.evaluation.table import Row, Table, tabulate
-from trimtab.evaluation.ways import choices, ways
+from trimtab.evaluation.ways import NO_EXTRACTOR, choices, ways
 
 __all__ = [
+    "NO_EXTRACTOR",
     "Figure",
     "Interval",
     "Row",

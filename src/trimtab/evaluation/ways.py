@@ -20,6 +20,7 @@ from trimtab.types import Completion, Group, completion_seed
 
 Values = Sequence[npt.ArrayLike]
 """One value a completion, one row a group: what a ranking gives."""
+NO_EXTRACTOR = "majority vote is left out: no answer extractor was given"
 Extract = Callable[[str], Hashable | None]
 """A completion's text to the answer it votes for, None when it holds none."""
 
@@ -137,7 +138,7 @@ def ways(
 def _vote(groups: Sequence[Group], extract: Extract | None) -> tuple[ByVote | None, str]:
     """Majority vote, and what a reader of its row must know: an even choice over all is no vote."""
     if extract is None:
-        return None, "majority vote is left out: no answer extractor was given"
+        return None, NO_EXTRACTOR
     answers = [[None if c.failed else extract(c.text) for c in g.completions] for g in groups]
     silent = sum(a is None for row in answers for a in row)
     total, mute = sum(map(len, answers)), sum(all(a is None for a in row) for row in answers)
