@@ -19,6 +19,7 @@ from trimtab.models import catalog, trained
 
 KINDS = {"f32": 0, "f16": 1, "q8_0": 7}
 """Kinds of matrices in a GGUF file, and llama.cpp's number for a file of them."""
+OTHERWISE = "take the folder itself (engine hf, vLLM)"
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3_text": "gemma3"}
 _OURS = ("general.file_type", "general.quantization_version")
 _SPLITS = {  # what a pre-tokenizer's pattern looks like, and llama.cpp's name for it
@@ -95,7 +96,11 @@ def write_gguf(name: str, target: str | Path, kind: str = "f16") -> Path:
     config = lm.model.config.get_text_config()
     if (arch := ARCHITECTURES.get(config.model_type)) is None:
         known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"{name}: {config.model_type} models are not written as GGUF, only {known}; take the folder")
+        raise ModelError(f"{name}: {config.model_type} models are not written as GGUF, only {known}; {OTHERWISE}")
+    if arch == "llama" and any(key.endswith(".bias") for key in lm.model.state_dict()):
+        raise ModelError(f"{name}: a Llama with biases is not written as GGUF, OpenVINO would drop them; {OTHERWISE}")
+    if arch.startswith("qwen") and getattr(config, "use_sliding_window", False):
+        raise ModelError(f"{name}: a Qwen with a sliding window is not written as GGUF; {OTHERWISE}")
     writer = gguf.GGUFWriter(target, arch)
     try:
         source = _source(name)
@@ -144,10 +149,10 @@ def _copy_fields(gguf: Any, source: Path, writer: Any) -> None:
 
 def _write_config(writer: Any, arch: str, config: Any, name: str) -> None:
     if arch == "gemma3":
-        raise ModelError(f"{name}: a Gemma's vocabulary is written only where its base is a GGUF file; take the folder")
+        raise ModelError(f"{name}: a Gemma's vocabulary is written only where its base is a GGUF file; {OTHERWISE}")
     rope = dict(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {})
     if (kind := rope.get("rope_type", "default")) != "default":
-        raise ModelError(f"{name}: rope scaling {kind!r} is not written as GGUF; take the folder")
+        raise ModelError(f"{name}: rope scaling {kind!r} is not written as GGUF; {OTHERWISE}")
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     writer.add_name(Path(name).name)
@@ -168,10 +173,12 @@ def _write_config(writer: Any, arch: str, config: Any, name: str) -> None:
 def _write_vocabulary(gguf: Any, writer: Any, tokenizer: Any, size: int) -> None:
     """A byte-level BPE vocabulary (GPT-2's kind: Llama 3, Qwen, SmolLM). ModelError for another."""
     if not getattr(tokenizer, "is_fast", False):
-        raise ModelError("only tokenizers with a tokenizer.json are written as GGUF; take the folder")
+        raise ModelError("only tokenizers with a tokenizer.json are written as GGUF; " + OTHERWISE)
     plain = json.loads(tokenizer.backend_tokenizer.to_str())
     if plain["model"]["type"] != "BPE" or '"ByteLevel"' not in json.dumps(plain.get("pre_tokenizer")):
-        raise ModelError(f"a {plain['model']['type']} tokenizer is not written as GGUF, only byte-level BPE")
+        raise ModelError(
+            f"a {plain['model']['type']} tokenizer is not written as GGUF, only byte-level BPE; {OTHERWISE}"
+        )
     kinds = gguf.TokenType
     added = {t["id"]: kinds.CONTROL if t["special"] else kinds.USER_DEFINED for t in plain["added_tokens"]}
     names = tokenizer.convert_ids_to_tokens(list(range(min(size, len(tokenizer)))))

@@ -9,7 +9,15 @@ import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from tests.unit.learners.token.conftest import make_groups, make_pairs
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GPT2Config,
+    LlamaConfig,
+    Qwen2Config,
+    Qwen3Config,
+)  # fmt: skip
 
 from trimtab.embeddings import HiddenStates
 from trimtab.errors import InputError, ModelError
@@ -23,6 +31,8 @@ from trimtab.testing import tiny_lm
 from trimtab.types import SamplingParams
 
 GROUPS = make_groups(4)
+TINY = {"vocab_size": 264, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "max_position_embeddings": 128, "pad_token_id": 256, "eos_token_id": 257}  # fmt: skip
 GREEDY = SamplingParams(temperature=0, max_tokens=6)
 
 
@@ -250,10 +260,33 @@ def test_a_gguf_file_of_ours_reads_back_to_the_same_weights(home, tmp_path):
         assert (lm.model.state_dict()[name] - value).abs().max() < 0.51 / 127 * value.abs().max(), name
 
 
-def test_what_cannot_be_a_gguf_file_is_refused(tmp_path):
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    folder = tiny_lm(tmp_path / "gpt2", layers=1)
-    GPT2LMHeadModel(GPT2Config(vocab_size=261, n_embd=32, n_layer=1, n_head=2)).save_pretrained(folder)
-    with pytest.raises(ModelError, match="gpt2 models are not written as GGUF"):
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (GPT2Config(vocab_size=261, n_embd=32, n_layer=1, n_head=2), "gpt2 models are not written as GGUF"),
+        (LlamaConfig(**TINY, attention_bias=True), "a Llama with biases"),
+        (LlamaConfig(**TINY, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}), "'linear'"),
+        (Qwen2Config(**TINY, use_sliding_window=True, sliding_window=8), "sliding window"),
+    ],
+)
+def test_what_cannot_be_a_gguf_file_is_refused(tmp_path, config, message):
+    folder = tiny_lm(tmp_path / "lm", layers=1)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    with pytest.raises(ModelError, match=f"{message}.*engine hf"):
         write_gguf(str(folder), tmp_path / "x.gguf")
+
+
+@pytest.mark.parametrize("config", [Qwen2Config, Qwen3Config])
+def test_openvino_reads_other_architectures_of_ours(tmp_path, config):
+    pytest.importorskip("openvino_genai")
+    folder, prompts = tiny_lm(tmp_path / "lm", layers=1), [g.prompt for g in GROUPS[:2]]
+    model = AutoModelForCausalLM.from_config(config(**TINY, tie_word_embeddings=False, head_dim=16))
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.2) if p.dim() > 1 else torch.nn.init.uniform_(p, 0.5, 1.5)
+    model.save_pretrained(folder)
+    ours, theirs = (
+        s([*prompts], 1, GREEDY) for s in (OpenVINO(str(folder), cache_gb=1), HF(str(folder), dtype="float32"))
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.completions[0].tokens == b.completions[0].tokens
+        np.testing.assert_allclose(a.completions[0].logprobs, b.completions[0].logprobs, atol=2e-2)
