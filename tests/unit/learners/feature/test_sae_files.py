@@ -285,6 +285,8 @@ def test_pickles_and_other_files_are_refused_with_a_way_out(tmp_path):
         for path in (folder, folder / name):
             with pytest.raises(ModelError, match=r"pickle.*SAE\(W_enc"):
                 load_sae(path)
+    with pytest.raises(ModelError, match="no such file or folder"):
+        load_sae(tmp_path / "gemma-scope")
     (tmp_path / "hyperparams.json").write_text("{}")
     with pytest.raises(ModelError, match="Llama Scope"):
         load_sae(tmp_path)
