@@ -148,3 +148,14 @@ def test_cached_openvino_reads_back_what_it_wrote(tmp_path):
     again = Cached(None, Store(tmp_path), "train")(PROMPTS, 2, params)
     assert [[c.tokens for c in g.completions] for g in again] == [[c.tokens for c in g.completions] for g in first]
     np.testing.assert_allclose(again[0].completions[0].logprobs, first[0].completions[0].logprobs, rtol=1e-6)
+
+
+@pytest.mark.model
+def test_openvino_gives_completions_in_an_order_that_says_nothing_of_their_logprobs():
+    """GenAI returns a request's sequences the likeliest first; read by their numbers they are exchangeable. Otherwise
+    "the first of equals" would be a likely completion. Mean rank at each place, within four standard errors."""
+    prompts, n = [prompt(f"Tell me about the number {i}.") for i in range(40)], 6
+    groups = OpenVINO(NAME)(prompts, n, SamplingParams(temperature=1.0, top_p=1.0, max_tokens=8, seed=5))
+    rank_PN = np.array([[sum(c.logprobs) for c in g.completions] for g in groups]).argsort(1).argsort(1)
+    error = np.sqrt((n**2 - 1) / 12 / len(prompts))
+    assert np.abs(rank_PN.mean(0) - (n - 1) / 2).max() < 4 * error
