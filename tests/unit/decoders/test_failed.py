@@ -39,9 +39,10 @@ class Half:
     model = "m"
 
     def __call__(self, prompts, n, params):
-        one = lambda i: completion(
-            "x" * (i + 1), i, i % 2 == 0, logprobs=(-0.01,) if i % 2 == 0 else (-2.0 - i,) * (i + 1)
-        )  # noqa: E731
+        def one(i):
+            logprobs = (-0.01,) if i % 2 == 0 else (-2.0 - i,) * (i + 1)
+            return completion("x" * (i + 1), i, i % 2 == 0, logprobs=logprobs)
+
         return [Group(p, tuple(map(one, range(n)))) for p in prompts]
 
 
@@ -134,8 +135,10 @@ def test_a_judge_that_fails_is_unread_and_loses_no_other():
 
 
 def test_tables_leave_it_out():
-    groups = [Group(g.prompt, g.completions, tuple(Reward(math.nan if c.failed else len(c.text)) for c in g.completions))
-              for g in Half()(PROMPTS, 4, None)]  # fmt: skip
+    groups = [
+        Group(g.prompt, g.completions, tuple(Reward(math.nan if c.failed else len(c.text)) for c in g.completions))
+        for g in Half()(PROMPTS, 4, None)
+    ]
     size, unit = lengths(groups)
     assert unit == "tokens" and np.isnan(size[0]).tolist() == [True, False, True, False]
     assert np.isnan(logprob_values(groups, mean=True)[0]).tolist() == [True, False, True, False]
