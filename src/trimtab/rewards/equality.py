@@ -40,7 +40,10 @@ def _same_words(gold: Shape, answer: Shape) -> bool:
         return True
     number, _, base = right.partition("_")
     if base.isdigit():  # the question named the base, so an answer need not
-        return said in (number, f"{number}_{base}")
+        return said == number
+    number, _, base = said.partition("_")
+    if base.isdigit() and number == right:
+        return True
     return len(right) == 1 and right.isalpha() and re.match(rf"\(?{re.escape(right)}[).:]", said) is not None
 
 
@@ -117,6 +120,8 @@ def _proportional(one: Any, two: Any, *, any_sign: bool) -> bool:
 
 
 def _is_name(shape: Shape) -> bool:
+    if isinstance(shape, Items):  # (x, y) = (1, 2)
+        return all(_is_name(i) for i in shape.items)
     return isinstance(shape, Words) or (
         isinstance(shape, Formula)
         and re.fullmatch(r"[A-Za-z\\]+(?:_\{?\w+\}?)?(?:\([\w, ]*\))?\s*", shape.text) is not None
@@ -156,16 +161,23 @@ def _same_items(gold: Shape, answer: Shape) -> bool:
     if len(ones) != len(twos):
         return False
     in_order = all(same(g, a) for g, a in zip(ones, twos, strict=True)) if gold.kind != "u" else False
+    ordered = _names(gold) != _names(answer)  # x = 1, y = 2 beside 1, 2
     if gold.kind in _INTERVALS and answer.kind in _INTERVALS:
         return in_order and gold.kind == answer.kind
     if gold.kind in _INTERVALS or answer.kind in _INTERVALS:  # brackets left out, or a list in brackets
         kinds = {gold.kind, answer.kind} - {","}
         bare = "," in (gold.kind, answer.kind) and (kinds == {"()"} or (kinds == {"[]"} and len(ones) > 2))
-        free = gold.kind == "," and (answer.kind == "()" or (answer.kind == "[]" and len(ones) > 2))
+        free = not ordered and gold.kind == "," and (answer.kind == "()" or (answer.kind == "[]" and len(ones) > 2))
         return (bare and in_order) or (free and _in_any_order(ones, twos))
     if "u" in (gold.kind, answer.kind) and gold.kind != answer.kind:
         return False
-    return _in_any_order(ones, twos)
+    return in_order or (not ordered and _in_any_order(ones, twos))
+
+
+def _names(items: Items) -> set[str]:
+    """The different letters that a list gives values to, none where it is one letter's."""
+    names = {_name(i) or "" for i in items.items if isinstance(i, Relation)}
+    return names if len(names) > 1 else set()
 
 
 def _as_union(items: Items, other: Items) -> Items:
@@ -272,7 +284,8 @@ def _same_at_points(one: Any, two: Any, literal: Number | None) -> bool:
     if infinite:
         return one == two
     names = sorted(one.free_symbols | two.free_symbols, key=str)
-    for point in _points(names) if names else [{}]:
+    points = _points(names, both_signs=one.has(sympy.Abs) or two.has(sympy.Abs)) if names else [{}]
+    for point in points:
         a, b = _at(one, point), _at(two, point)
         if a is None or b is None:
             return one == two
@@ -287,8 +300,8 @@ def _same_at_points(one: Any, two: Any, literal: Number | None) -> bool:
     return True
 
 
-def _points(names: Sequence[Any]) -> list[dict[Any, Any]]:
-    """Three values for every name, irrational and far from special ones."""
+def _points(names: Sequence[Any], *, both_signs: bool = False) -> list[dict[Any, Any]]:
+    """Three values for every name, irrational and far from special ones; positive, as sqrt(x^2) = x has it."""
     import sympy
 
     primes = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29)
@@ -297,7 +310,7 @@ def _points(names: Sequence[Any]) -> list[dict[Any, Any]]:
             n: sympy.Float(f"{0.37 + k + i * 0.61 + isqrt(primes[i % 10] * 10**8) / 1e4:.12f}", 30)
             for i, n in enumerate(names)
         }
-        for k in range(3)
+        for k in ((-3, -2, 0, 1) if both_signs else range(3))
     ]
 
 

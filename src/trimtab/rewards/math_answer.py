@@ -16,7 +16,18 @@ from typing import Any, ClassVar
 from trimtab.rewards import marks
 from trimtab.rewards.adapters import NAN, column, each
 from trimtab.rewards.equality import same
-from trimtab.rewards.expressions import Items, Number, Relation, Shape, Words, check_grammar, exactly, fold, read
+from trimtab.rewards.expressions import (
+    Formula,
+    Items,
+    Number,
+    Relation,
+    Shape,
+    Words,
+    check_grammar,
+    exactly,
+    fold,
+    read,
+)
 from trimtab.rewards.latex import tidy
 from trimtab.rewards.magnitude import TooLarge
 from trimtab.rewards.numbers import find_last
@@ -25,6 +36,10 @@ from trimtab.types import Completion, Group, Prompt, Reward
 
 _WORDS = re.compile(r"\\(?:text\w*|mbox|begin|end|math\w+|operatorname\*?|overline)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _JOIN = re.compile(r"\s*(?:,|;|,?\s*(?:and|or))\s*")
+
+
+MISSING = ("", "None", "nan", "NaN", "null", "N/A")
+"""What tables write where they have no gold answer."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ def _gold(value: Any) -> Shape | None:
         return Words(str(value).casefold())
     if isinstance(value, int | float | Decimal | numbers.Real):
         return exactly(value if isinstance(value, int | Decimal) else float(value))
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or value.strip() in MISSING:
         return None
     text = value.rsplit("####", 1)[-1].strip()
     found = None if "\\boxed" in text else read(text)
@@ -152,9 +167,10 @@ def _answer(said: str, gold: Shape) -> Shape | None:
     shape = read(said)
     if isinstance(gold, Number) and not isinstance(shape, Number | Items):
         shape = read(re.sub(r"(?<=\d)\s+[mgshlLJNWVAKCF]$", "", said)) or shape  # a unit of one letter
-    if isinstance(gold, Words) and not isinstance(shape, Words):
-        return shape or Words(fold(said))
-    if shape is not None and not (isinstance(shape, Words) and isinstance(gold, Number)):
+    if shape is None and (isinstance(gold, Words) or (isinstance(gold, Formula) and len(gold.text) == 1)):
+        return Words(fold(said))
+    prose = isinstance(shape, Words) and isinstance(gold, Number) and not re.search(r"_\d+$", shape.text)
+    if shape is not None and not prose:
         return shape
     formulas = [_formula(m) for m in marks.FORMULA.finditer(said)]
     if formulas:

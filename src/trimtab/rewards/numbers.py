@@ -24,7 +24,7 @@ _PLAIN = (
 _POWER = r"(?:[eE][-+]?\d{1,3}(?!\w)|\s?(?:\\times|\\cdot|[×x*·])\s?10\s?(?:\^|\*\*)\s?\{?\s?[-−+]?\d{1,3}\s?\}?)?"
 _FRAC = r"\\[dtc]?frac\s?\{\s?[-−]?\d+\s?\}\s?\{\s?\d+\s?\}"
 NUMBER = re.compile(
-    rf"(?<![A-Za-z_\d^])(?<!\d[./])(?<!\^\{{)(?<!\^[-−])(?<!\^\{{[-−])(?P<sign>{_SIGN})(?:{_MONEY}(?P<minus>[-−]?))?"
+    rf"(?<![A-Za-z_\d^])(?<!\d[./])(?<![\^_]\{{)(?<!\^[-−])(?<!\^\{{[-−])(?P<sign>{_SIGN})(?:{_MONEY}(?P<minus>[-−]?))?"
     rf"(?:(?P<whole>\d+)?\s?(?P<frac>{_FRAC})|(?P<mixed>\d+\s)?(?P<top>\d+)\s?/\s?(?P<bottom>\d+)(?![\d/]|[.,]\d)"
     rf"|(?P<plain>{_PLAIN})(?P<power>{_POWER}))"
 )
