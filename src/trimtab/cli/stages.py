@@ -79,7 +79,7 @@ def embed(task: Task) -> dict[str, Any]:
     store = run_store(task)
     embedder = make.embedder(task.embed, task.model)
     facts: dict[str, Any] = {k: embedder.card[k] for k in ("model", "layers") if k in embedder.card}
-    for set_ in _sampled(store) - {"greedy"}:
+    for set_ in _sampled(store, "greedy"):
         vectors = embeddings.Stored(embedder, store, set_)(store.groups(set_, None))
         facts[set_] = f"{sum(map(len, vectors))} x {vectors[0].shape[1]}"
     return facts
@@ -180,8 +180,8 @@ def _models(groups: list[Group]) -> str:
     return ", ".join(sorted({c.model for g in groups for c in g.completions}))
 
 
-def _sampled(store: Store) -> set[str]:
-    names = set(store.names("completions"))
+def _sampled(store: Store, *without: str) -> list[str]:
+    names = [n for n in store.names("completions") if n not in without]
     if not names:
         raise InputError(f"{store.path} holds no completions; run `trimtab sample` first")
     return names
@@ -189,7 +189,7 @@ def _sampled(store: Store) -> set[str]:
 
 def _tested(store: Store) -> str:
     """The completions that are judged: "test", or the only ones there are."""
-    names = _sampled(store) - {"greedy"}
+    names = _sampled(store, "greedy")
     if "test" in names:
         return "test"
     if len(names) == 1:

@@ -3,8 +3,9 @@
 import functools
 import re
 from collections.abc import Callable
+from typing import Any
 
-from trimtab.errors import unknown
+from trimtab.errors import InputError, unknown
 from trimtab.named import load_named
 from trimtab.rewards import marks, numbers
 from trimtab.rewards.letters import letter_of
@@ -99,7 +100,10 @@ EXTRACTORS: dict[str, Extractor] = {
 def extractor(spec: str) -> Extractor:
     """An extractor by name, or the user's own as "package.module:function"; InputError for neither."""
     if ":" in spec:
-        return load_named(spec, "extractor")
+        own: Any = load_named(spec, "extractor")
+        if not callable(own):
+            raise InputError(f"extractor {spec!r} is a {type(own).__name__}; write a function of the text")
+        return own
     if spec not in EXTRACTORS:
         raise unknown("answer extractor", spec, EXTRACTORS)
     return EXTRACTORS[spec]

@@ -15,6 +15,8 @@ REWARDS = """
 def needs_colour(completions, colour, **columns):
     return [1.0 for _ in completions]
 
+sys_like = 3
+
 def fine(completions, **columns):
     return [1.0 for _ in completions]
 
@@ -82,7 +84,8 @@ def test_a_sound_task_says_what_it_would_do(task):
         (["probe.losses=['mse']", "embed.model=smollm2-135m", "embed.pooling=lst"], "unknown pooling 'lst'"),
         (["probe.losses=['mse']", "embed.model=smollm2-135m", "probe.folds=1"], "probe.folds is 1"),
         (["eval.extract=last_nmber"], "unknown answer extractor 'last_nmber'"),
-        (["eval.extract=checked_rewards:no"], "has no 'no'"),
+        (["eval.extract=checked_rewards:no"], "has no .no."),
+        (["eval.extract=checked_rewards:sys_like"], "write a function of the text"),
         (["eval.draws=0"], "eval.draws is 0"),
     ],
 )  # fmt: skip
