@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from trimtab.errors import InputError, unknown
 from trimtab.rewards.adapters import NAN, each
 from trimtab.rewards.returned import failed, no_reward
-from trimtab.rewards.thoughts import UNFINISHED, answer_to
+from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to
 from trimtab.types import Completion, Group, Prompt, Reward
 
 MODES = ("strict", "loose")
@@ -41,6 +41,8 @@ class Instructions:
 
     mode: str = "strict"
     partial: bool = False
+    tags: Tags = ()
+    """Pairs of tags around thoughts beside the usual ones (rewards/thoughts.py)."""
     limit_s: ClassVar[float | None] = 20.0
     by_completion: ClassVar[bool] = True
 
@@ -63,7 +65,7 @@ class Instructions:
             return Reward(NAN, "the target's 'instruction_id_list' is empty: there is nothing to follow")
         if strange := [i for i in ids if i not in known]:
             return no_reward(str(unknown("instruction", str(strange[0]), known)))
-        answer = answer_to(prompt, completion)
+        answer = answer_to(prompt, completion, self.tags)
         texts = [answer or ""] if self.mode == "strict" else loosened(answer or "")
         missed = []
         for name, given in zip(ids, settings, strict=True):

@@ -13,6 +13,7 @@ from trimtab.endpoints import Connection, Fault, error_check, in_order
 from trimtab.errors import EngineError
 from trimtab.models.chat import encode_completion, encode_dialogue, encode_prompt
 from trimtab.models.load import load_tokenizer
+from trimtab.rewards.returned import no_reward
 from trimtab.types import Group, Reward
 
 
@@ -58,7 +59,7 @@ class ServedReward:
             if fault.blame not in ("prompt", "request"):
                 raise
             if len(rows) == 1:
-                return [Reward(math.nan, f"the server refused it: {fault.trouble.reason[:200]}")]
+                return [no_reward(f"the server refused it: {fault.trouble.reason}")]
             return [r for row in rows for r in self._batch(connection, [row])]  # one text may be too long: find it
         try:
             return [_reward(row["data"]) for row in in_order(payload["data"], len(rows))]

@@ -15,7 +15,7 @@ from trimtab.rewards.programs import defines, extract_program, extract_script
 from trimtab.rewards.returned import no_reward, one_line
 from trimtab.rewards.sandbox.limits import Job, Limits
 from trimtab.rewards.sandbox.shared import shared
-from trimtab.rewards.thoughts import UNFINISHED, answer_to
+from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to
 from trimtab.types import Completion, Group, Prompt, Reward
 
 TESTS = ("tests", "test_list", "test")
@@ -44,6 +44,8 @@ class UnitTests:
     unsafe: bool = False
     extract: bool = True
     """False takes the completion's text as the program, unread."""
+    tags: Tags = ()
+    """Pairs of tags around thoughts beside the usual ones (rewards/thoughts.py)."""
 
     def __call__(self, groups: Sequence[Group]) -> list[list[Reward]]:
         flat = [(g.prompt, c) for g in groups for c in g.completions]
@@ -54,7 +56,7 @@ class UnitTests:
         jobs: dict[int, Job] = {}
         scripts: dict[int, tuple[str, Cases]] = {}
         for i, (prompt, completion) in enumerate(flat):
-            if self.extract and answer_to(prompt, completion) is None:
+            if self.extract and answer_to(prompt, completion, self.tags) is None:
                 rewards[i] = Reward(0.0, UNFINISHED)
                 continue
             try:
@@ -74,7 +76,7 @@ class UnitTests:
         return [[next(flat_rewards) for _ in g.completions] for g in groups]
 
     def _answer(self, prompt: Prompt, completion: Completion) -> str:
-        return (answer_to(prompt, completion) or "") if self.extract else completion.text
+        return (answer_to(prompt, completion, self.tags) or "") if self.extract else completion.text
 
     def _call_job(self, prompt: Prompt, completion: Completion, cases: Cases) -> Job:
         """A job for arguments and values of a function, or of a method of `class Solution`."""
