@@ -55,6 +55,8 @@ def sample(task: Task) -> dict[str, Any]:
     for name, n, how in (("train", s.train_n, params), ("test", s.test_n, params), ("greedy", 1, greedy)):
         groups = samplers.Cached(sampler, store, name)(store.prompts(SETS[name]), n, how)
         facts[name] = f"{len(groups)} x {n}"
+        if failed := sum(c.failed for g in groups for c in g.completions):
+            facts[f"{name}_failed"] = f"{failed} (asked for again by the next run)"
     return facts
 
 

@@ -44,8 +44,12 @@ class Address:
         return self.host.endswith((".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"))
 
     def others(self) -> list[str]:
-        """Roots to try where this one has no such path: with /v1, or without."""
-        return [self.root.removesuffix("/v1")] if self.root.endswith("/v1") else [f"{self.root}/v1"]
+        """Roots to try where this one has no such path, the likeliest last: with /v1, or without what is too much."""
+        for ending in ("/v1", "/chat"):
+            if self.root.endswith(ending):
+                return [self.root.removesuffix(ending)]
+        native = [f"{self.root.removesuffix('/api')}/v1"] if self.root.endswith("/api") else []  # Ollama's own API
+        return [*native, f"{self.root}/v1"]
 
 
 def address(base_url: str) -> Address:
@@ -88,6 +92,8 @@ def clean_key(key: str | None, name: str = "api_key") -> str | None:
 
     InputError, which never shows the key, for one that no HTTP header may hold.
     """
+    if key is not None and not isinstance(key, str):
+        raise InputError(f"{name} is {type(key).__name__}, not text")
     if not key:
         return None
     text = re.sub(r"^(authorization\s*:\s*)?bearer\s+", "", key.strip(AROUND), flags=re.I).strip(AROUND)

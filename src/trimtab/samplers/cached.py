@@ -18,6 +18,8 @@ from trimtab.types import Group, Prompt, Sampler, SamplingParams, StreamingSampl
 
 COMPLETIONS_A_BATCH = 512
 """Enough to keep an engine of 64 parallel sequences busy, and at most this many are lost by a kill."""
+HOPELESS = 8
+"""So many calls for one prompt each may fail before it is said that all do."""
 SHARD_S, LONGEST_S = 0.03, 2.0
 """What a stream has finished is on disk at once, later after so many seconds a shard that is there, at most 2."""
 
@@ -71,10 +73,17 @@ class Cached:
         else:
             self._sample(self.sampler, prompts, n, params)
         stored = self._groups(prompts, n)
-        completions = [c for g in stored.values() for c in g.completions]
-        if self.sampler is not None and completions and all(c.failed for c in completions):
-            raise EngineError(f"not one of {len(prompts)} prompts was answered: {completions[0].note}")
+        if self.sampler is not None:
+            self._check_answers(stored, n)
         return [stored[i] for i in ids]
+
+    def _check_answers(self, groups: dict[str, Group], n: int) -> None:
+        """EngineError when a table, of more than a prompt or of many calls, holds nothing but failures."""
+        failed = [c for g in groups.values() for c in g.completions if c.failed]
+        if failed and len(failed) == sum(len(g.completions) for g in groups.values()):
+            table = self._answered((), n)
+            if not any(table.values()) and (len(groups) > 1 or len(table) >= HOPELESS):
+                raise EngineError(f"not one of {len(table)} prompts was answered: {failed[0].note}")
 
     def _sample(self, sampler: Sampler, prompts: Sequence[Prompt], n: int, params: SamplingParams) -> None:
         with self.store.writer(f"completions/{self.name}", self._settings(sampler, n, params)) as writer:
@@ -90,7 +99,11 @@ class Cached:
             size = self.batch or max(1, COMPLETIONS_A_BATCH // max(n, 1))
             batches = [missing[i : i + size] for i in range(0, len(missing), size)]
             for batch in track(batches, len(batches), f"sampling {self.name}"):
-                writer.append_groups([_new(g, answered) for g in sampler(batch, n, params)])
+                if isinstance(sampler, StreamingSampler):  # a batch of failures is no reason to stop
+                    groups = [g for _, g in sorted(sampler.stream(batch, n, params), key=lambda pair: pair[0])]
+                else:
+                    groups = sampler(batch, n, params)
+                writer.append_groups([_new(g, answered) for g in groups])
                 writer.flush()
 
     def _settings(self, sampler: Sampler, n: int, params: SamplingParams) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from trimtab.types import Group, Prompt, SamplingParams
 
 FEW = 4
 """Fewer equal answers than these may well be what was asked for."""
+CANNED, PROMPTS = 20, 8
+"""Characters of one and the same answer to so many prompts that are no yes and no no."""
 
 
 @dataclass
@@ -22,6 +24,8 @@ class Watch:
     counts: Counter[str] = field(default_factory=Counter)
     models: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    texts: Counter[str] = field(default_factory=Counter)
+    """First answers: of different prompts, so they differ."""
 
     def answer(self, payload: Any, asked: int, given: int) -> None:
         """One answer: the model that it names, and choices beyond or below those asked for."""
@@ -40,6 +44,7 @@ class Watch:
         self.counts["thoughts"] += sum("only reasoning" in c.note for c in good)
         self.counts["empty"] += sum(not c.text.strip() for c in good)
         self.counts["empty and cut"] += sum(not c.text.strip() and c.finish == "length" for c in good)
+        self.texts.update(c.text for c in good[:1] if len(c.text) >= CANNED)
         asked = _asked(group.prompt)
         self.counts["echoes"] += sum(len(asked) >= 12 and c.text.strip().startswith(asked) for c in good)
         if len(good) > 1 and self.params.temperature > 0:
@@ -75,6 +80,10 @@ class Watch:
             lines.append(
                 f"all completions of a prompt are the same text, in {n['equal']} of {n['groups']} prompts, at "
                 f"temperature {self.params.temperature:g}: the server ignores temperature, or answers from a cache"
+            )
+        if len(self.texts) == 1 and self.texts.total() >= PROMPTS:
+            lines.append(
+                f"all of {self.texts.total()} prompts got one and the same answer: {next(iter(self.texts))[:80]!r}"
             )
         if n["echoes"] and 2 * n["echoes"] >= n["completions"]:
             lines.append(f"{n['echoes']} of {n['completions']} answers repeat the prompt first: is echo set?")
