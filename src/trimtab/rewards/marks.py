@@ -7,8 +7,9 @@ answer is ..." and "Answer: ...", the last one again. A tag or a box inside what
 import re
 from collections import deque
 
-TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
+TAG = re.compile(r"<(?:final_)?answer>((?:(?!<(?:final_)?answer>).)*?)</(?:final_)?answer>", re.DOTALL | re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
+_JSON_VALUE = re.compile(r"\"((?:[^\"\\\n]|\\.)+)\"|[^,}\]\n\"]+")
 _BARE_BOX = re.compile(r"\d+(?:\.\d+)?|[A-Za-z](?![a-z])")
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _WORD = r"(?:answers?|antwort|réponse|reponse|respuesta|resposta|risposta|答案|答え|ответ)"
@@ -84,7 +85,9 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def _said(text: str, at: int) -> str:
-    """What follows a sign: a formula in dollars whole, else up to the end of the line or of the statement."""
+    """What follows a sign: a JSON value or a formula in dollars whole, else the line or statement."""
+    if re.search(r"[\"']\s*:\s*\Z", text[max(0, at - 6) : at]) and (value := _JSON_VALUE.match(text, at)):
+        return (value[1] or value[0]).strip()
     if maths := FORMULA.match(text, at):
         rest = text[maths.end() : maths.end() + 40]
         if not re.match(r"\s*(?:,|and\b|or\b|,\s*and\b)\s*(?:\$|\\\()", rest):
