@@ -34,6 +34,16 @@ CASES = {
         group({"answer": "the Eiffel Tower"}, "tower"),
     ),
     "regex": (rewards.Regex(r"(?i)\byes\b"), group(None, "Yes.", "oh yes"), group(None, "no", "yesterday", "")),
+    "exact_match marked": (
+        rewards.ExactMatch("answer", extract="final"),
+        group({"answer": 1250}, "$1,250", "The answer is 1,250 coins in all.", "<think>7</think>**1250.00**"),
+        group({"answer": 1250}, "The answer is 2 times 1250", "1251", "<think>1250"),
+    ),
+    "multiple_choice said": (
+        rewards.MultipleChoice(),
+        group({"answer": "B", "choices": ["Oslo", "Rome"]}, "The answer is Rome.", "rome"),
+        group({"answer": "B", "choices": ["Oslo", "Rome"]}, "The answer is Oslo.", "The answer is Bern."),
+    ),
     "multiple_choice": (
         rewards.MultipleChoice(),
         group({"answer": "b"}, "B", "The answer is (B)", "**B** because A is wrong"),

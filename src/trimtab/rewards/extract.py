@@ -80,9 +80,11 @@ def final(text: str) -> str | None:
 @_of_answer
 def final_number(text: str) -> str | None:
     """The number in the marked answer ("The answer is 58 stamps, 2 more than before"), else the last of the text."""
-    said = re.split("[=≈]", marks.marked(text) or "")[-1]
-    found = numbers.NUMBER.search(said)
-    return numbers.find_last(text) if found is None else numbers.find_last(found[0])
+    said = marks.marked(text)
+    if said is None:
+        return numbers.find_last(text)
+    found = numbers.NUMBER.search(re.split("[=≈]", said)[-1])
+    return numbers.find_last(found[0]) if found else None
 
 
 EXTRACTORS: dict[str, Extractor] = {

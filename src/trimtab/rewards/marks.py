@@ -1,7 +1,7 @@
 r"""Where a completion says its answer, strongest sign first; shared by the extractors and by mathematics.
 
-Strong: <answer>...</answer>, \boxed{...}, "#### ...", "final answer: ..."; of these the last one counts. Then "the
-answer is ..." and "Answer: ...", the last one again. A tag or a box inside what is marked is opened.
+Strong: <answer>...</answer>, \boxed{...}, "#### ...", "final answer: ...", {"answer": ...}; of these the last one
+counts. Then "the answer is ..." and "Answer: ...", the last one again. A tag or a box inside what is marked is opened.
 """
 
 import re
@@ -19,6 +19,7 @@ _IS = (
 )
 _BETWEEN = r"[\s*_`\"]{0,20}(?:[^.:=\n]{0,50}?)"
 _FINAL = re.compile(
+    rf"[\"']{_WORD}[\"']\s*:\s*(?=\S)|"
     rf"(?:final|overall|correct final)[\s*_]{{1,6}}{_WORD}{_BETWEEN}(?:{_IS}|\n)[\s*_:#]*|^[ \t]*####[ \t]*(?=\S)|"
     rf"(?<=[.\s])####[ \t]*(?=\S)",
     re.IGNORECASE | re.MULTILINE,

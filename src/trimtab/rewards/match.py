@@ -10,6 +10,7 @@ from trimtab.errors import InputError, unknown
 from trimtab.rewards.adapters import NAN, column, each
 from trimtab.rewards.extract import extractor, final, number
 from trimtab.rewards.letters import letter_of
+from trimtab.rewards.numbers import NUMBER, find_last
 from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to, names_tag
 from trimtab.types import Completion, Group, Prompt, Reward
 
@@ -69,17 +70,18 @@ class ExactMatch:
         if answer is None:
             return Reward(0.0, "no answer found")
         normalise = NORMALISERS[self.normalise]
-        by_value = self.normalise != "as_is" and any(_same_number(g, answer) for g in accepted)
+        marked = self.extract in ("final", "boxed", "answer_tag")
+        by_value = self.normalise != "as_is" and any(_same_number(g, answer, marked) for g in accepted)
         return Reward(float(by_value or normalise(answer) in map(normalise, accepted)))
 
 
-def _same_number(gold: str, answer: str) -> bool:
-    """Equal by value, the answer with or without a unit ("58 stamps"); codes such as 007 are text."""
+def _same_number(gold: str, answer: str, marked: bool) -> bool:
+    """Equal by value; of a marked answer the only number in it ("58 stamps in all"). Codes such as 007 are text."""
     value = number(gold)
     if value is None or re.match(r"\s*0\d", gold):
         return False
-    bare = re.sub(r"(?<=\d)\s*(?:[^\W\d_]+[.,]?\s*){1,3}$", "", answer.strip(" .*_"))
-    return value in (number(answer), number(bare))
+    found = NUMBER.findall(answer) if marked else ()
+    return value == number(answer) or (len(found) == 1 and value == find_last(answer))
 
 
 @dataclass(frozen=True)

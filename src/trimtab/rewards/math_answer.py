@@ -30,7 +30,7 @@ from trimtab.rewards.expressions import (
 )
 from trimtab.rewards.latex import tidy
 from trimtab.rewards.magnitude import TooLarge
-from trimtab.rewards.numbers import find_last
+from trimtab.rewards.numbers import NUMBER, find_last
 from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to
 from trimtab.types import Completion, Group, Prompt, Reward
 
@@ -175,6 +175,6 @@ def _answer(said: str, gold: Shape) -> Shape | None:
     formulas = [_formula(m) for m in marks.FORMULA.finditer(said)]
     if formulas:
         return read(formulas[-1])
-    if isinstance(gold, Number | Relation) and (number := find_last(re.split("[=≈]", said)[-1])):
-        return read(number)
+    if isinstance(gold, Number | Relation) and (number := NUMBER.search(re.split("[=≈]", said)[-1])):
+        return read(find_last(number[0]) or "")
     return shape

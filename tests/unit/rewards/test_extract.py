@@ -103,6 +103,8 @@ from trimtab.rewards.extract import EXTRACTORS, extractor, number
         ("final_number", "The answer is 12 + 50 = 62", "62"),
         ("final_number", r"\boxed{62\text{ cm}^2}", "62"),
         ("final_number", "so she has 62", "62"),
+        ("final_number", "5 and 6 make it. Answer: cannot be known", None),
+        ("final", 'The answer is 7? {"reason": "no", "answer": "62"}', "62"),
     ],
 )
 def test_by_hand(name, text, found):
