@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from trimtab.errors import InputError, unknown
 from trimtab.named import load_named
@@ -105,7 +105,7 @@ def extractor(spec: str) -> Extractor:
         own: Any = load_named(spec, "extractor")
         if not callable(own):
             raise InputError(f"extractor {spec!r} is a {type(own).__name__}; write a function of the text")
-        return own
+        return cast(Extractor, own)
     if spec not in EXTRACTORS:
         raise unknown("answer extractor", spec, EXTRACTORS)
     return EXTRACTORS[spec]
