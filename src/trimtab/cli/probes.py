@@ -22,7 +22,7 @@ Values = list[list[float]]
 
 def fit(task: Task) -> dict[str, Any]:
     """Rewards and vectors to one probe a loss, in `probes/<loss>`; skipped where nothing it is made of has changed."""
-    store = run_store(task)
+    store = run_store(task, keep=True)
     groups = store.groups("train", reward_name(task, store))
     views = {label: _stored(task, store, "train", n) for label, n in _layers(task).items()}
     facts: dict[str, Any] = {}

@@ -38,12 +38,16 @@ def open_store(task: Task) -> Store:
     return store
 
 
-def run_store(task: Task) -> Store:
-    """The store of a run that has been sampled; nothing is read but it. InputError when there is none."""
+def run_store(task: Task, *, keep: bool = False) -> Store:
+    """The store of a run that has been sampled; nothing is read but it. InputError when there is none.
+
+    `keep`: a stage that adds to the run makes its settings the run's own, so that later verbs need no flags.
+    """
     store = Store(task.out)
     if not store.tables("completions"):
         raise InputError(f"{task.out} holds no completions; run `trimtab sample` first, or give another directory")
-    _remember(task, store)
+    if keep:
+        _remember(task, store)
     return store
 
 

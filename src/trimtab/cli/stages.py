@@ -62,7 +62,7 @@ def sample(task: Task) -> dict[str, Any]:
 
 def score(task: Task) -> dict[str, Any]:
     """Completions to rewards; what could not be scored is NaN with a note, and counted here by its note."""
-    store, (name, reward) = run_store(task), reward_of(task)
+    store, (name, reward) = run_store(task, keep=True), reward_of(task)
     facts: dict[str, Any] = {"reward": name}
     for set_ in _sampled(store):
         groups = rewards.score(
@@ -78,7 +78,7 @@ def score(task: Task) -> dict[str, Any]:
 
 def embed(task: Task) -> dict[str, Any]:
     """Completions to vectors, those of the greedy answers excepted: nothing chooses among one."""
-    store = run_store(task)
+    store = run_store(task, keep=True)
     embedder = make.embedder(task.embed, task.model)
     facts: dict[str, Any] = {k: embedder.card[k] for k in ("model", "layers") if k in embedder.card}
     for set_ in _sampled(store, "greedy"):

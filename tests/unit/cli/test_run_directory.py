@@ -127,6 +127,14 @@ def test_of_several_rewards_the_tasks_own_is_taken_and_train_asks(folder):
         run("train", "run", "--model", "smollm2-135m", "--out", "p", "--plan")
 
 
+def test_what_is_only_looked_at_changes_no_setting(folder):
+    before = run("run", "task.toml")
+    kept = (folder / "run/task.json").read_text()
+    silent = run("eval", "run", "--set", "eval.extract=last_number", "--set", "eval.draws=50")
+    assert any("found no answer in any of 24 completions" in n for n in silent["notes"])
+    assert (folder / "run/task.json").read_text() == kept and run("eval", "run")["rows"] == before["rows"]
+
+
 def test_a_run_made_by_hand_needs_no_task(folder):
     run("run", "task.toml")
     (folder / "run/task.json").unlink()
