@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from trimtab.cli.app import app
 from trimtab.data.matrix_files import load_matrix
-from trimtab.testing import tiny_lm, write_jsonl
+from trimtab.testing import scripted_server, tiny_lm, write_jsonl
 
 
 @pytest.fixture
@@ -80,3 +81,35 @@ def test_mistakes_are_named(files, change, said):
 def test_flags_alone_need_all_three(files):
     done = run("--prompts", files / "sums.jsonl", "--model", f"hf:{files}/lm0")
     assert "--reward" in str(done.exception)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("batch", [0, 1])
+def test_a_served_pool_is_priced_by_usage_and_one_bad_prompt_is_unscored(tmp_path, batch):
+    def answer(number, asked):
+        if "0 + 1" in str(asked.body):  # the very first prompt
+            return 400, {}, {"error": {"message": "flagged by moderation"}}
+        n, more = asked.body.get("n", 1), {"message": {"content": "2"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 40, "completion_tokens": 5 * n} if asked.body["model"] == "counts" else None
+        return 200, {}, {"choices": [more] * n, "usage": usage}
+
+    write_jsonl(tmp_path / "sums.jsonl", [{"prompt": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(3)])
+    with scripted_server(answer) as (url, seen):
+        models = "".join(
+            f'[[models]]\nname = "{name}"\nengine = "openai"\nbase_url = "{url}"\nretries = 0\nconcurrency = 2\n'
+            "price_million = 2.0\nextra = {min_p = 0.1}\nfields = {seed = false}\n"
+            for name in ("counts", "silent")
+        )
+        (tmp_path / "pool.toml").write_text(
+            f'out = "{tmp_path}/run"\nprompts = ["sums.jsonl"]\nn = 2\nbatch = {batch}\n{models}'
+            '[[rewards]]\nname = "math_answer"\n'
+        )
+        done = run(tmp_path / "pool.toml", "--json")
+        assert done.exit_code == 0, done.output
+        assert {(s.body.get("min_p"), s.body.get("seed")) for s in seen} == {(0.1, None)}
+    matrix = load_matrix(tmp_path / "run")
+    order = np.argsort([p.messages[0]["content"] for p in matrix.prompts])
+    reward, tokens, price = (a[order] for a in (matrix.reward_PM, matrix.tokens_PM, matrix.price_PM))
+    assert np.isnan(reward[0]).all() and reward[1:].tolist() == [[1, 1], [0, 0]]
+    assert tokens[1:, 0].tolist() == [5, 5] and np.isnan(tokens[:, 1]).all() and np.isnan(tokens[0]).all()
+    assert price[1:, 0].tolist() == [1e-5, 1e-5] and np.isnan(price[:, 1]).all()

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import threading
 
 import pytest
 
@@ -312,3 +313,45 @@ def test_raw_text_is_no_chat():
     ):
         (g,) = OpenAI(url, "m")([Prompt("p", ({"role": "text", "content": "2 + 2 ="},))], 1, PARAMS)
     assert g.completions[0].text == " four" and seen[0].body["prompt"] == "2 + 2 ="
+
+
+@pytest.mark.parametrize("fault", ["breaks off", "hangs", "no body"])
+def test_a_connection_that_breaks_is_tried_again(fault):
+    release = threading.Event()
+
+    def answer(number, asked):
+        if number > 1:
+            return 200, {}, chat()
+        if fault == "hangs":
+            release.wait(5)
+        whole = json.dumps(chat())
+        size = {"breaks off": str(len(whole)), "no body": "0"}.get(fault, str(len(whole)))
+        return 200, {"content-length": size, "connection": "close"}, whole[:20] if fault == "breaks off" else ""
+
+    ((c,),) = ask(answer, timeout_s=0.3)
+    release.set()
+    assert c.text == "four"
+
+
+def test_one_prompt_that_never_ends_is_a_failure_and_the_others_go_on():
+    release = threading.Event()
+
+    def answer(number, asked):
+        if "slow" in str(asked.body):
+            release.wait(5)
+        return 200, {}, chat()
+
+    with pytest.warns(UserWarning, match="no answer within 0.3 s; raise timeout_s"):
+        groups = ask(answer, ("one", "slow", "two"), timeout_s=0.3, retries=0)
+    release.set()
+    assert [c.finish for (c,) in groups] == ["stop", "error", "stop"]
+
+
+def test_a_server_that_vanishes_stops_the_call_and_what_came_is_given_out():
+    with scripted_server(lambda *_: (200, {"connection": "close"}, chat())) as (url, seen):
+        stream = OpenAI(url, "m", concurrency=1, retries=0).stream([prompt(str(i)) for i in range(2000)], 1, PARAMS)
+        assert next(stream)[0] == 0
+    with pytest.raises(EngineError, match="cannot reach the server.*is it running"):
+        for _ in stream:
+            pass
+    assert 1 <= len(seen) < 2000
