@@ -108,8 +108,7 @@ def test_a_served_pool_is_priced_by_usage_and_one_bad_prompt_is_unscored(tmp_pat
         assert done.exit_code == 0, done.output
         assert {(s.body.get("min_p"), s.body.get("seed")) for s in seen} == {(0.1, None)}
     matrix = load_matrix(tmp_path / "run")
-    order = np.argsort([p.messages[0]["content"] for p in matrix.prompts])
-    reward, tokens, price = (a[order] for a in (matrix.reward_PM, matrix.tokens_PM, matrix.price_PM))
-    assert np.isnan(reward[0]).all() and reward[1:].tolist() == [[1, 1], [0, 0]]
-    assert tokens[1:, 0].tolist() == [5, 5] and np.isnan(tokens[:, 1]).all() and np.isnan(tokens[0]).all()
-    assert price[1:, 0].tolist() == [1e-5, 1e-5] and np.isnan(price[:, 1]).all()
+    assert [p.messages[0]["content"] for p in matrix.prompts] == ["What is 1 + 1?", "What is 2 + 1?"]
+    assert matrix.reward_PM.tolist() == [[1, 1], [0, 0]]
+    assert matrix.tokens_PM[:, 0].tolist() == [5, 5] and np.isnan(matrix.tokens_PM[:, 1]).all()
+    assert matrix.price_PM[:, 0].tolist() == [1e-5, 1e-5] and np.isnan(matrix.price_PM[:, 1]).all()
