@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trimtab import data, rewards, samplers
 from trimtab.cli import make
@@ -16,6 +17,9 @@ from trimtab.cli.prompts import reward_of
 from trimtab.errors import InputError
 from trimtab.store import Store
 from trimtab.types import Group, Prompt, Sampler, SamplingParams, fingerprint
+
+DECISIVE = ("temperature", "top_p", "top_k", "max_tokens", "stop")
+"""Settings that decide what a completion can be; seed and n only decide which are drawn and how many."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def collect(
     _ = [sampler.model for sampler in made.values()]  # an unknown name or an adapter without its base raises here
     asked = _prompts(prompts, runs, split, how.raw) if models else []
     found: dict[str, list[Group]] = {}
-    settings: dict[str, str] = {}
+    settings: dict[str, dict[str, Any]] = {}
     for name in names:
         store, table = (Store(name), split) if name in runs else (Store(Path(out) / _slug(name)), "test")
         if name in models:
@@ -56,10 +60,15 @@ def collect(
             _sample(made[name], store, asked, how)
         found[name] = _scored(store, table, reward)
         kept = store.settings(f"completions/{table}")
-        settings[name] = str(kept.get("params", "unknown"))  # another n only changes the noise
+        settings[name] = {k: kept[k] for k in DECISIVE if k in kept}
     base = settings[names[0]]
-    other = [n for n in names if settings[n] != base]
-    return found, [f"{n} was sampled otherwise than {names[0]}: {settings[n]}, not {base}" for n in other]
+    notes = []
+    for name in names[1:]:
+        differs = {k: (settings[name].get(k), base.get(k)) for k in DECISIVE if settings[name].get(k) != base.get(k)}
+        if differs:
+            told = ", ".join(f"{k} {a!r}, not {b!r}" for k, (a, b) in differs.items())
+            notes.append(f"{name} was sampled otherwise than {names[0]}: {told}")
+    return found, notes
 
 
 def is_run(name: str) -> bool:

@@ -43,6 +43,16 @@ def test_models_are_sampled_on_the_same_prompts_and_a_second_call_samples_nothin
     assert sorted(s["reward"]["mean"] for s in runs["sides"]) == sorted(s["reward"]["mean"] for s in found["sides"])
 
 
+def test_other_sampling_settings_are_said(home):
+    words = ("--prompts", home / "prompts.jsonl", "--reward", "exact_match", "--n", 1)
+    invoke("versus", home / "base", home / "adapter", *words, "--max-tokens", 3, "--out", home / "short")
+    (short, *_), found = sorted((home / "short").iterdir()), invoke(
+        "versus", home / "adapter", sorted((home / "short").iterdir())[0], *words, "--max-tokens", 2, "--out",
+        home / "shorter",
+    )  # fmt: skip
+    assert found["settings"] == [f"{short} was sampled otherwise than {home / 'adapter'}: max_tokens 3, not 2"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
