@@ -86,20 +86,28 @@ _MENTIONS = re.compile(
 )
 _RULES = re.compile(
     r"[*_\s]*(?:[\"'`”’]\s*)?(?:(?:if|would|means|when|for a tie|or|vs\.?|versus)\b|,\s*(?:\[\[|or\b)"
-    r"|/\s*\[\[|\((?!\s*\d))",
+    r"|/\s*\[\[)",
     re.IGNORECASE,
+)
+_EXPLAINED = re.compile(
+    r"[*_\s]*\(\s*(?:if|for|a tie|(?:the\s+)?(?:assistant|answer|response|first|second)|A\b|B\b)", re.IGNORECASE
 )
 _WINNER = re.compile(
     r"\b(?:verdict|decision|judge?ment|winner|preference|preferred|chosen"
     r"|result)\b[\"']?\]?[^.\n]{0,30}?(?:\bis\b|[:=\]])"
     r"[\s*_`\"'\[(]{0,8}(?:(?:the\s+)?(?:assistant|response|answer|output|model|candidate"
-    r"|option)[\s_]*)?[(\[*]*(?:(?P<it>A|B|C|tie|draw)\b(?![a-z'’])"
+    r"|option)[\s_]*)?[(\[*]*(?:(?P<it>[AB]\s*(?:>>|>|=|<|<<)\s*[AB]|(?:A|B|C|tie|draw)\b(?!['’]?[a-z]))"
     r"|(?<=[a-z][\s_])(?P<nth>[12])\b)",
     re.IGNORECASE,
 )
-_ALONE = re.compile(r"\W*(?:(?:answer|output|response|assistant|result)\W+)?(?P<it>A|B|C|tie)\W*", re.IGNORECASE)
+_ALONE = re.compile(
+    r"\W*(?:(?:answer|output|response|assistant|model|result)\W+)?(?P<it>[AB]\s*(?:>>|>|=|<|<<)\s*[AB]|A|B|C|tie)\W*",
+    re.IGNORECASE,
+)
 _TAGGED = re.compile(
-    r"(?:\\boxed\s*\{(?:\\text\s*\{)?|<(?:verdict|answer|decision|winner|choice)>)\W*(?P<it>A|B|C|tie)\b", re.IGNORECASE
+    r"(?:\\boxed\s*\{(?:\\text\s*\{)?|<(?:verdict|answer|decision|winner|choice)>)\W*(?P<it>A|B|C"
+    r"|tie)\b",
+    re.IGNORECASE,
 )
 _RANKS = re.compile(r"['\"]model['\"]\s*:\s*['\"](?P<it>\w+)['\"]\s*,\s*['\"]rank['\"]\s*:\s*1\b")
 _TWO_SCORES = re.compile(r"\W*(\d+(?:\.\d+)?)[\s,]+(\d+(?:\.\d+)?)\W*")
@@ -116,6 +124,8 @@ def parse_pair(text: str) -> Verdict | None:
     said, clear = _decided(text, _PAIR_MARK)
     if said is not None or not clear:
         return None if said is None else _verdict(said)
+    if "[[" in text and "]]" not in text:  # cut off
+        return None
     if alone := _ALONE.fullmatch(text.strip()):
         return _verdict(alone["it"])
     if ranked := _RANKS.search(text):
@@ -161,7 +171,8 @@ def _decided(text: str, mark: re.Pattern[str]) -> tuple[str | None, bool]:
         if some:
             return some[-1]["it"], True
     values = {re.sub(r"\s", "", m["it"].upper()) for m in own}
-    if len(values) == 1 or (own and re.fullmatch(r"[\s.*_!]*", text[own[-1].end() :])):
+    beside = len(own) > 1 and not text[own[-2].end() : own[-1].start()].strip(" ,/")
+    if len(values) == 1 or (own and not beside and re.fullmatch(r"[\s.*_!]*", text[own[-1].end() :])):
         return own[-1]["it"], True
     return None, not found
 
@@ -173,6 +184,8 @@ def _is_mention(text: str, mark: re.Match[str]) -> bool:
     quoted = re.match(r"[\"”]", after) and before[-1:] not in ('"', "“") and re.search(r"[\"“][^\"”]*\Z", before)
     if re.search(_DECIDES, before, re.IGNORECASE):
         return bool(quoted)
+    if _EXPLAINED.match(after) or re.search(r"\bprefer\w*\b[^.\n]*\bto\s*\Z", before, re.IGNORECASE):
+        return True
     listed = re.search(r"\]\]\s*(?:,\s*or|or|,|/|vs\.?|versus|and)\s*$", before, re.IGNORECASE)
     return bool(listed or _MENTIONS.search(before)) or re.match(r"[\"'”’]", after) is not None
 
@@ -183,11 +196,15 @@ def _is_line(text: str, mark: re.Match[str]) -> bool:
     return re.fullmatch(r"[\s*_#>.:`-]*", around) is not None
 
 
+_VALUE = r"[\s*_`\"'(\[:：]*(-?\d+(?:\.\d+)?(?:\s*(?:/|out of)\s*\d+)?)(?![\d%]|\.\d|\s?[-–]\s?\d)"
 _RATES = re.compile(
-    r"\b(?:rating|score|grade|mark)s?\b[*_\"'`]*[^.\n:=\d]{0,40}?(?:\bis\b|\bof\b|[:=–—]"
-    r"|\n)[\s*_`\"'(\[:]*(?P<it>-?\d+(?:\.\d+)?(?:\s*/\s*\d+)?)"
-    r"(?![\d%]|\.\d)|\b(?:rate|give|score)\s+(?:it|this"
-    r"|the\s+\w+)\s+(?:an?\s+)?[*_(\[]*(?P<also>-?\d+(?:\.\d+)?(?:\s*/\s*\d+)?)(?![\d%]|\.\d)",
+    r"(?:\b(?:rating|score|grade|mark|overall)s?\b|评分|得分)[*_\"'`]*(?:\s*\([^)\n]{0,40}\))?[^.\n:：=\d]{0,40}?"
+    rf"(?:\bis\b|[:：=]|\s[-–—]\s|\n){_VALUE}|(?:\\boxed\s*\{{|<(?:rating|score|answer)>){_VALUE}",
+    re.IGNORECASE,
+)
+_GIVES = re.compile(
+    rf"\b(?:rate|give|score)s?\s+(?:it|(?:this|the)(?:\s+\w+)?)\s+(?:an?\s+)?{_VALUE}|\b(?:rating"
+    rf"|score)\s+of\s+{_VALUE}",
     re.IGNORECASE,
 )
 _LONE_RATING = re.compile(r"[\s*_\[(#]*(?P<it>-?\d+(?:\.\d+)?(?:\s*/\s*\d+)?)[\s*_\])./]*")
@@ -211,8 +228,9 @@ def parse_rating(text: str, low: float, high: float) -> float | None:
 
 
 def _plain_rating(text: str) -> str | None:
-    if rates := list(_RATES.finditer(text)):
-        return rates[-1]["it"] or rates[-1]["also"]
+    for pattern in (_RATES, _GIVES):
+        if rates := list(pattern.finditer(text)):
+            return rates[-1][1] or rates[-1][2]
     if lone := _LONE_RATING.fullmatch(text.strip().split("\n", 1)[0]) or _LONE_RATING.fullmatch(
         text.strip().rsplit("\n", 1)[-1]
     ):
