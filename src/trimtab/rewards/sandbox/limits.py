@@ -42,7 +42,7 @@ class Job:
     prelude: str = ""
     """Trusted code for the tests, such as the helper functions of a HumanEval prompt; never taken from the program."""
     mode: str = "tests"
-    aliases: tuple[str, ...] = ("solution", "program")
+    aliases: tuple[str, ...] = ("solution", "program", "main", "submission", "answer", "your_module", "your_solution")
     """Module names under which the tests may import the program."""
     argv: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)

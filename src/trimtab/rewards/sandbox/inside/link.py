@@ -53,7 +53,7 @@ class Link:
         self.raised = []
         self.lock = threading.RLock()
         self.shared = {}
-        self.called, self.evidence, self.relied = set(), set(), {}
+        self.called, self.evidence, self.relied, self.held = set(), set(), {}, {}
         self.poisoned = ""
         self.read_ahead, self.star_calls = True, False
         self.changes_beside_results = self.changed_unseen = self.redirected = False
@@ -156,7 +156,7 @@ class Link:
         for number, now in answer.get("shared") or ():
             if number in self.shared:
                 wire.overwrite(self.shared[number][0], self.decode(now))
-                self.shared[number][1] = now
+                self.shared[number][1] = wire.bare(now)
         if "raise" in answer:
             error = self.exception(answer["raise"])
             if isinstance(error, StopIteration | StopAsyncIteration) and message.get("name") != "__anext__":
@@ -170,9 +170,9 @@ class Link:
             if number in self.shared and type(self.shared[number][0]) is type(value):
                 held = self.shared[number][0]  # the same list again: `b.items is b.items`
                 wire.overwrite(held, value)
-                self.shared[number][1] = encoded
+                self.shared[number][1] = wire.bare(encoded)
                 return held
-            self.shared[number] = [value, encoded]
+            self.shared[number] = [value, wire.bare(encoded)]
             while len(self.shared) > SHARED_AT_MOST:
                 del self.shared[next(iter(self.shared))]
         return value
@@ -180,8 +180,8 @@ class Link:
     def write_back(self):
         for number, (value, before) in list(self.shared.items()):
             now = self.encode(value)
-            if now != before:
-                self.shared[number][1] = now
+            if wire.bare(now) != before:
+                self.shared[number][1] = wire.bare(now)
                 self.ask({"op": "write", "id": number, "value": now})
 
     def echo(self, shown):
@@ -238,7 +238,8 @@ class Link:
             if isinstance(e, AssertionError):
                 self.poison("an assertion failed inside a function that the tests pass, and the program went on")
             self.raised.append(e)
-            return {"raise": [type(e).__name__, str(e)[:NOTE]], "test": len(self.raised) - 1}
+            own = {"object": e._t_id} if isinstance(e, Remote) else {}
+            return {"raise": [type(e).__name__, str(e)[:NOTE]], "test": len(self.raised) - 1, **own}
 
     def next_line(self):
         """A line for the program's `input()`, from what the tests put in its place; "" is the end of file."""
@@ -303,6 +304,8 @@ class Link:
         tag, number = tagged["!"], tagged.get("v")
         if tag in ("class", "genuine") and (found := self.base(tagged)):
             return found
+        if tag == "function" and type(number) is int and 0 <= number < len(self.functions):
+            return self.functions[number]  # the tests' own, on its way back
         if tag not in ("object", "sub") or type(number) is not int:
             raise wire.Malformed("an unknown kind of value")
         cls = self.base(tagged.get("class"))

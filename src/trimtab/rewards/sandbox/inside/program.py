@@ -83,6 +83,8 @@ class Server:
 
     def handle(self, x):
         """What the tester needs to use an object that is not data."""
+        if isinstance(x, Callback):
+            return {"!": "function", "v": x._number}
         if isinstance(x, type):
             return self.described(x)
         new = {"!": "object", "v": self.number(x), "class": self.described(type(x), genuine=False)}
@@ -106,7 +108,7 @@ class Server:
             "!": "class", "v": number, "name": cls.__name__[:80], "has": _special_methods(cls, own),
             "bases": [self.described(b) for b in parents], "ahead": cls.__module__ in ("builtins", "itertools"),
             "data": next((t.__name__ for t in DATA if issubclass(cls, t)), None),
-            "fields": list(getattr(cls, "__dataclass_fields__", ())),
+            "texts": _own_texts(cls), "fields": list(getattr(cls, "__dataclass_fields__", ())),
         }  # fmt: skip
 
     def wrap(self, x, encoded):
@@ -169,11 +171,11 @@ class Server:
 
     def share(self, x, encoded):
         """A mutable value of the program that the tests now hold a copy of: both are kept alike. null for others."""
-        if type(x) not in SHARED or len(x) > SHARED_LENGTH or _has_handle(encoded):
+        if type(x) not in SHARED or len(x) > SHARED_LENGTH:
             return None
         number = self.number(x)
         self.shared.pop(number, None)
-        self.shared[number] = encoded
+        self.shared[number] = wire.bare(encoded)
         while len(self.shared) > SHARED_AT_MOST:
             del self.shared[next(iter(self.shared))]
         return number
@@ -186,8 +188,8 @@ class Server:
                 now = self.encode(self.objects[number])
             except BaseException:  # noqa: S112  it may have become anything
                 continue
-            if now != before and not _has_handle(now):
-                self.shared[number] = now
+            if wire.bare(now) != before:
+                self.shared[number] = wire.bare(now)
                 out.append([number, now])
         return out
 
@@ -195,7 +197,7 @@ class Server:
         """What the tests have changed in their copy of a shared value."""
         x, new = self.objects[message["id"]], self.decode(message["value"])
         overwrite(x, new)
-        self.shared[message["id"]] = self.encode(x)
+        self.shared[message["id"]] = wire.bare(self.encode(x))
         return {"ok": None}
 
     def op_copy(self, message):
@@ -231,7 +233,7 @@ class Server:
         sent = [*enumerate(message["args"]), *message["kwargs"].items()]
         open_to_change = [(k, j) for k, j in sent if type(j) is list or (type(j) is dict and j["!"] not in FIXED)]
         after = [[k, j, self.encode((args if type(k) is int else kwargs)[k])] for k, j in open_to_change]
-        answer["changed"] = [[k, now] for k, j, now in after if now != j and not _has_handle(now)]
+        answer["changed"] = [[k, now] for k, j, now in after if wire.bare(now) != j]
         return answer
 
     def op_special(self, message):
@@ -305,8 +307,8 @@ class Server:
         for _ in range(message["count"]):
             try:
                 values.append(self.encode(next(iterator)))
-            except StopIteration:
-                return {"ok": values, "end": True}
+            except StopIteration as e:
+                return {"ok": values, "end": True, "value": self.encode(e.value)}
             except BaseException as e:
                 if not values:
                     raise
@@ -327,6 +329,8 @@ class Callback:
              "kwargs": {k: server.encode(v) for k, v in kwargs.items()}}
         )  # fmt: skip
         if "raise" in answer:
+            if type(number := answer.get("object")) is int:  # an exception of the program's own
+                raise server.objects[number]
             name, text = answer["raise"]
             error = _builtin_error(name)(text)
             error._t_test = answer.get("test")  # or the tests would not know their own exception again
@@ -363,6 +367,12 @@ def _builtin_error(name):
     return kind if fine else RuntimeError
 
 
+def _own_texts(cls):
+    """Which texts of it a subclass of a builtin type writes in its own way."""
+    base = next((t for t in DATA if issubclass(cls, t)), object)
+    return [n for n in ("__repr__", "__str__", "__format__") if getattr(cls, n) is not getattr(base, n)]
+
+
 def _special_methods(cls, own):
     """The names of its special methods; of classes that are not the program's, without those that compare."""
     names = []
@@ -371,12 +381,6 @@ def _special_methods(cls, own):
         if holder is not object and vars(holder)[name] is not None and (own or name not in NOT_OF_OTHERS):
             names.append(name)
     return sorted(names)
-
-
-def _has_handle(j):
-    if isinstance(j, dict):
-        return j.get("!") == "object" or _has_handle(j.get("v"))
-    return isinstance(j, list) and any(_has_handle(v) for v in j if type(v) in (list, dict))
 
 
 def _text(e):

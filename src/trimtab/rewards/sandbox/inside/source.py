@@ -45,8 +45,10 @@ def free_names(source):
 
 def imported(source, aliases):
     """Names that the tests import from the program under one of its aliases."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
+    names, tree = set(), ast.parse(source)
+    imports = [a for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names]
+    aliases = aliases | {a.asname for a in imports if a.asname and a.name in aliases}
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module in aliases:
             names |= {a.name for a in node.names}
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:

@@ -201,8 +201,8 @@ def contains(x, other):
     if not known(link, x):
         raise TypeError(f"argument of type {type(x).__name__!r} is not iterable")
     answer = link.special(x._t_id, "__contains__", (other,))
-    if answer is True and not isinstance(other, Remote):
-        link.poison(f"the tests are decided by the program's own {type(x).__name__}.__contains__ alone")
+    if not isinstance(other, Remote):  # a word that was yes and no is told apart by something: the tests may ask it
+        link.held.setdefault(type(x).__name__, set()).add(answer)
     return answer
 
 
@@ -212,7 +212,8 @@ def iterator_next(self):
     state = link.reading.setdefault(self._t_id, {})
     while not state.get("ready"):
         if state.get("end"):
-            raise StopIteration
+            value = state.pop("value", None)
+            raise StopIteration(*[link.decode(value)] * (value is not None))
         if state.get("error"):
             raise link.exception(state.pop("error"))
         # one by one at first: a test may look at the program between two values
@@ -221,7 +222,13 @@ def iterator_next(self):
         values = answer.get("ok")
         if type(values) is not list:
             raise wire.Malformed("not a list of values")
-        state.update(count=count, ready=values[::-1], end=bool(answer.get("end")), error=answer.get("raise_after"))
+        state.update(
+            count=count,
+            ready=values[::-1],
+            end=bool(answer.get("end")),
+            error=answer.get("raise_after"),
+            value=answer.get("value"),
+        )
     return link.decode(state["ready"].pop())
 
 
@@ -303,6 +310,8 @@ def mirror(link, described):
     cls = _make(name, bases, space, Error if errors else Thing)
     if data is not None:
         rest = {k: v for k, v in space.items() if k.startswith("_t_")}
+        for n in (n for n in described.get("texts") or () if n in ("__repr__", "__str__", "__format__")):
+            rest[n] = _asks_copy(n)
         type.__setattr__(cls, "_t_copy", _make(name, [Copy, data], rest, data))
     return cls
 
@@ -315,6 +324,14 @@ def _make(name, bases, space, root):
         return Mirror(name, (root,), space)
     finally:
         Mirror._t_making = False
+
+
+def _asks_copy(name):
+    def method(self, *args):
+        link, number = self.__dict__["_t_state"]
+        return str(link.special(number, name, args))
+
+    return method
 
 
 class Copy:

@@ -70,6 +70,9 @@ def _passed(link):
     """The verdict on tests that hold, unless it was the program alone that decided."""
     if link.poisoned:
         return None, link.poisoned
+    for name, answers in link.held.items():
+        if True in answers and False not in answers:
+            return None, f"the tests are decided by the program's own {name}.__contains__, which never says no"
     for number, name in link.relied.items():
         if number not in link.evidence:
             return None, f"the tests use {name} of an object of the program where they may mean data"
