@@ -15,6 +15,7 @@ TAGS: Tags = (
     ("<think>", "</think>"),  # DeepSeek, Qwen and most others
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),  # EXAONE
+    ("<thoughts>", "</thoughts>"),
     ("<reasoning>", "</reasoning>"),
     ("<scratchpad>", "</scratchpad>"),
     ("<reflection>", "</reflection>"),
@@ -33,9 +34,10 @@ TAGS: Tags = (
 UNFINISHED = "no answer: the thinking is unfinished"
 """The note of a completion of which `answer_of` is None."""
 
+_ONE_FAMILY = {"</think>", "</thinking>", "</thought>", "</thoughts>"}  # models close one with another
 _CODE = r"(?m:(?:^|(?<=[>\]▷]))[ \t]*```[^`\n]*\n(?:(?![ \t]*```).*\n)*[ \t]*```[ \t]*$)|`[^`\n]+`"
 _OPENS_QUOTE = re.compile(r"(?:^|[\s(\[{=,:+/]|\b[rRbBfF])[\"'`]$|[“‘«]$")
-_ENDS = re.compile(r"(?:\s*<\|(?:return|end)\|>)+\s*$")
+_ENDS = re.compile(r"(?:\s*<\|(?:return|end|end_of_solution)\|>)+\s*$|^\s*<\|begin_of_solution\|>")
 _BARE_HARMONY = re.compile(r"\s*analysis(?=[^a-z\s]|.*assistantfinal)", re.DOTALL)
 
 
@@ -58,7 +60,7 @@ def answer_of(text: str, tags: Tags = ()) -> str | None:
         if _OPENS_QUOTE.search(text[max(0, found.start() - 3) : found.start()]):
             at = _after_mention(text, at, "" if inside else closing.get(word, ""))
         elif inside:
-            if word == inside:
+            if word == inside or {word, inside} <= _ONE_FAMILY:
                 inside, start = "", at
         elif word in closing:
             kept.append(text[start : found.start()])

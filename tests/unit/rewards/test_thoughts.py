@@ -36,6 +36,8 @@ def test_every_usual_pair_of_tags_encloses_thoughts(opening, closing):
         ("<think>```python\nx = 1\n</think>\n```python\nx = 2\n```", "```python\nx = 2\n```"),
         ('<think>a</think>"In quotes."', '"In quotes."'),
         ('<think>she said "yes"</think>41', "41"),
+        ("<think>a</thinking>41", "41"),
+        ("<|begin_of_thought|>a<|end_of_thought|>\n<|begin_of_solution|>41<|end_of_solution|>", "41"),
         ("<think>a</think>\n\n    return x\n", "    return x\n"),
         ("<|channel|>analysis<|message|>43?<|end|><|start|>assistant<|channel|>final<|message|>41<|return|>", "41"),
         ("<|channel|>analysis<|message|>43?<|end|><|start|>assistant<|channel|>commentary<|message|>x", None),
