@@ -84,7 +84,8 @@ def unwrap(text: str) -> str:
             if text.startswith(command) and rest.startswith("{") and closing_brace(rest) == len(rest) - 1:
                 text = rest[1:-1] if command != "\\text" or re.fullmatch(r"[\s\d.,()$-]*", rest[1:-1]) else text
         if text.startswith("{") and closing_brace(text) == len(text) - 1:  # {2, 3} is meant as a set
-            text = "\\" + text[:-1] + "\\}" if "," in text else text[1:-1]
+            several = "," in re.sub(r"[(\[][^()\[\]]*[)\]]", "", text)
+            text = "\\" + text[:-1] + "\\}" if several else text[1:-1]
         if text == before:
             return text
 
@@ -106,6 +107,9 @@ def for_grammar(text: str) -> str:
     if _TRIG.search(text):
         text = re.sub(r"(\d+(?:\.\d+)?)\s*\^\\circ", r"{(\1\\cdot\\frac{\\pi}{180})}", text)
     text = re.sub(r"(\\log\s*_)\s*(\w)\s*", r"\1{\2}", text.replace(r"^\circ", ""))
+    text = re.sub(
+        r"(?<![\d.}/])(\d+)\s*/\s*(\d+)(?=\s*[\\a-zA-Z])", r"\\frac{\1}{\2}", text
+    )  # from the left: 3/4 of pi
     text = _with_braces(text, r"\frac", 2)
     text = _with_braces(text, r"\binom", 2)
     return _with_braces(text, r"\sqrt", 1)
