@@ -66,7 +66,7 @@ def sampled(setup: Setup, model: str, folder: Path) -> dict[str, list[Group]]:
             for i in range(0, len(todo), 32):
                 writer.append_groups(sampler(todo[i : i + 32], setup.n, params))
                 writer.flush()
-    groups = {name: store.groups(name) for name in names}
+    groups = {name: store.groups(name, None) for name in names}
     return {
         n: [replace(g, rewards=tuple(r)) for g, r in zip(gs, sentiment(gs), strict=True)] for n, gs in groups.items()
     }

@@ -29,7 +29,7 @@ import sys
 from trimtab import rewards
 from trimtab.store import Store
 store = Store(sys.argv[1])
-rewards.score(store.groups("train"), rewards.UnitTests(), store=store, name="train", reward_name="tests")
+rewards.score(store.groups("train", None), rewards.UnitTests(), store=store, name="train", reward_name="tests")
 """
 
 

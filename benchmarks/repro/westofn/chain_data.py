@@ -30,7 +30,7 @@ KEYS = ("layer16.last", "layer16.mean", "layer20.last", "layer20.mean")
 
 def more(sampler: OpenVINO | None = None, embedder: HiddenStates | None = None) -> tuple[list[Group], list[np.ndarray]]:
     """32 further samples of each of the demo's test prompts and their vectors; made where missing."""
-    prompts = [g.prompt for g in Store(DEMO).groups("test")]
+    prompts = [g.prompt for g in Store(DEMO).groups("test", None)]
     store = Store(RUNS / "chain")
     groups = Cached(sampler, store, "more")(prompts, 32, PARAMS)
     return groups, Stored(embedder, store, "more", keys=KEYS)(groups)
@@ -52,7 +52,7 @@ def judge(ask: ChoiceJudge | None = None) -> dict[str, float]:
     """What the sampled model prefers of each test prompt's first two samples; asked where the file is missing."""
     file = RUNS / "chain" / "judge.json"
     if ask and not file.exists():
-        groups = Store(DEMO).groups("test")
+        groups = Store(DEMO).groups("test", None)
         said = ask(groups, [np.array([[0, 1]])] * len(groups))
         file.write_text(json.dumps({g.prompt.id: float(p[0]) for g, p in zip(groups, said, strict=True)}))
     return json.loads(file.read_text())
@@ -67,7 +67,7 @@ def load() -> dict[str, Any]:
     score = ReasoningGym("chain_sum")
     sides = {}
     for name in ("train", "test"):
-        groups = demo.groups(name)
+        groups = demo.groups(name, None)
         sides[name] = (groups, Stored(None, demo, name, keys=KEYS)(groups))
     extra, vectors = more()
     joined = [

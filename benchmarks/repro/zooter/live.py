@@ -239,7 +239,7 @@ def main() -> None:
     store = Store(HOME / ("small" if SMALL else "run"))
     matrix = fill_pool(prompts(), members, REWARDS, store, params=PARAMS)
     matrix.save(store.path / "matrix.parquet")
-    groups = {m: {g.prompt.id: g.completions[0] for g in store.groups(m)} for m in matrix.models}
+    groups = {m: {g.prompt.id: g.completions[0] for g in store.groups(m, None)} for m in matrix.models}
     logprob = np.array([[np.mean(groups[m][p.id].logprobs or [np.nan]) for m in matrix.models] for p in matrix.prompts])
     found, ((router, test),) = judge(matrix, logprob)
     found["end_to_end"] = end_to_end(router, test, members)
