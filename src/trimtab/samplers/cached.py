@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from trimtab.errors import EngineError, InputError, StoreError
-from trimtab.progress import track
+from trimtab.progress import track, working
 from trimtab.store import Store, Writer
 from trimtab.types import Group, Prompt, Sampler, SamplingParams, StreamingSampler
 
@@ -98,13 +98,15 @@ class Cached:
                 return
             size = self.batch or max(1, COMPLETIONS_A_BATCH // max(n, 1))
             batches = [missing[i : i + size] for i in range(0, len(missing), size)]
-            for batch in track(batches, len(batches), f"sampling {self.name}"):
-                if isinstance(sampler, StreamingSampler):  # a batch of failures is no reason to stop
-                    groups = [g for _, g in sorted(sampler.stream(batch, n, params), key=lambda pair: pair[0])]
-                else:
-                    groups = sampler(batch, n, params)
-                writer.append_groups([_new(g, answered) for g in groups])
-                writer.flush()
+            with working(f"sampling {self.name}", len(missing)) as work:
+                for batch in batches:
+                    if isinstance(sampler, StreamingSampler):  # a batch of failures is no reason to stop
+                        groups = [g for _, g in sorted(sampler.stream(batch, n, params), key=lambda pair: pair[0])]
+                    else:
+                        groups = sampler(batch, n, params)
+                    writer.append_groups([_new(g, answered) for g in groups])
+                    writer.flush()
+                    work.done += len(batch)
 
     def _settings(self, sampler: Sampler, n: int, params: SamplingParams) -> dict[str, Any]:
         more = sampler.settings if isinstance(sampler, SettledSampler) else {}
