@@ -92,6 +92,13 @@ def test_a_second_run_resumes_and_says_the_same(folder, table):
     assert {p: p.stat().st_mtime_ns for p in (folder / "run").rglob("*.parquet")} == before
 
 
+def test_one_json_object_and_nothing_of_other_libraries_on_the_terminal(folder):
+    done = trimtab(folder, "sample", "task.toml", "--out", "quiet", "--json")
+    assert json.loads(done.stdout)["greedy"] == "5 x 1"
+    ours = ("loading ", "sampling ", "trimtab sample")
+    assert all(line.startswith(ours) for line in done.stderr.splitlines()), done.stderr
+
+
 def test_verbs_one_by_one_need_only_the_run_directory(folder, table):
     for verb in (["sample"], ["score"], ["embed"], ["fit", "probe"]):
         facts = json.loads(trimtab(folder, *verb, "--out", "run", "--json").stdout.splitlines()[-1])
