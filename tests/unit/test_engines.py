@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from trimtab import engines
 from trimtab.engines import Failure, cpu_count, map_items
 
 
@@ -43,15 +44,25 @@ def test_stopping_early_does_not_wait_for_the_rest():
     assert time.monotonic() - begun < 20
 
 
-def waits(seconds):
-    time.sleep(seconds)
+def pid(_):
     return os.getpid()
 
 
-@pytest.mark.parametrize(("seconds", "several"), [(0.0, False), (0.4, True)])
-def test_more_workers_start_only_where_one_has_much_to_do(seconds, several):
-    pids = list(map_items(waits, [seconds] * 24, workers=3, timeout_s=30))
-    assert (len(set(pids)) > 1) is several
+def test_one_worker_does_what_takes_no_time():
+    assert len(set(map_items(pid, range(50), workers=4, timeout_s=60))) == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "worked", "done", "left", "pays"),
+    [(4, 3, 9, 900, False), (4, 5, 9, 900, True), (4, 5, 90, 10, False), (4, 5, 0, 1, True), (0.1, 0.2, 1, 3, True)],
+)
+def test_more_workers_pay_once_one_has_worked_for_a_start_and_has_more_to_do(
+    monkeypatch, start, worked, done, left, pays
+):
+    crew = engines._Crew.__new__(engines._Crew)
+    crew.begun, crew.ready_at = 100.0, 100.0 + start
+    monkeypatch.setattr(engines.time, "monotonic", lambda: 100.0 + start + worked)
+    assert crew.is_slow(done, left) is pays
 
 
 def test_some_processor_is_counted():
