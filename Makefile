@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check fix bench docs clean
+.PHONY: help demo test soak check fix bench docs clean
 help:
 	@echo "make demo    set up and run the main job (about 10 minutes on two slow cores), then open runs/demo/report.html"
 	@echo "make test    set up and run every test"
+	@echo "make soak    the long form of the kill and fuzz tests (about half an hour)"
 	@echo "make check   formatting, lint, types, import layers"
 	@echo "make fix     format and mend what can be mended"
 	@echo "make bench NAME=probe_fit   one benchmark (SMALL=1 for a quick one)"
@@ -36,6 +37,9 @@ test: $(VENV)/.dev
 	  command -v apt-get >/dev/null && apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends chromium bubblewrap >/dev/null; } || true
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.dev
+	TRIMTAB_SOAK=1 $(BIN)/python -m pytest tests/e2e/test_kills.py tests/unit/test_shards.py tests/unit/test_fitted.py tests/unit/models/test_untrusted.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -10,9 +10,12 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from trimtab.errors import StoreError
 
@@ -20,6 +23,7 @@ at: Callable[[str, Path], None] | None = None
 """Called at each step of publishing with its name and path. For tests that kill a run there; None in production."""
 
 _LEFTOVER = re.compile(r"\.(tmp|old)-(?P<pid>\d+)-(?P<run>[0-9a-f]{8})-\d+-(?P<name>.+)", re.DOTALL)
+_FULL = re.compile("No space left|unexpected pos|file write failed|iostream error")  # safetensors' and torch's words
 _RUN = secrets.token_hex(4)  # tells this process from a dead one of the same number, as every container has a process 1
 _COUNT = itertools.count()
 
@@ -107,6 +111,24 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
         shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder, which is made if needed. StoreError when another process works there."""
+    with reporting(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StoreError(
+                f"another process is working in {folder}; wait for it, stop it, or use another folder"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class reporting:
     """Turns the operating system's refusals into a StoreError that names the path and says what to do."""
 
@@ -125,7 +147,9 @@ def refusal(error: BaseException) -> str:
     """What the operating system refused and what to do, in one line; "" for an error that is none of its."""
     code = error.errno if isinstance(error, OSError) else None
     # safetensors and torch have errors of their own for a full disk
-    if code in (errno.ENOSPC, errno.EDQUOT) or re.search("No space left|unexpected pos|file write failed", str(error)):
+    if code in (errno.ENOSPC, errno.EDQUOT) or re.search(
+        "No space left|unexpected pos|file write failed|iostream error", str(error)
+    ):
         return "the disk is full; free space and run the same command again, nothing written so far is lost"
     if not isinstance(error, OSError):
         return ""

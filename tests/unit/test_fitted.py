@@ -57,7 +57,7 @@ def test_a_card_of_another_kind_or_none_is_refused(tmp_path, card):
         load(tmp_path / "a")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_cuts_and_flips_of_the_tensors_are_refused(tmp_path_factory, data):
     folder = save(tmp_path_factory.mktemp("hurt") / "a")

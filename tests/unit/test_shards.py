@@ -48,7 +48,7 @@ def seen(store):
 
 
 @pytest.mark.parametrize("table", ["prompts", "completions/train", "embeddings/train"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_cuts_and_flips_are_errors_that_name_the_file(whole, tmp_path_factory, table, data):
     folder = tmp_path_factory.mktemp("hurt") / "run"
@@ -64,7 +64,7 @@ def test_cuts_and_flips_are_errors_that_name_the_file(whole, tmp_path_factory, t
         seen(Store(folder))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_without_a_checksum_there_is_still_no_foreign_traceback(whole, tmp_path_factory, data):
     """Shards of before the checksums: a flip may be another value there, but never another error."""

@@ -28,6 +28,7 @@ def credit(
     from trimtab.evaluation.report import prompt_text
     from trimtab.learners.token.credit import token_credit
     from trimtab.learners.token.policy import load_policy
+    from trimtab.publish import publish_text
     from trimtab.types import Group
 
     checks.device_and_dtype(device, dtype)
@@ -38,7 +39,7 @@ def credit(
     credits = token_credit(groups, loaded.policy, loaded.reference, beta=loaded.beta)
     texts = {p.prompt.id: prompt_text(p.prompt.messages) for p in found}
     Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
-    Path(out).write_text(heatmap_html(credits, texts), encoding="utf-8")
+    publish_text(Path(out), heatmap_html(credits, texts))
     right = sum(a.reward > b.reward for a, b in credits)
     facts = {
         "out": out, "pairs": len(found), "beta": loaded.beta, "chosen_above_rejected": right,

@@ -110,6 +110,7 @@ def diff(
     """Show the SAE features whose mean activation moved most from A to B on the same texts."""
     from trimtab.evaluation.features import feature_changes, features_html
     from trimtab.learners.feature.sae import load_sae
+    from trimtab.publish import publish_text
 
     checks.device_and_dtype(device, dtype)
     if out:
@@ -119,7 +120,7 @@ def diff(
     found = feature_changes(first, second, load_sae(sae, layer=layer), rows, top=top, names=(a, b))
     if out:
         Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(features_html(found), encoding="utf-8")
+        publish_text(Path(out), features_html(found))
     emit({**found.plain(), **({"out": out} if out else {})}, f"{found}\n{f'wrote {out}' if out else ''}".strip(), json)
 
 

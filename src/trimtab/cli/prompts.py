@@ -10,7 +10,8 @@ from pathlib import Path
 from trimtab import data, rewards
 from trimtab.cli.config import REMEMBERED, Task, looks_like_file
 from trimtab.errors import InputError
-from trimtab.store import Store, publish
+from trimtab.publish import publish_text
+from trimtab.store import Store
 from trimtab.types import Prompt, RewardFn, fingerprint
 
 
@@ -77,7 +78,7 @@ def _remember(task: Task, store: Store) -> None:
         tree["data"] = json.loads(file.read_text()).get("data", tree["data"])
     text = json.dumps(tree, indent=2)
     if not file.exists() or file.read_text() != text:
-        publish(file, lambda tmp: tmp.write_text(text))
+        publish_text(file, text)
 
 
 def _split(task: Task) -> tuple[list[Prompt], list[Prompt]]:

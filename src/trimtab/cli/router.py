@@ -1,6 +1,6 @@
 """`trimtab router`: a response matrix to a router, its table, and one prompt's decision with the reasons.
 
-trimtab router fit matrix.jsonl --out runs/router
+trimtab fit router matrix.jsonl --out runs/router
 trimtab router eval matrix.jsonl --router runs/router      (or --seeds 5: fit and test on random splits)
 trimtab route "prompt" --router runs/router
 """

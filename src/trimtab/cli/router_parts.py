@@ -153,7 +153,7 @@ def encoder_of(folder: str, asked: str | None) -> str:
     try:
         card = json.loads((Path(folder) / "router.json").read_text())
     except (OSError, ValueError) as e:
-        raise ModelError(f"{folder} holds no router ({e}); fit one with `trimtab router fit`") from e
+        raise ModelError(f"{folder} holds no router ({e}); fit one with `trimtab fit router`") from e
     read = card.get("encoder") or {}
     kinds = {"hashed n-grams": "ngrams", "encoder": "minilm", "both": "both", "static": "static"}
     own = kinds.get(read.get("kind", ""), "")

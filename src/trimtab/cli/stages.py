@@ -19,7 +19,8 @@ from trimtab.cli.config import Task
 from trimtab.cli.prompts import open_store, reward_name, reward_of, run_store
 from trimtab.errors import InputError
 from trimtab.progress import working
-from trimtab.store import Store, publish
+from trimtab.publish import publish_text
+from trimtab.store import Store
 from trimtab.types import Group, SamplingParams
 
 SETS = {"train": "train", "test": "test", "greedy": "test"}
@@ -141,7 +142,7 @@ def _evaluated(task: Task, strict: bool) -> Evaluated:
         )
     known = [n for n in table.notes if n != evaluation.NO_EXTRACTOR]
     table = replace(table, notes=(*known, *notes))
-    publish(store.path / "table.json", lambda tmp: tmp.write_text(table.to_json()))
+    publish_text(store.path / "table.json", table.to_json())
     return Evaluated(name, groups, greedy, fitted, values, table, extract)
 
 

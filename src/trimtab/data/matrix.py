@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError, unknown
+from trimtab.publish import publish
 from trimtab.types import Completion, Group, Prompt, Reward, fingerprint, message_text
 
 Array = npt.NDArray[np.float64]
@@ -124,10 +126,10 @@ class ResponseMatrix:
         if file.suffix == ".parquet":
             types = [pa.string()] * 3 + [pa.float64()] * 4 + [pa.list_(pa.string()), pa.string()]
             schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
-            pyarrow.parquet.write_table(pa.Table.from_pylist(self.table(), schema=schema), file)
+            publish(file, partial(pyarrow.parquet.write_table, pa.Table.from_pylist(self.table(), schema=schema)))
             return
-        with gzip.open(file, "wt") if file.suffix == ".gz" else file.open("w") as out:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self.table())
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.table()).encode()
+        publish(file, lambda tmp: tmp.write_bytes(gzip.compress(lines) if file.suffix == ".gz" else lines))
 
     def groups(self) -> list[Group]:
         """One group a prompt, completion m from model m, so that any RewardFn can rank them (missing cells left out).

@@ -19,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from trimtab.errors import InputError, StoreError
+from trimtab.errors import InputError
 from trimtab.evaluation.curves import Figure, PassRate
 from trimtab.evaluation.features import Changes
 from trimtab.evaluation.report_figures import (
@@ -31,6 +31,7 @@ from trimtab.evaluation.report_figures import (
 )
 from trimtab.evaluation.table import Table, plain
 from trimtab.evaluation.ways import Values, aligned
+from trimtab.publish import publish_text, reporting
 from trimtab.types import Completion, Group, Message, message_text
 
 Choices = Mapping[str, Sequence[Sequence[int]]]
@@ -85,11 +86,9 @@ def write_report(
 def write_page(path: str | Path, title: str, data: Mapping[str, Any]) -> Path:
     """Writes a report's page, folders included, and returns its path. StoreError when the file cannot be written."""
     path = Path(path)
-    try:
+    with reporting(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(title, plain(data)), encoding="utf-8")
-    except OSError as e:
-        raise StoreError(f"cannot write the report {path}: {e.strerror or e}; free space or choose another path") from e
+    publish_text(path, page(title, plain(data)))
     return path
 
 

@@ -92,7 +92,7 @@ def test_report_errors_say_what_to_do(tmp_path):
     with pytest.raises(InputError, match="choices of 'x' are for 1 groups, there are 3"):
         write_report(tmp_path / "r.html", table, groups=groups, choices={"x": [(0,)]})
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="choose another path"):
+    with pytest.raises(StoreError, match="check the path and its permissions"):
         write_report(tmp_path / "file" / "r.html", table)
 
 

@@ -72,7 +72,7 @@ def test_absurd_headers_are_refused_at_once(tmp_path, data, says):
     assert time.process_time() - begun < 2
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_cuts_and_flips_convert_or_are_refused(whole, tmp_path_factory, data):
     raw = bytearray(whole.read_bytes())

@@ -19,6 +19,7 @@ from torch.nn.functional import logsigmoid
 from transformers import PrinterCallback, Trainer
 
 from trimtab.errors import InputError, ModelError
+from trimtab.learners.token.checkpoints import one_writer
 from trimtab.learners.token.examples import encode_pairs
 from trimtab.learners.token.forward import length_buckets
 from trimtab.learners.token.loop import SteadyTrainer, unwrapped
@@ -26,7 +27,7 @@ from trimtab.learners.token.precision import LOW, choose_precision, optimizer_fo
 from trimtab.learners.token.trainer import Lora, _arguments, _begin, _trainable, begun_in, micro_budget, run_training
 from trimtab.models.chat import end_tokens, template_hash, turn_end
 from trimtab.models.load import LM, default_device, load_classifier
-from trimtab.store import publish
+from trimtab.publish import publish_text, reporting
 from trimtab.tensors import pad_right
 from trimtab.types import Pair
 
@@ -58,6 +59,7 @@ class RankedPair:
     margin: float = 0.0
 
 
+@one_writer
 def train_reward_model(
     pairs: Sequence[Pair],
     *,
@@ -237,15 +239,16 @@ def _finish(out: Path, run: Trainer, lm: LM, merge: bool, counts: Mapping[str, i
     model: Any = unwrapped(run.model)
     # in float32: what an adapter adds to a weight is mostly below the last place of a bfloat16
     model = model.float().merge_and_unload() if merge else model
-    model.save_pretrained(out)
-    lm.tokenizer.save_pretrained(out)
+    with reporting(out):
+        model.save_pretrained(out)
+        lm.tokenizer.save_pretrained(out)
     steps = [x for x in history if "loss" in x]
     card = json.loads((out / CARD).read_text()) | {
         "finished": True, "model": lm.id, "rendering": "tokens", "template": template_hash(lm.tokenizer),
         "examples": dict(counts), "steps": run.state.global_step, "last": steps[-1] if steps else {},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }  # fmt: skip
-    publish(out / CARD, lambda tmp: tmp.write_text(json.dumps(card, indent=2, ensure_ascii=False)))
+    publish_text(out / CARD, json.dumps(card, indent=2, ensure_ascii=False))
 
 
 __all__ = ["CARD", "RankedPair", "reward_loss", "set_padding", "train_reward_model"]

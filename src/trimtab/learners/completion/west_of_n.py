@@ -7,19 +7,16 @@ Every stage is one folder that appears whole, so that a killed run goes on where
 """
 
 import json
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from trimtab.errors import InputError, SettingsChanged, StoreError
+from trimtab.errors import InputError, SettingsChanged
 from trimtab.learners.completion.pairwise import PairwiseProbe, fit_pairwise
 from trimtab.learners.completion.probe import Probe, fit_probe_pairs
 from trimtab.learners.completion.pseudo_pairs import PseudoPair, filter_pairs, mix, pseudo_pairs
-from trimtab.store import publish
+from trimtab.publish import alone_in, publish_text
 from trimtab.types import Completion, Embedder, Group, Pair, RewardFn, canonical_json, describe, fingerprint
 
 CARD, PAIRS = "west_of_n.json", "pairs.jsonl"
@@ -43,7 +40,7 @@ class ProbeFit:
     def __call__(self, pairs: Sequence[Pair], folder: Path) -> Probe:
         if not folder.exists():
             fitted = fit_probe_pairs(pairs, self.embed, l2=self.l2, hidden=self.hidden, seed=self.seed)
-            _appear(folder, fitted.save)
+            fitted.save(folder)
         return Probe.load(folder, self.embed)
 
 
@@ -60,7 +57,7 @@ class PairwiseFit:
     def __call__(self, pairs: Sequence[Pair], folder: Path) -> PairwiseProbe:
         if not folder.exists():
             fitted = fit_pairwise(pairs, self.embed, hidden=self.hidden, l2=self.l2, steps=self.steps, seed=self.seed)
-            _appear(folder, fitted.save)
+            fitted.save(folder)
         return PairwiseProbe.load(folder, self.embed)
 
 
@@ -121,7 +118,7 @@ def west_of_n(
         raise InputError(f"rounds must be at least 1, it is {rounds}")
     settings = {k: v for k, v in locals().items() if k not in ("base", "groups", "out", "teacher", "student")}
     settings |= {"teacher": _named(teacher), "student": _named(student), "base": fingerprint(list(base))}
-    with _alone(out):
+    with alone_in(out):
         _begin(out, settings)
         return _run(base, groups, out, teacher, student, settings)
 
@@ -160,21 +157,6 @@ def _named(fit: Fit) -> list[Any]:
     return [describe(fit), dict(embed.card) if embed is not None else None]
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Only one process works in `out`; what a killed one left half-made goes."""
-    from filelock import FileLock, Timeout
-
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / ".lock", timeout=0):
-            for leftover in [*out.glob(".tmp-*"), *out.glob("round*/.tmp-*")]:
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            yield
-    except Timeout as e:
-        raise StoreError(f"{out}: another process is working in this directory; wait for it") from e
-
-
 def _some(group: Group, n: int | None) -> Group:
     if n is not None and len(group.completions) < n:
         raise InputError(f"prompt {group.prompt.id!r} has {len(group.completions)} completions, n = {n} are asked for")
@@ -189,7 +171,7 @@ def _pairs(
     if not file.exists():
         made, counts = pseudo_pairs(groups, teacher, pairing=pairing, how=how, seed=seed)
         rows = [*map(_row, made), {"counts": asdict(counts), "groups": data}]
-        publish(file, lambda tmp: tmp.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)))
+        publish_text(file, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     if rows[-1]["groups"] != data:
         raise SettingsChanged(f"{file} was made from other samples; use another directory, or delete it")
@@ -226,21 +208,9 @@ def _begin(out: Path, settings: Mapping[str, Any]) -> None:
     wanted = json.loads(canonical_json(dict(settings)))
     card = out / CARD
     if not card.exists():
-        publish(card, lambda tmp: tmp.write_text(json.dumps({"settings": wanted}, indent=2, ensure_ascii=False)))
+        publish_text(card, json.dumps({"settings": wanted}, indent=2, ensure_ascii=False))
     old = json.loads(card.read_text())["settings"]
     if old != wanted:
         changed = [k for k in {**old, **wanted} if old.get(k) != wanted.get(k)]
         lines = "\n".join(f"  {k}: {old.get(k)!r} then, {wanted.get(k)!r} now" for k in changed)
         raise SettingsChanged(f"{out} holds a run with other settings:\n{lines}\nUse another directory, or delete it.")
-
-
-def _appear(folder: Path, save: Callable[[Path], Any]) -> None:
-    """`save` into a folder of another name, then one rename: a killed run leaves a whole folder or none."""
-    tmp = folder.with_name(f".tmp-{secrets.token_hex(6)}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        save(tmp)
-        tmp.rename(folder)
-    except BaseException:
-        shutil.rmtree(tmp, ignore_errors=True)
-        raise

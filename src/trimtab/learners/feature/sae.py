@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.learners.feature.sae_files import CFG, NORMS, RESIDUAL, WEIGHTS, hook_of, layer_of, read_sae
 from trimtab.models.load import default_device
+from trimtab.publish import publish, publish_text, reporting
 
 KINDS = ("relu", "jumprelu", "topk", "identity")
 
@@ -153,11 +154,13 @@ class SAE:
         if self.kind == "identity":
             raise InputError("the identity has no files: make it with identity_sae(size)")
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        with reporting(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         weights = {"W_enc": self.w_enc_DF, "b_enc": self.b_enc_F, "W_dec": self.w_dec_FD, "b_dec": self.b_dec_D}
         if self.threshold_F is not None:
             weights["threshold"] = self.threshold_F
-        save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, folder / WEIGHTS)
+        plain = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
+        publish(folder / WEIGHTS, partial(save_file, plain))
         hook = self.site if self.site not in ("", RESIDUAL) else hook_of(self.layer)
         cfg = {
             "architecture": {"relu": "standard"}.get(self.kind, self.kind), "d_in": self.inputs, "d_sae": self.width,
@@ -166,7 +169,7 @@ class SAE:
             **({"k": self.k, "rescale_acts_by_decoder_norm": False} if self.kind == "topk" else {}),
             "metadata": {"model_name": self.model, "hook_name": hook, "trimtab": dict(self.card)},
         }  # fmt: skip
-        (folder / CFG).write_text(json.dumps(cfg, indent=2, default=str))
+        publish_text(folder / CFG, json.dumps(cfg, indent=2, default=str))
         return folder
 
 

@@ -21,13 +21,16 @@ from trimtab.errors import InputError, ModelError, SettingsChanged
 from trimtab.learners.feature.check import Rows, check_sae, hidden_rows, token_rows
 from trimtab.learners.feature.sae import SAE, load_sae
 from trimtab.learners.feature.sae_files import CFG, hook_of
+from trimtab.learners.token.checkpoints import one_writer
 from trimtab.progress import track
-from trimtab.store import Store, publish
+from trimtab.publish import publish_text
+from trimtab.store import Store
 from trimtab.types import fingerprint
 
 CARD = "sae.json"
 
 
+@one_writer
 def train_sae(
     data: Sequence[Any], lm: Any, *, layer: int, out: str | Path, width: int | None = None, k: int = 32,
     samples: int | None = None, batch_size: int = 1024, learning_rate: float = 5e-4, held_out: float = 0.1,
@@ -70,9 +73,9 @@ def train_sae(
     result = check_sae(load_sae(out), lm, held, layer=layer, budget=budget)
     cfg = json.loads((out / CFG).read_text())
     cfg["metadata"]["trimtab"] = {"l0": result.l0, "fvu": result.fvu, "states": count}
-    publish(out / CFG, lambda tmp: tmp.write_text(json.dumps(cfg, indent=2)))
+    publish_text(out / CFG, json.dumps(cfg, indent=2))
     card = {"settings": settings, "states": count, "check": result.plain()}
-    publish(out / CARD, lambda tmp: tmp.write_text(json.dumps(card, indent=2)))
+    publish_text(out / CARD, json.dumps(card, indent=2))
     return load_sae(out)
 
 

@@ -104,7 +104,7 @@ def load_router(folder: str | os.PathLike[str], embed: PromptEmbedder | None = N
         if tried.shape != (1, len(models)):
             raise ValueError(f"weights for {tried.shape[-1]} models, a card for {len(models)}")
     except (InputError, KeyError, TypeError, ValueError, IndexError) as e:
-        raise ModelError(f"{source} holds no router ({e}); fit one with `trimtab router fit`") from e
+        raise ModelError(f"{source} holds no router ({e}); fit one with `trimtab fit router`") from e
     wanted, given = card.get("encoder"), _card(embed)
     if head != "constant" and embed is None:
         raise ModelError(f"the router in {source} reads prompts with {wanted}; give that encoder")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from trimtab.errors import InputError
 from trimtab.learners.model.common import known_sets
+from trimtab.publish import publish
 from trimtab.types import Prompt, Sampler, SamplingParams, fingerprint
 
 Array = npt.NDArray[np.float64]
@@ -140,7 +141,7 @@ def llm_tags(
     for start in range(0, len(todo), batch):
         chunk = todo[start : start + batch]
         answers = ask([TAG_PROMPT.format(text=t) for t in chunk])
-        with cache.open("a") as out:
+        with cache.open("a", encoding="utf-8") as out:
             for text, answer in zip(chunk, answers, strict=True):
                 if answer is None:
                     known[text] = []
@@ -165,13 +166,20 @@ def asking(sampler: Sampler, max_tokens: int = 24) -> Callable[[Sequence[str]], 
 
 def _cached(cache: Path) -> dict[str, list[str]]:
     known: dict[str, list[str]] = {}
-    for n, line in enumerate(cache.read_text().splitlines() if cache.is_file() else (), 1):
+    _drop_cut_line(cache)
+    for n, line in enumerate(cache.read_text(encoding="utf-8").split("\n")[:-1] if cache.is_file() else (), 1):
         try:
             row = json.loads(line)
             known[row["text"]] = row["tags"]
         except (ValueError, KeyError, TypeError) as e:
             raise InputError(f"{cache}:{n}: not an answer of the tagger ({e}); remove this line") from e
     return known
+
+
+def _drop_cut_line(cache: Path) -> None:
+    """A killed run leaves its last line half-written: it is taken off, and its text is asked for again."""
+    if cache.is_file() and not (raw := cache.read_bytes()).endswith(b"\n"):
+        publish(cache, lambda tmp: tmp.write_bytes(raw[: raw.rfind(b"\n") + 1]))
 
 
 def _distance(X_PD: Array, centre_KD: Array) -> Array:

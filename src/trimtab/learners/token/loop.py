@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer
 
 from trimtab.errors import ModelError
+from trimtab.learners.token.checkpoints import WholeCheckpoints, checkpoints
 
 
 class Means:
@@ -40,7 +40,7 @@ class Means:
         return {name: total / count for name, (total, count) in zip(names, found, strict=True) if count}
 
 
-class SteadyTrainer(Trainer):
+class SteadyTrainer(WholeCheckpoints):
     """transformers.Trainer whose step is `gradients`; it stops with a ModelError where the training diverges."""
 
     def __init__(self, *args: Any, autocast: torch.dtype | None = None, **kwargs: Any):
@@ -93,6 +93,9 @@ class SteadyTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         prefix = "eval_" if any(k.startswith("eval_") for k in logs) else ""
+        if "train_loss" in logs:  # transformers' own leaves out what was trained before the run was continued
+            losses = [x["loss"] for x in self.state.log_history if "loss" in x]
+            logs["train_loss"] = sum(losses) / max(1, len(losses))
         if not any(k.startswith("train_") for k in logs):
             logs.update({prefix + k: v for k, v in self._means.take().items()})
         super().log(logs, start_time)
@@ -113,11 +116,6 @@ def without_dropout(model: nn.Module) -> None:
             for rate, value in vars(module).items():
                 if isinstance(value, float) and ("drop" in rate or "jitter" in rate):
                     setattr(module, rate, 0.0)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, oldest first."""
-    return sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
 
 
 def unwrapped(model: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from trimtab.models import trained
 from trimtab.models.catalog import CATALOG
-from trimtab.store import publish
+from trimtab.publish import publish_text
 
 
 def describe_run(out: Path, card: Mapping[str, Any]) -> None:
@@ -21,9 +21,9 @@ def describe_run(out: Path, card: Mapping[str, Any]) -> None:
     file = out / trained.ADAPTER
     if file.is_file():
         config = json.loads(file.read_text()) | {"base_model_name_or_path": base, "revision": base_revision}
-        publish(file, lambda tmp: tmp.write_text(json.dumps(config, indent=2, sort_keys=True)))
+        publish_text(file, json.dumps(config, indent=2, sort_keys=True))
     text = readme(card, base, base_revision, adapter=file.is_file())
-    publish(out / "README.md", lambda tmp: tmp.write_text(text, encoding="utf-8"))
+    publish_text(out / "README.md", text)
 
 
 def readme(card: Mapping[str, Any], base: str, revision: str, *, adapter: bool) -> str:

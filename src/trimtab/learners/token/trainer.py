@@ -16,10 +16,11 @@ import torch
 from transformers import PrinterCallback, TrainingArguments
 
 from trimtab.errors import InputError, ModelError, SettingsChanged
+from trimtab.learners.token.checkpoints import checkpoints, clear_staging, one_writer
 from trimtab.learners.token.examples import Example, encode_pairs, encode_singles, one_by_one, with_mismatched
 from trimtab.learners.token.forward import check_forward
 from trimtab.learners.token.heartbeat import Heartbeat
-from trimtab.learners.token.loop import checkpoints, unwrapped
+from trimtab.learners.token.loop import unwrapped
 from trimtab.learners.token.losses import Loss, fpo, kto, orpo, sft
 from trimtab.learners.token.precision import choose_precision, optimizer_for
 from trimtab.learners.token.reference import with_reference
@@ -29,7 +30,8 @@ from trimtab.models.export import write_folder
 from trimtab.models.load import LM, default_device, load_lm, only_errors
 from trimtab.models.weights import not_finite, some
 from trimtab.progress import working
-from trimtab.store import Store, publish
+from trimtab.publish import publish_text, reporting
+from trimtab.store import Store
 from trimtab.types import Group, Pair, describe, fingerprint
 
 CARD = "policy.json"
@@ -47,6 +49,7 @@ class Lora:
     """peft's `target_modules`; "all-linear" leaves the output layer out."""
 
 
+@one_writer
 def train_policy(
     data: Sequence[Pair] | Sequence[Group],
     *,
@@ -149,8 +152,9 @@ def train_policy(
 
 def run_training(run: Any, out: Path) -> None:
     """Trains from the last checkpoint on; what was logged is kept also when the training diverges."""
+    clear_staging(out / "checkpoints")
     before = checkpoints(out / "checkpoints")
-    with only_errors(), working("training") as work:
+    with only_errors(), reporting(out), working("training") as work:
         run.add_callback(Heartbeat(work))
         try:
             run.train(resume_from_checkpoint=str(before[-1]) if before else None)
@@ -159,8 +163,7 @@ def run_training(run: Any, out: Path) -> None:
                     f"the training diverged: weights are NaN or infinite ({some(bad)}); lower learning_rate"
                 )
         finally:
-            lines = "".join(json.dumps(x) + "\n" for x in run.state.log_history)
-            publish(out / LOG, lambda tmp: tmp.write_text(lines))
+            publish_text(out / LOG, "".join(json.dumps(x) + "\n" for x in run.state.log_history))
 
 
 def micro_budget(device: str) -> int:
@@ -289,7 +292,7 @@ def _begin(out: Path, settings: dict[str, Any], data: Sequence[Any], device: str
     out.mkdir(parents=True, exist_ok=True)
     devices = [d for d in old.get("devices", []) if d != kind]
     text = json.dumps({**old, "settings": wanted, "devices": [*devices, kind]}, indent=2, ensure_ascii=False)
-    publish(out / name, lambda tmp: tmp.write_text(text))
+    publish_text(out / name, text)
     return None
 
 
@@ -297,8 +300,9 @@ def _finish(out: Path, run: PolicyTrainer, lm: LM, counts: Mapping[str, int]) ->
     import transformers
 
     history = run.state.log_history
-    unwrapped(run.model).save_pretrained(out)
-    lm.tokenizer.save_pretrained(out)
+    with reporting(out):
+        unwrapped(run.model).save_pretrained(out)
+        lm.tokenizer.save_pretrained(out)
     card = json.loads((out / CARD).read_text())
     steps = [x for x in history if "loss" in x]
     card |= {
@@ -308,7 +312,7 @@ def _finish(out: Path, run: PolicyTrainer, lm: LM, counts: Mapping[str, int]) ->
     }  # fmt: skip
     text = json.dumps(card, indent=2, ensure_ascii=False)
     describe_run(out, card)
-    publish(out / CARD, lambda tmp: tmp.write_text(text))
+    publish_text(out / CARD, text)
 
 
 def merge_adapter(adapter: str | Path, out: str | Path) -> Path:

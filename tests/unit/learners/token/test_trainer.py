@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from trimtab.errors import InputError, ModelError, SettingsChanged
+from trimtab.errors import InputError, ModelError, SettingsChanged, StoreError
 from trimtab.learners.token.forward import check_forward
 from trimtab.learners.token.loop import Means
 from trimtab.learners.token.losses import PairLoss, dpo
@@ -236,3 +236,21 @@ def test_means_leave_nan_out_and_start_anew():
     assert means.take() == {}
     means.add({"b": torch.tensor([4.0])})
     assert means.take() == {"b": 4.0}
+
+
+def test_a_second_run_into_the_same_folder_is_refused_while_the_first_lives(tmp_path):
+    from filelock import FileLock
+
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"), pytest.raises(StoreError, match="another process is working in"):
+        train_policy([], model="nobody", out=tmp_path / "run")
+
+
+def test_a_checkpoint_cut_short_by_an_older_version_is_passed_over(tmp_path):
+    from trimtab.learners.token.checkpoints import checkpoints
+
+    for step, files in ((2, ["trainer_state.json"]), (10, ["trainer_state.json"]), (12, ["model.safetensors"])):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        for name in files:
+            (tmp_path / f"checkpoint-{step}" / name).write_text("{}")
+    assert [f.name for f in checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-10"]
