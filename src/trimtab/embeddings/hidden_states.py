@@ -19,6 +19,7 @@ from torch import Tensor
 from trimtab.embeddings.forest import Forest, forests, single
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.models.attention import attention_masks, narrowed
+from trimtab.models.catalog import stamp
 from trimtab.models.chat import encode_completion, encode_prompt, end_length, end_tokens, template_hash
 from trimtab.models.load import LM, default_dtype, load_lm, load_tokenizer, revision
 from trimtab.types import Group
@@ -109,7 +110,7 @@ class HiddenStates:
 
     def lm(self) -> LM:
         """The model itself: the one given, or the named one, loaded once (the last one used stays in memory)."""
-        lm = self.model if isinstance(self.model, LM) else _load(self.model, self.dtype, self.device)
+        lm = self.model if isinstance(self.model, LM) else _load(self.model, self.dtype, self.device, stamp(self.model))
         if max(self.layers) > len(blocks(lm)):
             raise InputError(f"{lm.name} has layers 0 to {len(blocks(lm))}; layer {max(self.layers)} does not exist")
         return lm
@@ -258,7 +259,7 @@ def _check_rows(lm: LM, rows: list[list[int]]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _load(name: str, dtype: str | None, device: str | None) -> LM:
+def _load(name: str, dtype: str | None, device: str | None, stamp: str = "") -> LM:
     return load_lm(name, dtype, device)
 
 

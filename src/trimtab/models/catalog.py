@@ -200,6 +200,14 @@ def revision(name: str | os.PathLike[str]) -> str:
     return _revision([path]) if path.is_file() else folder_revision(path)
 
 
+def stamp(name: str | os.PathLike[str]) -> str:
+    """The revision of what may change under its name while a program runs, a folder or a file; "" for other names.
+
+    Who keeps a model in memory by name keeps it by this, too: a policy trained again is another one.
+    """
+    return revision(name) if Path(name).expanduser().exists() else ""
+
+
 def folder_revision(folder: str | os.PathLike[str]) -> str:
     """12 hex digits of the contents of a model folder (configuration, tokenizer, weights)."""
     suffixes = (".json", ".safetensors", ".bin", ".xml", ".gguf", ".jinja", ".model")

@@ -34,7 +34,8 @@ def check_whole(folder: Path) -> None:
     """ModelError for a folder that is no whole model: a run that is not finished, the folder above checkpoints, an
     adapter that cannot be merged."""
     for name in CARDS:
-        if (folder / name).is_file() and not _json(folder / name).get("finished"):
+        card = _json(folder / name)
+        if "settings" in card and not card.get("finished"):  # without settings it is a card written by hand
             there = _checkpoints(folder / "checkpoints")
             hint = f", or name its last checkpoint: {there[-1]}" if there else ""
             raise ModelError(

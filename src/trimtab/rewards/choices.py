@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from trimtab.errors import InputError
+from trimtab.models.catalog import stamp
 from trimtab.models.chat import encode_prompt
 from trimtab.models.load import LM, load_lm
 from trimtab.rewards.reward_model import buckets
@@ -126,9 +127,9 @@ def log_odds(lm: LM, texts: Sequence[str], choices: tuple[str, str], *, batch_to
 
 
 def _lm(model: str | LM, dtype: str | None, device: str | None) -> LM:
-    return model if isinstance(model, LM) else _load(model, dtype, device)
+    return model if isinstance(model, LM) else _load(model, dtype, device, stamp(model))
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, dtype: str | None, device: str | None) -> LM:
+def _load(name: str, dtype: str | None, device: str | None, stamp: str = "") -> LM:
     return load_lm(name, dtype, device)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 
 from trimtab.errors import InputError, ModelError, unknown
+from trimtab.models.catalog import stamp
 from trimtab.models.chat import encode_completion, encode_dialogue, encode_prompt, template_hash
 from trimtab.models.load import LM, load_classifier
 from trimtab.tensors import pad_right
@@ -81,7 +82,9 @@ class RewardModel:
 
     def lm(self) -> LM:
         """The model itself; a named one is loaded once and the last two stay in memory."""
-        return self.model if isinstance(self.model, LM) else _load(self.model, self.dtype, self.device)
+        return (
+            self.model if isinstance(self.model, LM) else _load(self.model, self.dtype, self.device, stamp(self.model))
+        )
 
     def chosen_rendering(self) -> str:
         """The rendering in use. ModelError when the card was written with another chat template."""
@@ -113,7 +116,7 @@ def _over(length: int, limit: int) -> Reward | None:
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, dtype: str | None, device: str | None) -> LM:
+def _load(name: str, dtype: str | None, device: str | None, stamp: str = "") -> LM:
     return load_classifier(name, dtype, device)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trimtab.models.catalog import stamp
 from trimtab.models.chat import end_tokens
 from trimtab.models.load import LM, load_lm
 from trimtab.models.load import revision as revision_of
@@ -44,7 +45,7 @@ class HF:
 
     @property
     def _lm(self) -> LM:
-        return _load(self.name, self.dtype, self.device)
+        return _load(self.name, self.dtype, self.device, stamp(self.name))
 
     def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
         """Tokens of each prompt, template included."""
@@ -70,7 +71,7 @@ class HF:
 
 
 @lru_cache(maxsize=1)
-def _load(name: str, dtype: str | None, device: str | None) -> LM:
+def _load(name: str, dtype: str | None, device: str | None, stamp: str = "") -> LM:
     return load_lm(name, dtype=dtype, device=device)
 
 

@@ -71,7 +71,8 @@ class OpenVINO:
         check(n, params)
         tokenizer, model = _tokenizer(self.name), self.model
         rows = encode(tokenizer, prompts, params, self.context, model)
-        engine = _engine(self.name, self.max_seqs, self.cache_gb, self.threads, self.device)
+        stamp = catalog.stamp(self.name)
+        engine = _engine(self.name, self.max_seqs, self.cache_gb, self.threads, self.device, stamp)
         distinct = 1 if params.temperature == 0 else n  # greedy: one run gives all n
         jobs = [
             _Job(
@@ -182,7 +183,7 @@ class _Run:
 
 
 @lru_cache(maxsize=1)
-def _engine(name: str, max_seqs: int, cache_gb: int, threads: int, device: str) -> _Engine:
+def _engine(name: str, max_seqs: int, cache_gb: int, threads: int, device: str, stamp: str = "") -> _Engine:
     """Loads the pipeline; the latest one stays in memory. ModelError when OpenVINO cannot read the model."""
     try:
         import openvino_genai as genai

@@ -104,6 +104,21 @@ def test_openvino_samples_what_torch_does(home, name):
         np.testing.assert_allclose(a.completions[0].logprobs, b.completions[0].logprobs, atol=5e-3)
 
 
+@pytest.mark.parametrize("engine", ["hf", "openvino"])
+def test_a_folder_trained_again_is_another_model_in_the_same_program(tmp_path, engine):
+    if engine == "openvino":
+        pytest.importorskip("openvino_genai")
+    sampler = (
+        HF(str(tmp_path / "lm"), dtype="float32") if engine == "hf" else OpenVINO(str(tmp_path / "lm"), cache_gb=1)
+    )
+    said = []
+    for seed in (0, 1):
+        tiny_lm(tmp_path / "lm", layers=1, seed=seed)
+        (group,) = sampler([GROUPS[0].prompt], 1, GREEDY)
+        said.append((group.completions[0].model, group.completions[0].logprobs))
+    assert said[0][0] != said[1][0] and said[0][1] != said[1][1]
+
+
 def test_peft_itself_agrees_and_a_merged_folder_is_the_adapter(home, tmp_path):
     from peft import PeftModel
 
