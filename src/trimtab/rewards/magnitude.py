@@ -15,7 +15,7 @@ def check_size(expr: Any) -> None:
     import sympy
 
     for part in sympy.preorder_traversal(expr):
-        if isinstance(part, sympy.Pow) and part.is_number and _log10(part) > DIGITS:
+        if isinstance(part, sympy.Pow | sympy.exp) and part.is_number and _log10(part) > DIGITS:
             raise TooLarge
         if isinstance(part, sympy.factorial) and part.args[0].is_number and _log10(part.args[0]) > 4.5:
             raise TooLarge
@@ -25,6 +25,9 @@ def _log10(expr: Any) -> float:
     """About how many digits a number has, computed from the logarithms of its parts."""
     import sympy
 
+    if isinstance(expr, sympy.exp):
+        size = _log10(expr.args[0])
+        return float("inf") if size > 7 else 10**size
     if isinstance(expr, sympy.Pow) and expr.exp.is_number:
         size = _log10(expr.exp)
         if size > 7:
@@ -38,5 +41,5 @@ def _log10(expr: Any) -> float:
     if isinstance(expr, sympy.Add):
         return max(_log10(a) for a in expr.args) + 1
     if isinstance(expr, sympy.Rational):
-        return log10(abs(expr.p) or 1) if expr.q == 1 else abs(log10(abs(expr.p) or 1) - log10(expr.q))
+        return log10(abs(expr.p) or 1) - log10(expr.q)
     return 1.0

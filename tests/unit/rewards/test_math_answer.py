@@ -149,6 +149,8 @@ def test_golds_from_json_by_value(gold, equal, different):
         ("7", r"\boxed{9^{9^{9^{9}}}}", NAN),
         ("7", r"\boxed{10^{10^{10}}}", NAN),
         ("7", r"\boxed{88888888!}", NAN),
+        ("7", r"\boxed{e^{e^{e^{e^{e}}}}}", NAN),
+        ("7", r"\boxed{\sqrt[1000000]{7}}", 0.0),
         (r"9^{9^{9^{9}}}", r"\boxed{9^{9^{9^{9}}}}", 1.0),
         ("", "7", NAN),
         ("  ", "7", NAN),
