@@ -21,7 +21,7 @@ from trimtab.errors import InputError, ModelError, unknown
 from trimtab.models.attention import attention_masks, narrowed
 from trimtab.models.catalog import stamp
 from trimtab.models.chat import encode_completion, encode_prompt, end_length, end_tokens, template_hash
-from trimtab.models.load import LM, default_dtype, load_lm, load_tokenizer, revision
+from trimtab.models.load import LM, chosen_dtype, load_lm, load_tokenizer, revision
 from trimtab.types import Group
 
 POOLINGS = ("last", "text", "mean")
@@ -44,7 +44,7 @@ class HiddenStates:
     batch_tokens: int = 1024
     """Tokens of one forward pass: memory grows with it (about 40 MB a thousand at 0.5 B parameters), speed hardly."""
     dtype: str | None = None
-    """Of the weights and the arithmetic when `model` is a name; None takes `models.load.default_dtype`."""
+    """Of the weights and the arithmetic when `model` is a name; None takes `models.load.chosen_dtype`."""
     device: str | None = None
     shared: bool = True
     """False runs one plain forward pass a completion, for models that cannot attend to a tree (an error says so)."""
@@ -75,7 +75,7 @@ class HiddenStates:
             dtype: Any = self.model.model.dtype
         else:
             name, rev, tokenizer = self.model, revision(self.model), _tokenizer(self.model)
-            dtype = self.dtype or default_dtype(self.device)
+            dtype = chosen_dtype(self.model, self.dtype, self.device)
         return {
             "kind": "hidden_states", "model": name, "revision": rev, "layers": list(self.layers),
             "pooling": self.pooling, "template": template_hash(tokenizer), "dtype": str(dtype).removeprefix("torch."),

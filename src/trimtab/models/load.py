@@ -5,6 +5,7 @@ which is merged into its base in memory. It never reaches for a hub by itself (t
 sample, embed or train.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -54,14 +55,14 @@ def load_lm(name: str, dtype: str | torch.dtype | None = None, device: str | Non
     A folder with a LoRA adapter gives its base model with the adapter merged in. Files that do not fit each other, a
     tensor that is missing, left over or no number, are refused by name: nothing is drawn at random or dropped.
 
-    `device` None is `default_device()`, `dtype` None is `default_dtype(device)`. The LM is the caller's own (never
+    `device` None is `default_device()`, `dtype` None is `chosen_dtype`. The LM is the caller's own (never
     shared), so a trainer may change it.
     ModelError says what to do when the files are missing, broken or too big; InputError for an unknown name or dtype.
     """
     from transformers import AutoModelForCausalLM
 
     device = device or default_device()
-    wanted = _dtype(dtype) if dtype else default_dtype(device)
+    wanted = chosen_dtype(name, dtype, device)
     if trained.is_adapter(name):
         return _merged(name, wanted, device)
     folder, revision = _locate(name)
@@ -86,7 +87,7 @@ def load_classifier(
     from transformers import AutoModelForSequenceClassification
 
     device = device or default_device()
-    wanted = _dtype(dtype) if dtype else default_dtype(device)
+    wanted = chosen_dtype(name, dtype, device)
     if trained.is_adapter(name) and trained.is_classifier(Path(name).expanduser()):
         return _merged(name, wanted, device, classifier=True)
     folder, revision = _locate(name)
@@ -214,6 +215,19 @@ def default_dtype(device: str | None = None) -> torch.dtype:
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
 
 
+def chosen_dtype(name: str, dtype: str | torch.dtype | None, device: str | None) -> torch.dtype:
+    """The type that weights are loaded in: `dtype`, else that of `default_dtype`, but for a folder that trimtab trained
+    in float32: rounded to bfloat16 most of what was learned is lost, for its steps are smaller than a last place."""
+    if dtype:
+        return _dtype(dtype)
+    for card in ("policy.json", "reward_model.json"):
+        file = Path(name).expanduser() / card
+        if file.is_file() and not trained.is_adapter(name):
+            given = str(json.loads(file.read_text()).get("settings", {}).get("dtype"))
+            return torch.float32 if given.startswith("float32") else default_dtype(device)
+    return default_dtype(device)
+
+
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
@@ -235,4 +249,13 @@ def _locate(name: str) -> tuple[Path, str]:
     return catalog.locate(name, "torch"), catalog.revision(name)
 
 
-__all__ = ["LM", "default_device", "default_dtype", "load_classifier", "load_lm", "load_tokenizer", "revision"]
+__all__ = [
+    "LM",
+    "chosen_dtype",
+    "default_device",
+    "default_dtype",
+    "load_classifier",
+    "load_lm",
+    "load_tokenizer",
+    "revision",
+]

@@ -24,7 +24,7 @@ from trimtab.learners.token.forward import TokenIds, completion_logprobs
 from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, dpo, sft
 from trimtab.models import trained
 from trimtab.models.chat import encode_completion, encode_prompt
-from trimtab.models.load import LM, load_lm
+from trimtab.models.load import LM, chosen_dtype, load_lm
 from trimtab.tensors import pad_right
 from trimtab.types import Group, Reward, describe
 
@@ -167,8 +167,9 @@ def load_policy(
     if not card.get("finished"):
         raise ModelError(f"{run}: its training is not finished; run the same training again to continue it")
     settings = card["settings"]
-    base = load_lm(trained.base_of(run), dtype, device)  # a ModelError when it is another one by now
-    lm = load_lm(str(run), dtype, device)
-    reference = load_lm(settings["reference"], dtype, device) if settings.get("reference") else base
+    wanted = chosen_dtype(str(run), dtype, device)  # of both: a log-ratio between two precisions is noise
+    base = load_lm(trained.base_of(run), wanted, device)  # a ModelError when it is another one by now
+    lm = load_lm(str(run), wanted, device)
+    reference = load_lm(settings["reference"], wanted, device) if settings.get("reference") else base
     beta = float(settings["loss"].get("beta", 0.1))
     return LoadedPolicy(Policy(lm, budget), Policy(reference, budget), beta, card)

@@ -50,7 +50,7 @@ def choose_precision(
 ) -> Precision:
     """The precision of a training. `before` is what the same run began with: it goes on so on any device.
 
-    None: float32 weights, with products in bfloat16 where the device has it; a LoRA's frozen base is
+    None: float32 weights, on an accelerator with products in bfloat16 where it has it; a LoRA's frozen base is
     `default_dtype(device)`, its adapters float32. InputError for float16, which needs a scaled loss.
     """
     asked = trainer or {}
@@ -71,7 +71,8 @@ def choose_precision(
         return Precision(dtype, mixed if mixed != dtype else None)
     if lora:
         return Precision(best, mixed if mixed != best else None)
-    return Precision("float32", mixed or (best if best != "float32" else None))
+    # on a CPU all of it: products in bfloat16 save little there, and they see a weight move by whole last places only
+    return Precision("float32", mixed or (best if best != "float32" and not device.startswith("cpu") else None))
 
 
 def optimizer_for(
