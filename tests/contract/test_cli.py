@@ -41,7 +41,8 @@ def arguments(command, word):
     for p in command.params:
         if p.required:
             value = "1" if p.name == "layer" else word
-            words += [value] if p.param_type_name == "argument" else [p.opts[0], value]
+            several = [value, f"{value}-too"] if p.nargs == -1 else [value]
+            words += several if p.param_type_name == "argument" else [p.opts[0], value]
     return words
 
 

@@ -65,10 +65,11 @@ def to_torch(source: Path, folder: Path) -> None:
     place, file = str(source.parent), source.name
     with _parsed_once(gguf):
         # dequantize=True: otherwise transformers 5.23 keeps the packed blocks and refuses save_pretrained
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             place, gguf_file=file, dtype=torch.float16, quantization_config=GgufConfig(dequantize=True),
             output_loading_info=True,
         )  # fmt: skip
+        model, info = loaded
         if problems := loading_problems(info):
             raise ModelError(f"{source}: {'; '.join(problems)}. Fetch the file again")
         if bad := not_finite(model):
