@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from trimtab.endpoints.address import Address, address, clean_key, mask
-from trimtab.endpoints.faults import Check, Fault, Trouble, judged, message_of, param_of
+from trimtab.endpoints.faults import Check, Fault, Trouble, judged, kind_of, message_of, param_of
 from trimtab.endpoints.waits import asked
 from trimtab.errors import InputError
 
@@ -220,7 +220,8 @@ def _read(reply: httpx.Response, check: Check, fields: Mapping[str, str]) -> tup
     if reply.is_success:
         return payload, odd or check(payload)
     said = message_of(payload) if odd is None else _text(reply)
-    found = judged(reply.status_code, " ".join(said.split()), fields, param=param_of(payload))
+    words = " ".join(said.split())
+    found = judged(reply.status_code, words, fields, param=param_of(payload), kind=kind_of(payload))
     should = reply.headers.get("x-should-retry", "").lower()
     passing = found.passing if should not in ("true", "false") or found.blame != "server" else should == "true"
     return None, replace(found, passing=passing, wait_s=asked(reply.headers, found.said))

@@ -76,15 +76,20 @@ class Fault(EngineError):
         super().__init__(message)
         self.trouble = trouble
 
+    def __reduce__(self) -> tuple[type["Fault"], tuple[str, Trouble]]:
+        return Fault, (str(self), self.trouble)  # it may come from a worker process
+
     @property
     def blame(self) -> Blame:
         return self.trouble.blame
 
 
-def judged(status: int, said: str, fields: Mapping[str, str], *, param: str = "", hidden: bool = False) -> Trouble:
-    """The trouble of an error with this status and message; `fields` are ours by the server's names, `hidden` when it
-    came in a 200."""
-    low = said.lower()
+def judged(
+    status: int, said: str, fields: Mapping[str, str], *, param: str = "", kind: str = "", hidden: bool = False
+) -> Trouble:
+    """The trouble of an error with this status, message and kind (its code or type in words); `fields` are ours by the
+    server's names, `hidden` when it came in a 200."""
+    low = f"{said} {kind}".strip().lower()
     reason = f"{'an error in the answer: ' if hidden else ''}status {status}: {said[:400]}"
     passing = status in PASSING or (status >= 500 and status not in (501, 505))
 
@@ -97,7 +102,7 @@ def judged(status: int, said: str, fields: Mapping[str, str], *, param: str = ""
         return made("prompt", advice="the server refuses this prompt")
     if status == 413 or (status != 429 and LENGTH.search(low)):
         return made("prompt", advice=ADVICE[413])
-    if status not in (401, 403, 404, 429) and (field := _field(low, param, fields)):
+    if status not in (401, 403, 404, 429) and (field := _field(said.lower(), param, fields)):
         return made("field", field=field)
     if status in (401, 402, 403, 404, 405, 501, 505) or (status < 500 and status != 429 and MODEL.search(low)):
         return made("all", advice=ADVICE.get(status, ADVICE[404] if status != 400 else "check the model's name"))
@@ -108,9 +113,9 @@ def judged(status: int, said: str, fields: Mapping[str, str], *, param: str = ""
     return made("request", advice="the server refuses the request")
 
 
-def error_in(payload: Any, wanted: str) -> tuple[int, str] | None:
-    """The status and words of an error inside an answer that came as a success; None where `wanted` is there and no
-    error beside it. An error without a code is taken for one that may pass (500) unless its words say otherwise."""
+def error_in(payload: Any, wanted: str) -> tuple[int, str, str] | None:
+    """The status, words and kind of an error inside an answer that came as a success; None where `wanted` is there and
+    no error beside it. An error without a code is taken for one that may pass (500) unless its words say otherwise."""
     payload = payload[0] if isinstance(payload, list) and len(payload) == 1 else payload
     if not isinstance(payload, Mapping):
         return None
@@ -128,7 +133,8 @@ def error_in(payload: Any, wanted: str) -> tuple[int, str] | None:
             return None
     elif isinstance(error, Mapping) and not code and str(error.get("message") or "ok").lower() in ("ok", "success"):
         return None  # {"code": 0}: the way some say that nothing is wrong
-    return _status(code, f"{words} {holder.get('type', '')} {holder.get('code', '')}".lower()), words
+    kind = kind_of(payload)
+    return _status(code, f"{words} {kind}".lower()), words, kind
 
 
 def _status(code: Any, words: str) -> int:
@@ -151,6 +157,16 @@ def message_of(payload: Any) -> str:
             parts = [where, message_of(value), "" if raw is None else str(raw)[:200]]
             return ": ".join(filter(None, parts))
     return json.dumps(payload, default=str)[:300] if payload else ""
+
+
+def kind_of(payload: Any) -> str:
+    """The code and type of an error in words, those of an inner error included; numbers left out."""
+    if not isinstance(payload, Mapping):
+        return ""
+    error = payload.get("error")
+    holders = [payload, error, error.get("innererror") if isinstance(error, Mapping) else None]
+    found = [str(h[k]) for h in holders if isinstance(h, Mapping) for k in ("code", "type", "error_type") if h.get(k)]
+    return " ".join(w for w in found if not w.isdigit())
 
 
 def param_of(payload: Any) -> str:

@@ -23,4 +23,4 @@ def in_order(rows: Any, count: int) -> list[Any]:
 def error_check(payload: Any) -> Trouble | None:
     """The error inside an answer that should hold `data`."""
     found = error_in(payload, "data")
-    return judged(found[0], found[1], {}, hidden=True) if found else None
+    return judged(found[0], found[1], {}, kind=found[2], hidden=True) if found else None

@@ -56,7 +56,7 @@ def trouble_in(payload: Any, fields: Mapping[str, str], max_tokens: int) -> Trou
     """What makes an answer none: an error inside it, no choices, or not one choice that is an answer."""
     choices = choices_of(payload)
     if found := error_in(payload, "choices"):
-        return judged(found[0], found[1], fields, hidden=True)
+        return judged(found[0], found[1], fields, kind=found[2], hidden=True)
     if not choices:
         return Trouble(f"the answer has no choices: {str(payload)[:200]}", passing=True)
     trouble = None
@@ -72,7 +72,7 @@ def read_choice(choice: Any, max_tokens: int, counted: float | None = None) -> C
     if not isinstance(choice, Mapping):
         return Choice(trouble=Trouble(f"a choice is {str(choice)[:100]!r}, not an object", passing=True))
     if found := error_in({"error": choice.get("error")}, "error"):
-        return Choice(trouble=judged(found[0], found[1], {}, hidden=True))
+        return Choice(trouble=judged(found[0], found[1], {}, kind=found[2], hidden=True))
     message = next((choice[k] for k in ("message", "delta") if isinstance(choice.get(k), Mapping)), None)
     word = _word(choice)
     meant = _MEANS.get(word.lower())

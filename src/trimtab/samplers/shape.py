@@ -98,6 +98,8 @@ class Shape:
             "seed": True, "logprobs": True, "top_k": not params.top_k,
             "top_p": params.top_p == 1 or params.temperature == 0,
         }  # fmt: skip
+        if name == "temperature" and idle["top_p"] and "top_p" in said:
+            name = "top_p"  # not both, says the server
         if name in self.names and idle.get(name):
             del self.names[name]
             return f"sending no {name} ({LEFT_OUT[name]}); write fields = {{{name} = false}}"

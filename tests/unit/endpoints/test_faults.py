@@ -1,8 +1,10 @@
 """Whose fault a refusal is, by status and words of real servers; errors inside a success are found."""
 
+import pickle
+
 import pytest
 
-from trimtab.endpoints.faults import error_in, judged, message_of
+from trimtab.endpoints.faults import Fault, error_in, judged, kind_of, message_of
 
 SENT = {k: k for k in ("temperature", "top_p", "top_k", "max_tokens", "seed", "n", "logprobs", "stop")}
 TOO_LONG = "This model's maximum context length is 4096 tokens. However, your messages resulted in 5120 tokens."
@@ -93,6 +95,24 @@ GOOD = {"choices": [{"message": {"content": "4"}}]}
 def test_errors_inside_a_success(payload, status):
     found = error_in(payload, "choices")
     assert found is None if status is None else found is not None and found[0] == status
+
+
+@pytest.mark.parametrize(
+    "kind, blame",
+    [("content_filter", "prompt"), ("context_length_exceeded", "prompt"), ("insufficient_quota", "all"),
+     ("model_not_found", "all"), ("invalid_request_error", "request")],
+)  # fmt: skip
+def test_the_code_counts_where_the_message_says_nothing(kind, blame):
+    payload = {"error": {"message": "no", "code": kind, "type": "invalid_request_error"}}
+    assert judged(400, "no", SENT, kind=kind_of(payload)).blame == blame
+    inner = {"error": {"message": "no", "code": "400", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}
+    assert judged(400, "no", SENT, kind=kind_of(inner)).blame == "prompt"
+
+
+def test_a_fault_survives_the_way_from_a_worker():
+    fault = Fault("no", judged(400, "content_filter", SENT))
+    again = pickle.loads(pickle.dumps(fault))
+    assert str(again) == "no" and again.trouble == fault.trouble and again.blame == "prompt"
 
 
 @pytest.mark.parametrize(

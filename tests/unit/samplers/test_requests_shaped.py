@@ -86,6 +86,10 @@ def test_top_p_that_has_no_effect_may_go_and_too_many_tokens_are_said():
     with refusing("top_p") as (url, _):
         OpenAI(url, "m", retries=0)(PROMPTS, 1, SamplingParams(temperature=0))
         OpenAI(url, "m", retries=0)(PROMPTS, 1, SamplingParams(top_p=1.0))
+    both = "`temperature` and `top_p` cannot both be specified for this model"
+    with refusing("top_p", words=both) as (url, seen):
+        OpenAI(url, "m", retries=0, concurrency=1)(PROMPTS, 1, SamplingParams(temperature=0.7, top_p=1.0))
+        assert "temperature" in seen[-1].body
     words = "max_tokens is too large: 9. This model supports at most 4 completion tokens"
     with refusing("max_tokens", words=words) as (url, _), pytest.raises(EngineError, match="Lower max_tokens"):
         OpenAI(url, "m", retries=0)(PROMPTS, 1, PARAMS)
