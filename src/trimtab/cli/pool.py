@@ -154,6 +154,10 @@ def pool(
         f"{_show(r['seconds'], '7.2f')}  {r['unscored']:8}"
         for r in rows
     ]
+    if matrix.missing and matrix.whole_P.any():
+        common = matrix.common()
+        on = ", ".join(f"{m} {v:.3f}" for m, v in zip(common.models, common.reward_PM.mean(0), strict=True))
+        lines += [f"on the {len(common)} of {len(matrix)} prompts that all models have a reward on: {on}"]
     emit({"matrix": str(path), "prompts": len(matrix), "models": rows}, "\n".join([*lines, f"wrote {path}"]), json)
 
 

@@ -99,9 +99,13 @@ def fit(
         **fitted.card["data"],
     }
     missing = f", {table.missing} cells missing" if table.missing else ""
+    if table.missing:
+        missing += f" ({int(table.whole_P.sum())} prompts have all)"
     missing += f", {dropped} more dropped for sharing 6 words with a test table" if dropped else ""
+    note = f"\ntable: {table.note}" if table.note else ""
     text = (
-        f"{len(table)} prompts x {len(table.models)} models{missing}\nguard: {guard_says}\nsaved {fitted.head} in {out}"
+        f"{len(table)} prompts x {len(table.models)} models{missing}{note}\nguard: {guard_says}\n"
+        f"saved {fitted.head} in {out}"
     )
     emit(facts, text, json)
 
@@ -157,17 +161,18 @@ def evaluate(
         rows = fitted(test.prompts)
         values.append([[row[m] for m in table.models] for row in rows])
         singles += [chosen.card["best_single"] if chosen else best_single(train)] * len(test)
-    tested = join_matrices([test for _, test, _ in splits])
-    value, reward, tags = np.concatenate(values), tested.reward_PM, tested.tags
-    best = np.array([table.models.index(m) for m in singles])
+    joined = join_matrices([test for _, test, _ in splits])
+    tested, whole = joined.common(), joined.whole_P
+    value, reward, tags = np.concatenate(values)[whole], tested.reward_PM, tested.tags
+    best = np.array([table.models.index(m) for m in singles])[whole]
     named = ", ".join(sorted(set(singles)))
-    prices = known_prices(table, price)
+    prices = known_prices(table.common(), price)
     rows = routing_table({"router": value}, reward, best=best, price_M=prices, exchange=exchange)
     by_tag = per_tag(route(value, reward), reward, tags, best)
     facts = {
         "rows": as_dicts(rows), "best_single": named, "tags": [{**r, "gain": list(r["gain"][:3])} for r in by_tag],
         "confusion": confusion(value, reward).tolist(), "models": list(table.models), "moved_duplicates": moved,
-        "left_out_seen": left_out,
+        "left_out_seen": left_out, "prompts": len(joined), "compared": len(tested), "table": table.note,
         **money(value, reward, prices),
         **ranks(value, reward, tags, table.models),
     }  # fmt: skip
@@ -178,6 +183,9 @@ def evaluate(
     lines = [f"{'':14} reward                  gain over best single      gap"]
     lines += [f"{r.name:14} {r.reward}   {r.gain}   {figure(r.gap.mean, '6.1f')}" for r in rows]
     lines += [f"best single: {named}; duplicates moved to train: {moved}"]
+    lines += [f"table: {table.note}"] if table.note else []
+    if len(tested) < len(joined):
+        lines += [f"compared on {len(tested)} of {len(joined)} prompts: those that every model was measured on"]
     lines += (
         [f"{left_out} prompts left out: the router was fitted on them (--keep-seen keeps them)"] if left_out else []
     )

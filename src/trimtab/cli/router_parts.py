@@ -138,10 +138,10 @@ def ranks(value: Any, reward: Any, tags: Any, models: Any) -> dict[str, Any]:
 
 
 def best_single(matrix: Any) -> str:
-    """The model with the highest mean reward in the table."""
-    import numpy as np
+    """The model with the highest mean reward in the table, as if all had answered all prompts."""
+    from trimtab.learners.model.common import levels
 
-    return matrix.models[int(np.nanmean(matrix.reward_PM, axis=0).argmax())]
+    return matrix.models[int(levels(matrix.reward_PM).mean_M.argmax())]
 
 
 def encoder_of(folder: str, asked: str | None) -> str:

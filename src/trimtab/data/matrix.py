@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.data.cells import number
 from trimtab.errors import InputError, unknown
 from trimtab.publish import publish
 from trimtab.types import Completion, Group, Prompt, Reward, fingerprint, message_text
@@ -74,6 +75,22 @@ class ResponseMatrix:
     def missing(self) -> int:
         """Number of cells without a reward."""
         return int(np.isnan(self.reward_PM).sum())
+
+    @property
+    def whole_P(self) -> npt.NDArray[np.bool_]:
+        """Which prompts have a reward of every model: on these alone can models be compared by their means."""
+        return np.asarray(~np.isnan(self.reward_PM).any(axis=1))
+
+    def common(self) -> "ResponseMatrix":
+        """The matrix of the prompts that every model was measured on. InputError when there is none."""
+        if not self.whole_P.any():
+            counts = (~np.isnan(self.reward_PM)).sum(0)
+            measured = ", ".join(f"{m} {n}" for m, n in zip(self.models, counts, strict=True))
+            raise InputError(
+                f"no prompt has a reward of all {len(self.models)} models (of {len(self)} prompts: {measured}), so "
+                "they cannot be compared; take fewer models, or measure them on the same prompts"
+            )
+        return self if self.whole_P.all() else self.rows(self.whole_P)
 
     def rows(self, index: Sequence[int] | npt.NDArray[Any]) -> "ResponseMatrix":
         """The matrix of some prompts, by position or boolean mask, in that order."""
@@ -149,29 +166,33 @@ class ResponseMatrix:
 def from_cells(cells: Iterable[Mapping[str, Any]], *, where: str = "rows") -> ResponseMatrix:
     """A matrix from its long form: rows with `prompt`, `model`, `reward`, and if known the other `COLUMNS`.
 
-    Without `prompt_id` the fingerprint of the prompt and its tags serves. A null or NaN reward is a missing cell.
-    Several rewards of one cell (several samples) become their mean; `note` says how many were merged, and how many
-    prompts have the same text. InputError names the row and the field.
+    Without `prompt_id` the fingerprint of prompt and tags serves. A null or NaN reward is a missing cell; numbers may
+    be text (`data.cells`). `where` is a row's place in its file, `target` what its prompt carries. Several rewards of one
+    cell (several samples) become their mean; `note` says how many were merged, and how many prompts have the same text.
+    InputError names the row and the field.
     """
     prompts: dict[str, Prompt] = {}
     tags: dict[str, tuple[str, ...]] = {}
     models: dict[str, int] = {}
     seen: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for n, cell in enumerate(cells, 1):
-        place = f"{where}, row {n}"
+        place = cell.get("where") or f"{where}, row {n}"
         for key in ("prompt", "model"):
             if not isinstance(cell.get(key), str) or not cell[key]:
                 raise InputError(f"{place}: field {key!r} must be a text that is not empty, got {cell.get(key)!r}")
         if "reward" not in cell:
             raise InputError(f"{place}: no field 'reward'; it has {', '.join(map(str, cell))}")
         label = _tags(place, cell.get("tags"))
-        id = str(cell.get("prompt_id") or fingerprint([cell["prompt"], label]))
+        given = cell.get("prompt_id")
+        named = given is not None and given == given and given != ""
+        id = str(given) if named else fingerprint([cell["prompt"], label])
         prompt = Prompt(id, ({"role": "user", "content": cell["prompt"]},), cell.get("target"), where)
         if text_of(prompts.setdefault(id, prompt)) != cell["prompt"]:
             raise InputError(f"{place}: prompt_id {id!r} was used before for another prompt")
         tags.setdefault(id, label)
         models.setdefault(cell["model"], len(models))
-        seen.setdefault((id, cell["model"]), []).append({**cell, "reward": _number(place, "reward", cell["reward"])})
+        numbers = {k: number(place, k, cell.get(k)) for k in ("reward", "tokens", "price", "latency")}
+        seen.setdefault((id, cell["model"]), []).append({**numbers, "text": cell.get("text")})
     if not prompts:
         raise InputError(f"{where}: no rows; a response matrix needs prompts, models and rewards")
     at = {id: i for i, id in enumerate(prompts)}
@@ -179,7 +200,7 @@ def from_cells(cells: Iterable[Mapping[str, Any]], *, where: str = "rows") -> Re
     text = [[""] * len(models) for _ in prompts]
     for (id, model), same in seen.items():
         for key, array in arrays.items():
-            array[at[id], models[model]] = _mean(_number(where, key, c.get(key)) for c in same)
+            array[at[id], models[model]] = _mean(c[key] for c in same)
         text[at[id]][models[model]] = str(same[0].get("text") or "")
     merged = sum(len(s) - 1 for s in seen.values())
     known = tuple(map(tuple, text)) if any(t for row in text for t in row) else ()
@@ -272,15 +293,6 @@ def _tags(where: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, Sequence) and all(isinstance(t, str) for t in value):
         return tuple(dict.fromkeys(value))
     raise InputError(f"{where}: field 'tags' must be a text or a list of texts, got {value!r}")
-
-
-def _number(where: str, field: str, value: Any) -> float:
-    if value is None:
-        return math.nan
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{where}: field {field!r} must be a number or null, got {value!r}") from None
 
 
 def _mean(values: Iterable[float]) -> float:

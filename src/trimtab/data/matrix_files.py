@@ -1,18 +1,28 @@
-"""Files of published response tables to ResponseMatrix: LLMRouter, RouterBench, AlpacaEval, ZeroEval, and our own.
+"""Files of response tables to ResponseMatrix: plain wide and long ones, LLMRouter, RouterBench, AlpacaEval, ZeroEval.
 
 Each reader is one function over rows whose docstring shows one real row; `load_matrix` opens the file and picks the
 reader by its columns. It opens no pickle and grades nothing: rewards are read as they were published.
 """
 
-import gzip
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.data.matrix import ResponseMatrix, from_cells
+from trimtab.data.cells import number
+from trimtab.data.matrix import COLUMNS, ResponseMatrix, from_cells
+from trimtab.data.matrix_wide import long_cells, looks_long, looks_wide, wide_cells
+from trimtab.data.rows import read_rows, refuse_name
 from trimtab.errors import InputError, unknown
+
+Cells = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
+
+
+class Row(dict[str, Any]):
+    """A row that knows its place in its file."""
+
+    where: str = ""
 
 
 def from_llmrouter(
@@ -27,42 +37,46 @@ def from_llmrouter(
     tokens then has a price (their `token_num` counts the completion). Their `response_time` is in seconds.
     """
 
-    def cells() -> Iterator[dict[str, Any]]:
-        for row in rows:
-            base = {"prompt": row.get("query"), "tags": row.get("task_name", row.get("task"))}
-            base["target"] = {
-                k: row[k] for k in ("ground_truth", "metric", "choices") if row.get(k) is not None
-            } or None
-            if isinstance(row.get("scores"), Mapping):
-                for model, value in row["scores"].items():
-                    yield {**base, "model": model, "reward": value}
-                continue
-            model, tokens = row.get("model_name"), row.get("output_tokens", row.get("token_num"))
-            dollars = (prices or {}).get(str(model), {}).get("output_price")
-            price = None if tokens is None or dollars is None else float(tokens) * float(str(dollars)) / 1e6
-            cell = {**base, "model": model, "tokens": tokens, "price": price, "text": row.get("response")}
-            cell["latency"] = row.get("response_time")
-            yield {**cell, **({"reward": row["performance"]} if "performance" in row else {})}
+    def cells(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        base = {"prompt": row.get("query"), "tags": row.get("task_name", row.get("task"))}
+        base["target"] = {k: row[k] for k in ("ground_truth", "metric", "choices") if row.get(k) is not None} or None
+        if isinstance(row.get("scores"), Mapping):
+            return [{**base, "model": model, "reward": value} for model, value in row["scores"].items()]
+        model, tokens = row.get("model_name"), row.get("output_tokens", row.get("token_num"))
+        dollars = (prices or {}).get(str(model), {}).get("output_price")
+        price = None
+        if tokens is not None and dollars is not None:
+            price = number("this row", "tokens", tokens) * number("prices", "output_price", dollars) / 1e6
+        cell = {**base, "model": model, "tokens": tokens, "price": price, "text": row.get("response")}
+        cell["latency"] = row.get("response_time")
+        return [{**cell, **({"reward": row["performance"]} if "performance" in row else {})}]
 
-    return from_cells(cells(), where="llmrouter")
+    return _matrix(rows, cells, "llmrouter")
 
 
-def from_routerbench(rows: Iterable[Mapping[str, Any]]) -> ResponseMatrix:
+def from_wide(rows: Iterable[Mapping[str, Any]], models: Sequence[str] = ()) -> ResponseMatrix:
+    """A matrix from a table with a row a prompt and a column a model (`data.matrix_wide`); `models` names the columns.
+
+    {"prompt": "What is 2 + 3?", "gpt-4": true, "mixtral": false, "gpt-4_response": "5", "subject": "sums"}
+    """
+    return _table(rows, lambda given: wide_cells(given, models), "wide")
+
+
+def from_long(rows: Iterable[Mapping[str, Any]]) -> ResponseMatrix:
+    """A matrix from a table with a row a prompt and model, under other names than ours (`data.matrix_wide.NAMES`).
+
+    {"question": "What is 2 + 3?", "model_name": "gpt-4", "score": 1, "task": "sums"}
+    """
+    return _table(rows, long_cells, "long")
+
+
+def from_routerbench(rows: Iterable[Mapping[str, Any]], models: Sequence[str] = ()) -> ResponseMatrix:
     """A matrix from RouterBench's wide table: a column a model with its reward, `<model>|total_cost` in dollars.
 
     {"sample_id": "mmlu.1", "prompt": "...", "eval_name": "mmlu", "gpt-4": 1.0, "gpt-4|total_cost": 0.002,
      "gpt-4|model_response": "B", "oracle_model_to_route_to": "gpt-4"}
     """
-
-    def cells() -> Iterator[dict[str, Any]]:
-        for row in rows:
-            models = [k.removesuffix("|total_cost") for k in row if k.endswith("|total_cost")]
-            base = {"prompt_id": row.get("sample_id"), "prompt": row.get("prompt"), "tags": row.get("eval_name")}
-            for m in models:
-                text = row.get(f"{m}|model_response")
-                yield {**base, "model": m, "reward": row.get(m), "price": row[f"{m}|total_cost"], "text": text}
-
-    return from_cells(cells(), where="routerbench")
+    return _table(rows, lambda given: wide_cells(given, models), "routerbench")
 
 
 def from_alpacaeval(rows: Iterable[Mapping[str, Any]], reward: str = "w") -> ResponseMatrix:
@@ -76,20 +90,19 @@ def from_alpacaeval(rows: Iterable[Mapping[str, Any]], reward: str = "w") -> Res
     """
     gamed = ("NullModel", "gpt4_gamed")
 
-    def cells() -> Iterator[dict[str, Any]]:
-        for row in rows:
-            base = {"prompt_id": row.get("id"), "prompt": row.get("instruction"), "tags": row.get("dataset")}
-            base["prompt_id"] = None if base["prompt_id"] is None else str(base["prompt_id"])
-            if "models" not in row:
-                found = {row.get("generator_2"): {"out": row.get("output_2"), reward: row.get("preference")}}
-            else:
-                found = {m: a for m, a in row["models"].items() if reward in a}
-            for m, a in found.items():
-                if m not in gamed:
-                    value = None if a[reward] is None else float(str(a[reward])) - 1
-                    yield {**base, "model": m, "reward": value, "text": a.get("out")}
+    def cells(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        base = {"prompt_id": row.get("id"), "prompt": row.get("instruction"), "tags": row.get("dataset")}
+        if "models" not in row:
+            found = {row.get("generator_2"): {"out": row.get("output_2"), reward: row.get("preference")}}
+        else:
+            found = {m: a for m, a in row["models"].items() if reward in a}
+        return [
+            {**base, "model": m, "reward": number("this row", "reward", a[reward]) - 1, "text": a.get("out")}
+            for m, a in found.items()
+            if m not in gamed
+        ]
 
-    return from_cells(cells(), where="alpacaeval")
+    return _matrix(rows, cells, "alpacaeval")
 
 
 def from_zeroeval(rows: Iterable[Mapping[str, Any]], tag: str = "") -> ResponseMatrix:
@@ -100,81 +113,97 @@ def from_zeroeval(rows: Iterable[Mapping[str, Any]], tag: str = "") -> ResponseM
     A prompt's tag is `tag`, or else its id up to the "#" ("gsm8k-main-test").
     """
 
-    def cells() -> Iterator[dict[str, Any]]:
-        for row in rows:
-            name = tag or str(row.get("id", "")).partition("#")[0].rstrip("-")
-            base = {"prompt_id": row.get("id"), "prompt": row.get("question"), "tags": name, "target": row.get("gold")}
-            for m, answer in row["models"].items():
-                yield {**base, "model": m, "reward": answer.get("ok"), "text": answer.get("out")}
+    def cells(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        name = tag or str(row.get("id", "")).partition("#")[0].rstrip("-")
+        base = {"prompt_id": row.get("id"), "prompt": row.get("question"), "tags": name, "target": row.get("gold")}
+        return [{**base, "model": m, "reward": a.get("ok"), "text": a.get("out")} for m, a in row["models"].items()]
 
-    return from_cells(cells(), where="zeroeval")
+    return _matrix(rows, cells, "zeroeval")
+
+
+def _trimtab(rows: Iterable[Mapping[str, Any]]) -> ResponseMatrix:
+    """Our own long form; columns that it does not have are named in the note."""
+    rows = list(rows)
+    matrix = _matrix(rows, lambda row: [dict(row)], "trimtab")
+    odd = [k for k in dict.fromkeys(k for row in rows for k in row) if k not in (*COLUMNS, "target", "where")]
+    return _noted(matrix, f"columns not read: {', '.join(odd)}" if odd else "")
 
 
 POOL_MATRIX = "matrix.parquet"
 """What `trimtab pool` writes in its run directory."""
 FORMATS: dict[str, tuple[Callable[..., ResponseMatrix], Callable[[Mapping[str, Any]], bool]]] = {
-    "trimtab": (from_cells, lambda r: "reward" in r and "model" in r),
+    "trimtab": (_trimtab, lambda r: "reward" in r and "model" in r),
     "llmrouter": (from_llmrouter, lambda r: "query" in r and ("performance" in r or "scores" in r)),
     "routerbench": (from_routerbench, lambda r: any(str(k).endswith("|total_cost") for k in r)),
     "alpacaeval": (from_alpacaeval, lambda r: "instruction" in r and ("models" in r or "preference" in r)),
-    "zeroeval": (from_zeroeval, lambda r: "question" in r and "models" in r),
+    "zeroeval": (from_zeroeval, lambda r: "question" in r and isinstance(r.get("models"), Mapping)),
+    "long": (from_long, looks_long),
+    "wide": (from_wide, looks_wide),
 }
-"""Format to (reader of rows, does this first row look like it)."""
+"""Format to (reader of rows, does this first row look like it); the first that does is taken."""
 
 
 def load_matrix(path: str | os.PathLike[str], format: str = "", **options: Any) -> ResponseMatrix:
-    """A matrix from a file: .jsonl, .json (a list), .parquet or .csv, the first three also gzipped.
+    """A matrix from any file of rows (`data.rows`): JSON lines, JSON, Parquet or CSV, also compressed.
 
     A run directory of `trimtab pool` stands for the matrix in it. `format` is one of FORMATS; without it the first
-    row's columns decide. `options` go to the reader (`prices`,
-    `reward`, `tag`). InputError names the file and what is wrong; pickles are refused (they run code when opened).
+    row's columns decide. `options` go to the reader (`prices`, `reward`, `tag`, `models`). InputError names the file,
+    the line and what is wrong; pickles are refused (they run code when opened).
     """
     path = Path(path) / POOL_MATRIX if Path(path).is_dir() else Path(path)
-    rows = list(_rows(path))
     if format and format not in FORMATS:
         raise unknown("matrix format", format, FORMATS)
-    if not rows:
-        raise InputError(f"{path}: no rows")
-    fits = [format] if format else [name for name, (_, looks) in FORMATS.items() if looks(rows[0])]
-    if len(fits) != 1:
+    if path.suffix in (".pkl", ".pickle"):
+        refuse_name(str(path))
+    rows = []
+    for where, row in read_rows(path, nan=True):
+        rows.append(Row(row))
+        rows[-1].where = where
+    found = format or next((name for name, (_, looks) in FORMATS.items() if looks(rows[0])), "")
+    if not found:
         raise InputError(
-            f"{path}: cannot tell which format this is (columns {', '.join(map(str, rows[0]))}); "
-            f"name one of {', '.join(FORMATS)}"
+            f"{path}: cannot tell which format this is (columns {', '.join(map(str, rows[0]))}); a table has a prompt "
+            f"and a column a model, or prompt, model and reward, or is one of {', '.join(FORMATS)}"
         )
     try:
-        return FORMATS[fits[0]][0](rows, **options)
+        return FORMATS[found][0](rows, **options)
     except InputError as e:
-        raise InputError(f"{path}: {e}") from e
+        raise e if str(e).startswith(str(path)) else InputError(f"{path}: {e}") from e
 
 
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    kind = file.with_suffix("").suffix if file.suffix == ".gz" else file.suffix
-    if kind in (".pkl", ".pickle"):
-        raise InputError(f"{file} is a pickle, which runs code when opened; export it to Parquet or JSON lines first")
-    if kind not in (".jsonl", ".json", ".parquet", ".csv"):
-        raise unknown("file type", kind, (".jsonl", ".json", ".parquet", ".csv"))
-    if not file.is_file():
-        raise InputError(f"{file} does not exist")
-    if kind == ".parquet":
-        import pyarrow.parquet
+def _matrix(rows: Iterable[Mapping[str, Any]], cells: Cells, name: str) -> ResponseMatrix:
+    """A matrix from a reader of one row. InputError with the place of a row that it cannot read."""
 
-        yield from pyarrow.parquet.read_table(file).to_pylist()
-        return
-    with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
-        if kind == ".csv":
-            import csv
-
-            yield from ({k: (v if v != "" else None) for k, v in row.items()} for row in csv.DictReader(lines))
-            return
-        try:
-            if kind == ".json":
-                found = json.load(lines)
-                yield from found if isinstance(found, list) else [found]
-                return
-        except ValueError as e:
-            raise InputError(f"{file}: not JSON ({e})") from e
-        for n, line in enumerate(lines, 1):
+    def placed() -> Iterator[dict[str, Any]]:
+        for n, row in enumerate(rows, 1):
+            place = _place(row, n, name)
             try:
-                yield json.loads(line)
-            except ValueError as e:
-                raise InputError(f"{file}:{n}: not JSON ({e})") from e
+                found = cells(row)
+            except (InputError, KeyError, TypeError, ValueError, AttributeError) as e:
+                raise InputError(f"{place}: not a row of {name} ({e if isinstance(e, InputError) else repr(e)})") from e
+            yield from ({**cell, "where": place} for cell in found)
+
+    return from_cells(placed(), where=name)
+
+
+def _table(rows: Iterable[Mapping[str, Any]], read: Any, name: str) -> ResponseMatrix:
+    """A matrix from a reader of a whole table: rows to (cells of each row, what became of the columns)."""
+    rows = list(rows)
+    if not rows:
+        raise InputError(f"{name}: no rows")
+    cells, note = read(rows)
+
+    def placed() -> Iterator[dict[str, Any]]:
+        for n, (row, own) in enumerate(zip(rows, cells, strict=True), 1):
+            place = _place(row, n, name)
+            yield from ({**cell, "where": f"{place}: {cell['model']}"} for cell in own)
+
+    return _noted(from_cells(placed(), where=name), note)
+
+
+def _place(row: Mapping[str, Any], n: int, name: str) -> str:
+    return row.where if isinstance(row, Row) else f"{name}, row {n}"
+
+
+def _noted(matrix: ResponseMatrix, note: str) -> ResponseMatrix:
+    return replace(matrix, note="; ".join(n for n in (note, matrix.note) if n))

@@ -2,11 +2,12 @@
 
 MTR and %Uplift of Zooter (Lu et al. 2024) with pool, subsets and tie rule explicit; the normalised gap of Lookahead
 Routing (0 = random, 100 = the oracle); AIQ (RouterBench, Hu et al. 2024), the RouterArena score (2025), APGR and
-CPT (RouteLLM, Ong et al. 2024). Intervals are paired bootstraps over prompts. Missing rewards are never chosen by an
-oracle and never read as zero. It fits nothing.
+CPT (RouteLLM, Ong et al. 2024). Intervals are paired bootstraps over prompts. Where rewards are missing, everything is
+computed on the prompts that all models were measured on, with a warning that counts them. It fits nothing.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,29 @@ from trimtab.errors import InputError, unknown
 from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
 
 Array = npt.NDArray[np.float64]
+
+
+def common(reward_PM: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Mask of the prompts with a reward of every model; a warning counts the others. InputError when there is none.
+
+    A model that was asked easy prompts only would look like the best, and a router that sends prompts to a model which
+    was not measured there would be judged by another one.
+    """
+    reward = np.asarray(reward_PM, float)
+    whole = np.asarray(~np.isnan(reward).any(axis=1))
+    if not whole.any():
+        raise InputError(
+            f"no prompt of {len(reward)} has a reward of all {reward.shape[1]} models (they have "
+            f"{', '.join(map(str, (~np.isnan(reward)).sum(0)))}), so they cannot be compared; take fewer models, or "
+            "measure them on the same prompts"
+        )
+    if not whole.all():
+        warnings.warn(
+            f"models are compared on the {whole.sum()} of {len(whole)} prompts that all {reward.shape[1]} have a "
+            "reward on",
+            stacklevel=3,
+        )
+    return whole
 
 
 class RoutingRow(NamedTuple):
@@ -45,10 +69,10 @@ def route(value_PM: npt.ArrayLike, reward_PM: npt.ArrayLike) -> Array:
 def gap(routed_P: npt.ArrayLike, reward_PM: npt.ArrayLike, *, draws: int = 2000, seed: int = 0) -> Interval:
     """Normalised gap 100 · (routed - random) / (oracle - random), its ends resampled together with the routed rewards.
 
-    NaN when random and oracle agree (every model earned the same on every prompt).
+    NaN when random and oracle agree (every model earned the same on every prompt). On `common` prompts.
     """
-    reward = np.asarray(reward_PM, float)
-    columns = np.stack([np.asarray(routed_P, float), np.nanmean(reward, axis=1), np.nanmax(reward, axis=1)], axis=1)
+    at, reward = common(reward_PM), np.asarray(reward_PM, float)
+    columns = np.stack([np.asarray(routed_P, float), reward.mean(axis=1), reward.max(axis=1)], axis=1)[at]
 
     def statistic(mean: Array) -> Array:
         spread = mean[..., 2] - mean[..., 1]
@@ -78,13 +102,16 @@ def routing_table(
     `values` maps names to (P, M) expected rewards; `best` is the column of the best single model *of the training
     prompts*, or one column a prompt when several splits are joined. With `price_M` rows have a mean price and choices
     maximise reward - exchange · price; the values named in `ranked` come from rankers (RMR), which pay every model.
+    Every row is over the same, `common` prompts; its intervals say how many (`n`).
     """
-    reward = np.asarray(reward_PM, float)
+    at, reward = common(reward_PM), np.asarray(reward_PM, float)
+    best = np.broadcast_to(best, len(reward))[at]
+    values = {name: np.asarray(value, float)[at] for name, value in values.items()}
+    reward = reward[at]
     P, M = reward.shape
     price = np.full(M, math.nan) if price_M is None else np.asarray(price_M, float)
-    best = np.broadcast_to(best, P)
     single = reward[np.arange(P), best]
-    top = np.nanmax(reward, axis=1)
+    top = reward.max(axis=1)
 
     def row(name: str, routed: Array, cost: float, share: float) -> RoutingRow:
         return RoutingRow(
@@ -94,39 +121,40 @@ def routing_table(
     rows = []
     for name, value in values.items():
         paid = name in ranked
-        spent = utility(value, price, exchange) if exchange and not paid else np.asarray(value, float)
-        chosen = choose(np.where(np.isnan(reward), np.nan, spent))
+        chosen = choose(utility(value, price, exchange) if exchange and not paid else np.asarray(value, float))
         routed = reward[np.arange(P), chosen]
         cost = float(price.sum() if paid else price[chosen].mean())
         rows.append(row(name, routed, cost, float((routed == top).mean())))
-    share = float(np.nanmean(np.where(np.isnan(reward), np.nan, reward == top[:, None])))
-    rows.append(row("random", np.nanmean(reward, axis=1), float(price.mean()), share))
+    rows.append(row("random", reward.mean(axis=1), float(price.mean()), float((reward == top[:, None]).mean())))
     rows.append(row("best single", single, float(price[best].mean()), float((single == top).mean())))
-    at = np.where(np.isnan(reward), -np.inf, reward).argmax(1)
-    rows.append(row("oracle", top, float(price[at].mean()), 1.0))
+    rows.append(row("oracle", top, float(price[reward.argmax(1)].mean()), 1.0))
     return rows
 
 
 def per_tag(
     routed_P: npt.ArrayLike, reward_PM: npt.ArrayLike, tags: Sequence[Sequence[str]], best: int | npt.NDArray[np.intp]
 ) -> list[dict]:
-    """A row a tag: prompts, routed reward, best single's, the oracle's, the gain with its interval. Sorted by tag."""
-    routed, reward = np.asarray(routed_P, float), np.asarray(reward_PM, float)
+    """A row a tag: prompts, routed reward, best single's, the oracle's, the gain with its interval. Sorted by tag.
+
+    On `common` prompts; a tag without any is left out.
+    """
+    whole, routed, reward = common(reward_PM), np.asarray(routed_P, float), np.asarray(reward_PM, float)
     single = reward[np.arange(len(reward)), np.broadcast_to(best, len(reward))]
     rows = []
-    for tag in sorted({t for row in tags for t in row}):
-        at = np.array([tag in row for row in tags])
+    for tag in sorted({t for row, here in zip(tags, whole, strict=True) for t in row if here}):
+        at = whole & np.array([tag in row for row in tags])
         gain = paired_bootstrap(routed[at], single[at])
-        ends = {"best_single": float(np.nanmean(single[at])), "oracle": float(np.nanmax(reward[at], 1).mean())}
-        rows.append({"tag": tag, "n": int(at.sum()), "reward": float(np.nanmean(routed[at])), **ends, "gain": gain})
+        ends = {"best_single": float(single[at].mean()), "oracle": float(reward[at].max(1).mean())}
+        rows.append({"tag": tag, "n": int(at.sum()), "reward": float(routed[at].mean()), **ends, "gain": gain})
     return rows
 
 
 def confusion(value_PM: npt.ArrayLike, reward_PM: npt.ArrayLike) -> Array:
-    """(M, M): share of prompts by oracle model (row, ties shared evenly) and chosen model (column). Sums to 1."""
-    reward = np.asarray(reward_PM, float)
-    chosen = choose(np.where(np.isnan(reward), np.nan, np.asarray(value_PM, float)))
-    top = (reward == np.nanmax(reward, axis=1, keepdims=True)).astype(float)
+    """(M, M): share of `common` prompts by oracle model (row, ties shared evenly) and chosen model (column); sum 1."""
+    at = common(reward_PM)
+    reward = np.asarray(reward_PM, float)[at]
+    chosen = choose(np.asarray(value_PM, float)[at])
+    top = (reward == reward.max(axis=1, keepdims=True)).astype(float)
     out = np.zeros((reward.shape[1],) * 2)
     np.add.at(out.T, chosen, top / top.sum(1, keepdims=True))
     return out / len(reward)
@@ -137,9 +165,11 @@ def mean_rank(score_SK: npt.ArrayLike, *, candidates: Sequence[int] | None = Non
 
     `candidates` None ranks all systems against each other. Otherwise a candidate is ranked among the candidates and
     every other system alone against them, as the paper's tables must have been made (its ensembles all may be 1st).
-    `ties` "average" gives tied systems their mean rank, "min" the best one.
+    `ties` "average" gives tied systems their mean rank, "min" the best one. On subsets that every system has a score on
+    (`common`).
     """
     score = np.asarray(score_SK, float)
+    score = score[common(score)]
     if ties not in ("average", "min"):
         raise unknown("tie rule", ties, ("average", "min"))
     out = np.zeros(score.shape[1])
@@ -154,9 +184,11 @@ def mean_rank(score_SK: npt.ArrayLike, *, candidates: Sequence[int] | None = Non
 def uplift(score_SK: npt.ArrayLike, *, candidates: Sequence[int] | None = None, ties: str = "any") -> Array:
     """%Uplift, shape (K,): share of subsets where a system is the best of its field (as in `mean_rank`).
 
-    `ties` "any" counts a shared first place for each, "none" for nobody, "share" splits it.
+    `ties` "any" counts a shared first place for each, "none" for nobody, "share" splits it. On subsets that every
+    system has a score on (`common`).
     """
     score = np.asarray(score_SK, float)
+    score = score[common(score)]
     if ties not in ("any", "none", "share"):
         raise unknown("tie rule", ties, ("any", "none", "share"))
     out = np.zeros(score.shape[1])
@@ -172,12 +204,13 @@ def uplift(score_SK: npt.ArrayLike, *, candidates: Sequence[int] | None = None, 
 def frontier(
     value_PM: npt.ArrayLike, reward_PM: npt.ArrayLike, price_M: npt.ArrayLike, exchanges: Sequence[float]
 ) -> list[dict[str, float]]:
-    """Mean price and reward of routing by reward - exchange · price, one point an exchange rate."""
-    reward = np.asarray(reward_PM, float)
-    price = np.broadcast_to(np.asarray(price_M, float), reward.shape)
+    """Mean price and reward of routing by reward - exchange · price on `common` prompts, one point an exchange rate."""
+    whole = common(reward_PM)
+    reward, value = np.asarray(reward_PM, float)[whole], np.asarray(value_PM, float)[whole]
+    price = np.broadcast_to(np.asarray(price_M, float), np.shape(reward_PM))[whole]
     points = []
     for rate in exchanges:
-        at = choose(np.where(np.isnan(reward), np.nan, utility(value_PM, price_M, rate)))
+        at = choose(utility(value, price, rate))
         p = np.arange(len(reward))
         points.append(
             {"exchange": float(rate), "price": float(price[p, at].mean()), "reward": float(reward[p, at].mean())}
@@ -192,6 +225,8 @@ def aiq(price_K: npt.ArrayLike, quality_K: npt.ArrayLike, *, max_price: float | 
     The area begins at the cheapest point, as theirs does: routers that cannot be cheap lose that part.
     """
     points = sorted(zip(np.asarray(price_K, float), np.asarray(quality_K, float), strict=True))
+    if np.isnan(points).any():
+        raise InputError("AIQ needs the price and the quality of every point; one is NaN")
     if not points or points[-1][0] <= 0:
         raise InputError("AIQ needs at least one point with a positive price")
     hull: list[tuple[float, float]] = []
@@ -234,10 +269,14 @@ def two_models(
     """APGR and CPT of a router between a weak and a strong model; `gain_P` is the expected gain of calling the strong.
 
     The curve: quality when the q prompts with the highest gain go to the strong model, q = 0..P.
-    APGR = (area under it - weak) / (strong - weak). NaN when the strong model is not better on average.
+    APGR = (area under it - weak) / (strong - weak). NaN when the strong model is not better on average. On prompts that
+    both were measured on.
     """
-    weak, strong = np.asarray(weak_P, float), np.asarray(strong_P, float)
-    order = np.argsort(-np.asarray(gain_P, float), kind="stable")
+    at, gain = common(np.column_stack([weak_P, strong_P])), np.asarray(gain_P, float)
+    weak, strong = np.asarray(weak_P, float)[at], np.asarray(strong_P, float)[at]
+    if np.isnan(gain[at]).any():
+        raise InputError("an expected gain is NaN; give one for every prompt")
+    order = np.argsort(-gain[at], kind="stable")
     curve = np.concatenate([[0.0], np.cumsum((strong - weak)[order])]) / len(weak)
     span = curve[-1]
     if span <= 0:

@@ -36,8 +36,13 @@ def write_routing_report(
     prompts of `matrix`) is the one whose tags and confusion are drawn.
 
     `best` is the column of the best single model of the training prompts, or one a prompt. Without `price_M` (dollars a
-    call) there is no frontier, and a note says so. StoreError when the file cannot be written.
+    call) there is no frontier, and a note says so. Where rewards are missing the page is about the prompts that all
+    models were measured on, and says so. StoreError when the file cannot be written.
     """
+    at = matrix.whole_P
+    if not at.all():
+        best = np.broadcast_to(best, len(at))[at]
+        values, matrix = {n: np.asarray(v, float)[at] for n, v in values.items()}, matrix.common()
     reward = matrix.reward_PM
     known = price_M is not None and bool(np.isfinite(np.asarray(price_M, float)).all())
     price = np.asarray(price_M, float) if known else np.full(len(matrix.models), math.nan)
@@ -52,6 +57,8 @@ def write_routing_report(
         figures.insert(1, frontier_figure(values, matrix, best, price))
     else:
         notes = [*notes, "no prices are known for every model, so there is no cost-quality frontier"]
+    if not at.all():
+        notes = [*notes, f"compared on the {at.sum()} of {len(at)} prompts that every model was measured on"]
     data = {
         "title": title, "table": plain(replace(table, notes=())), "verdicts": [r.verdict for r in table.rows],
         "notes": [*notes, *table.notes], "figures": figures, "meta": {**machine(), **plain(dict(meta or {}))},

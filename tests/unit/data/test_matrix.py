@@ -107,7 +107,7 @@ def test_files_that_cannot_be_read_say_so(tmp_path):
     (tmp_path / "cut.jsonl").write_text('{"prompt": "a", "model": "x", "reward": 1}\n{"prompt"')
     with pytest.raises(InputError, match="cut.jsonl:2"):
         load_matrix(tmp_path / "cut.jsonl")
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="gone.jsonl cannot be read: No such file"):
         load_matrix(tmp_path / "gone.jsonl")
 
 

@@ -114,3 +114,53 @@ def test_frontier_falls_with_the_exchange_rate():
     prices = [p["price"] for p in points]
     assert prices == sorted(prices, reverse=True) and points[0]["reward"] == pytest.approx(0.9)
     assert points[-1] == {"exchange": 10.0, "price": 1.0, "reward": pytest.approx(0.55)}
+
+
+def easy_and_hard(rng, P=200):
+    """`solid` answers everything, `weak` easy prompts only and worse; on its own prompts it looks better."""
+    easy = np.arange(P) % 2 == 0
+    solid = (rng.random(P) < np.where(easy, 0.9, 0.5)).astype(float)
+    weak = np.where(easy, (rng.random(P) < 0.8).astype(float), np.nan)
+    return np.column_stack([solid, weak]), easy
+
+
+def test_models_are_compared_on_the_prompts_that_all_have():
+    reward, easy = easy_and_hard(np.random.default_rng(1))
+    assert np.nanmean(reward[:, 1]) > np.nanmean(reward[:, 0])  # as the plain means have it
+    value = np.where(easy[:, None], [0.9, 0.8], [0.2, 0.7])  # sends hard prompts to the model nobody measured there
+    with pytest.warns(UserWarning, match="compared on the 100 of 200 prompts that all 2 have"):
+        rows = {r.name: r for r in routing_table({"router": value}, reward, best=0)}
+    both = reward[easy]
+    for name, want in (
+        ("router", both[:, 0]), ("best single", both[:, 0]), ("random", both.mean(1)), ("oracle", both.max(1))
+    ):  # fmt: skip
+        assert rows[name].reward.mean == pytest.approx(want.mean()) and rows[name].reward.n == 100
+    assert rows["router"].gain.mean == 0
+
+
+@pytest.mark.filterwarnings("ignore:models are compared")
+def test_every_figure_uses_the_common_prompts_alone():
+    reward, easy = easy_and_hard(np.random.default_rng(2))
+    value, tags = np.random.default_rng(3).random((200, 2)), [("easy",) if e else ("hard",) for e in easy]
+    whole, mine = reward[easy], value[easy]
+    routed = np.nan_to_num(route(value, reward))
+    assert gap(routed, reward) == gap(routed[easy], whole)
+    assert [r["tag"] for r in per_tag(routed, reward, tags, 0)] == ["easy"]
+    np.testing.assert_array_equal(confusion(value, reward), confusion(mine, whole))
+    assert frontier(value, reward, [1.0, 2.0], [0.0, 0.1]) == frontier(mine, whole, [1.0, 2.0], [0.0, 0.1])
+    assert two_models(value[:, 0], reward[:, 1], reward[:, 0]) == two_models(mine[:, 0], whole[:, 1], whole[:, 0])
+    score = np.array([[0.9, 0.8, 0.7], [0.1, np.nan, 0.3], [0.5, 0.6, 0.4]])
+    np.testing.assert_array_equal(mean_rank(score), mean_rank(score[[0, 2]]))
+    np.testing.assert_array_equal(uplift(score), uplift(score[[0, 2]]))
+
+
+def test_nothing_in_common_is_an_error():
+    apart = np.array([[1.0, np.nan], [np.nan, 0.0], [1.0, np.nan]])
+    for ask in (
+        lambda: routing_table({}, apart, best=0), lambda: gap([1, 0, 1], apart), lambda: confusion(apart, apart),
+        lambda: mean_rank(apart), lambda: two_models([1, 2, 3], apart[:, 0], apart[:, 1]),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=r"no prompt of 3 has a reward of all 2 models .they have 2, 1."):
+            ask()
+    with pytest.raises(InputError, match="NaN"):
+        aiq([1.0, np.nan], [0.5, 0.6])

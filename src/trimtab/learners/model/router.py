@@ -223,8 +223,8 @@ def _gain(
             continue  # these prompts compare fewer models than all do
         head, weights = fit(X[train], reward[train], [tags[i] for i in train], **shared)
         best = int(np.argmax(fit_constant(reward[train])[1]["mean"]))
-        value = np.where(np.isnan(reward[rest]), -np.inf, HEADS[head](weights, X[rest]))
-        gain = reward[rest, value.argmax(1)] - reward[rest, best]
+        chosen = HEADS[head](weights, X[rest]).argmax(1)  # of all models: a second choice would flatter the router
+        gain = reward[rest, chosen] - reward[rest, best]
         gains.append(gain[~np.isnan(gain)])
     return paired_bootstrap(np.concatenate(gains) if gains else [], draws=2000, seed=shared["seed"])._asdict()
 
@@ -238,7 +238,9 @@ def _which(method: str, models: Sequence[str], matrix: ResponseMatrix, options: 
     price = {m: np.asarray(matrix.pool([m]).price_PM) for m in models}
     if lost := [m for m, p in price.items() if np.isnan(p).all()]:
         raise InputError(f"the cheapest model is unknown: {', '.join(lost)} has no price in the matrix")
-    return int(np.argmin([np.nanmean(p) for p in price.values()]))
+    cells = np.column_stack(list(price.values()))
+    whole = ~np.isnan(cells).any(axis=1)  # prices of the same prompts, where there are any
+    return int(np.argmin(np.nanmean(cells[whole] if whole.any() else cells, axis=0)))
 
 
 def _text_hashes(prompts: Sequence[Prompt]) -> npt.NDArray[np.uint64]:
@@ -308,8 +310,11 @@ def _with_tags(
 
 def _data_card(matrix: ResponseMatrix, keep: npt.NDArray[Any]) -> dict[str, Any]:
     hashed = fingerprint([[p.id for p in matrix.prompts], np.nan_to_num(matrix.reward_PM, nan=-1e9).sum().item()])
-    left = int((~keep).sum())
-    return {"prompts": len(matrix), "missing": matrix.missing, "left_out": left, "hash": hashed, "note": matrix.note}
+    card = {"prompts": len(matrix), "missing": matrix.missing, "left_out": int((~keep).sum()), "hash": hashed}
+    if matrix.missing:
+        counts = (~np.isnan(matrix.reward_PM)).sum(0).tolist()
+        card |= {"whole": int(matrix.whole_P.sum()), "measured": dict(zip(matrix.models, counts, strict=True))}
+    return {**card, "note": matrix.note}
 
 
 def _card(embed: PromptEmbedder | None) -> dict[str, Any]:
