@@ -167,9 +167,9 @@ def from_cells(cells: Iterable[Mapping[str, Any]], *, where: str = "rows") -> Re
     """A matrix from its long form: rows with `prompt`, `model`, `reward`, and if known the other `COLUMNS`.
 
     Without `prompt_id` the fingerprint of prompt and tags serves. A null or NaN reward is a missing cell; numbers may
-    be text (`data.cells`). `where` is a row's place in its file, `target` what its prompt carries. Several rewards of one
-    cell (several samples) become their mean; `note` says how many were merged, and how many prompts have the same text.
-    InputError names the row and the field.
+    be text (`data.cells`). `where` is a row's place in its file, `target` what its prompt carries. Several rewards of
+    one cell (several samples) become their mean; `note` says how many were merged, and how many prompts have the same
+    text. InputError names the row and the field.
     """
     prompts: dict[str, Prompt] = {}
     tags: dict[str, tuple[str, ...]] = {}
