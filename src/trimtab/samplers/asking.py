@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trimtab.endpoints import Connection, Fault
-from trimtab.models.chat import is_raw
+from trimtab.models.chat import conversation, is_raw
 from trimtab.samplers.answers import Choice, choices_of, read_choice, read_usage, shared, trouble_in
 from trimtab.samplers.shape import FIELDS, Shape
 from trimtab.samplers.watch import Watch
@@ -152,8 +152,9 @@ class Asking:
                 "model": self.name,
                 **self.shape.body(self.params, n, self._seed(job, job.first), raw),
             }
-            content = prompt.messages[0]["content"] if raw else [dict(m) for m in prompt.messages]
-            body |= {"prompt" if raw else "messages": content}
+            messages, tools = conversation(prompt)
+            body |= {"prompt": messages[0]["content"]} if raw else {"messages": messages}
+            body |= {"tools": tools} if tools else {}
             body = {k: v for k, v in {**body, **self.extra}.items() if v is not None}
             fields = self.shape.ours()
             check: Callable[[Any], Any] = lambda a, f=fields: trouble_in(a, f, self.params.max_tokens)  # noqa: E731

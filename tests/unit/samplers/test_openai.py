@@ -60,6 +60,13 @@ def test_raw_text_goes_to_completions():
         assert group.completions[0].finish == "length" and group.completions[0].logprobs == (-0.25,)
 
 
+def test_tools_go_beside_the_messages():
+    tools = [{"type": "function", "function": {"name": "is_prime", "parameters": {"type": "object"}}}]
+    with serving(good) as (url, seen):
+        sampler(url)([Prompt("p", ({"role": "user", "content": "7?", "tools": tools},))], 1, PARAMS)
+        assert seen[0].body["tools"] == tools and seen[0].body["messages"] == [{"role": "user", "content": "7?"}]
+
+
 def test_n_is_emulated_with_a_seed_each_when_the_server_gives_fewer():
     with serving(lambda k, path, body: (200, {}, {"choices": choices(body, 1)})) as (url, seen):
         groups = sampler(url)([prompt("a"), prompt("b")], 4, PARAMS)
