@@ -105,7 +105,7 @@ def read_rows(file: Path, schema: pa.Schema, columns: Sequence[str], made_with: 
         source = pyarrow.parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         _check_settings(file, (source.schema_arrow.metadata or {}).get(MADE_WITH.encode(), b"").decode(), made_with)
         there = set(source.schema_arrow.names)
-        rows = source.read([c for c in columns if c in there])
+        rows = source.read([c for c in columns if c in there], use_threads=False)  # a shard is small
         arrays = [
             rows[c].cast(schema.field(c).type) if c in there else pa.nulls(len(rows), schema.field(c).type)
             for c in columns
