@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError
+from trimtab.json_file import Kinds, read_json
 from trimtab.publish import publish, publish_folder, publish_text, recover, reporting
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -44,27 +45,23 @@ def save_fitted(folder: Path, tensors: Tensors, card: Mapping[str, Any], file: s
 
 
 def load_fitted(
-    folder: Path, file: str, card_file: str, *, what: str, kind: str = "", needs: tuple[str, ...] = ()
+    folder: Path, file: str, card_file: str, *, what: str, kind: str = "", needs: Kinds | None = None
 ) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """The card and the tensors of `folder`; InputError when they are missing, damaged, not a pair, or not a `what`
-    (the card's "kind", where `kind` is given; the keys `needs`)."""
+    (the card's "kind", where `kind` is given; the kinds of value that it `needs`)."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     recover(folder)
     try:
-        card = json.loads((folder / card_file).read_text(encoding="utf-8"))
-        if not isinstance(card, dict):
-            raise ValueError(f"{card_file} is no JSON object")
+        card = read_json(folder / card_file, f"the card of a {what}", needs, do="fit it again")
         if kind and card.get("kind", kind) != kind:
             raise ValueError(f"its card says {card['kind']!r}")
-        if lacks := [k for k in needs if k not in card]:
-            raise ValueError(f"a card without {', '.join(lacks)}")
         data = (folder / file).read_bytes()
         if card.pop(SUM, None) not in (None, hashlib.sha256(data).hexdigest()):
             raise ValueError(f"{file} is not the one that {card_file} was written with (damaged, or another fit's)")
         return card, load(data)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as e:
+    except (InputError, OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as e:
         raise InputError(f"{folder} holds no readable {what} ({file}, {card_file}): {e}; fit it again") from e
 
 

@@ -49,11 +49,18 @@ def figure(value: float, form: str = ".3f") -> str:
     return NOT_SCORED if math.isnan(value) else f"{value:{form}}"
 
 
+def check_draws(draws: int, level: float = 0.95) -> None:
+    """InputError for a bootstrap that draws nothing, or a level outside 0 to 1."""
+    if draws < 1 or not 0 < level < 1:
+        raise InputError(f"draws is {draws} (1 or more), level {level:g} (between 0 and 1)")
+
+
 def mean_interval(a_P: npt.ArrayLike, *, draws: int = 10_000, seed: int = 0, level: float = 0.95) -> Interval:
     """Mean over prompts with the percentile interval of a bootstrap over prompts. Same seed, same interval.
 
     For a level, such as a reward or an accuracy; what is compared with 0 or another side is `paired_bootstrap`'s.
     """
+    check_draws(draws, level)
     a = np.asarray(a_P, float)
     a = a[np.isfinite(a)]
     if len(a) < 2:

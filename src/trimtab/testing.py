@@ -258,5 +258,5 @@ def check_loss(loss: Callable) -> None:
 
 def write_jsonl(path: str | Path, rows: Sequence[dict]) -> Path:
     """Writes rows as JSON lines; returns the path."""
-    Path(path).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    Path(path).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
     return Path(path)

@@ -2,13 +2,15 @@
 
 import json
 import re
+import typing
 
 import pytest
 import typer.main
 from typer.testing import CliRunner
 
 from trimtab.cli.app import app
-from trimtab.errors import TrimtabError
+from trimtab.cli.limits import FLAGS
+from trimtab.errors import InputError, TrimtabError
 
 ROOT = typer.main.get_command(app)
 
@@ -137,3 +139,62 @@ def test_the_reference_page_calls_each_verb_once():
     for name in NAMES:
         assert re.search(rf"^Usage: trimtab {name} \[", page, re.MULTILINE), name
     assert "trimtab trimtab" not in page
+
+
+def number_options():
+    for path, command in VERBS.items():
+        hints = typing.get_type_hints(command.callback)
+        for p in command.params:
+            kinds = {k for k in (int, float) if k in (hints[p.name], *typing.get_args(hints[p.name]))}
+            kinds |= {int} if list[int] in typing.get_args(hints[p.name]) else set()
+            if kinds and bool not in kinds:
+                yield path, p.opts[0], kinds.pop()
+
+
+NUMBERS = list(number_options())
+
+
+def test_every_number_has_limits():
+    assert len(NUMBERS) > 60
+    assert {flag for _, flag, _ in NUMBERS} <= FLAGS.keys()
+    flags = {f"{' '.join(path)} {flag}" for path, flag, _ in NUMBERS} | {flag for _, flag, _ in NUMBERS}
+    assert flags >= FLAGS.keys()
+
+
+@pytest.mark.parametrize(("path", "flag", "kind"), NUMBERS, ids=[f"{' '.join(p)} {f}" for p, f, _ in NUMBERS])
+def test_a_number_that_no_run_could_honour_is_refused_before_anything_is_done(path, flag, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    limits = FLAGS.get(f"{' '.join(path)} {flag}", FLAGS[flag])
+    words = arguments(VERBS[path], "nowhere")
+    for value in ("-1", "0", *(("nan", "inf", "-inf") if kind is float else ())):
+        if value == "0" and limits.least <= 0 and limits.above < 0:
+            continue
+        result = run(*path, *words, flag, value)
+        assert isinstance(result.exception, InputError), (value, result.output, result.exception)
+        assert str(result.exception).startswith(f"{flag} is "), (value, result.exception)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sample", "--set", "eval.draws=0"], "eval.draws is 0"),
+        (["sample", "--set", "data.seed=-4"], "data.seed is -4"),
+        (["sample", "--set", "model.retries=-1"], "model.retries is -1"),
+        (["sample", "--set", "embed.timeout=nan"], "embed.timeout is nan"),
+        (["embed", "--layer", "3", "--layer", "-2"], "--layer is -2"),
+        (["reward", "judge", "x", "--set", "model.timeout=0"], "model.timeout is 0"),
+        (["pool", "--prompts", "p.jsonl", "--model", "m", "--reward", "r", "--max-tokens", "-7"], "--max-tokens is -7"),
+    ],
+)
+def test_numbers_inside_words_are_looked_at_too(words, says):
+    result = run(*words)
+    assert isinstance(result.exception, InputError) and says in str(result.exception), result.exception
+
+
+@pytest.mark.parametrize("price", ["a=nan", "a=-2", "a=inf", "a"])
+def test_a_price_is_a_finite_number_of_dollars(price):
+    from trimtab.cli.router_parts import given_prices
+
+    with pytest.raises(InputError, match="--price"):
+        given_prices([price])

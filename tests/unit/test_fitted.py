@@ -24,7 +24,7 @@ def save(folder, scale=1.0):
 
 
 def load(folder):
-    card, tensors = load_fitted(folder, FILE, CARD, what="toy", kind="toy", needs=("scale",))
+    card, tensors = load_fitted(folder, FILE, CARD, what="toy", kind="toy", needs={"scale": float})
     return card["scale"], tensors["w_D"]
 
 

@@ -1,8 +1,9 @@
 """The typer app: every verb, in pipeline order."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from trimtab import __version__
 from trimtab.cli import (
@@ -27,6 +28,18 @@ from trimtab.cli import (
     versus,
     west_of_n,
 )
+from trimtab.cli.limits import check_flag
+
+
+class Verb(TyperCommand):
+    """A verb whose numbers are looked at before anything is done; see `limits`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        verb = " ".join(ctx.command_path.split()[1:])
+        for p in self.params:
+            check_flag(verb, next(iter(p.opts), ""), ctx.params.get(str(p.name)))
+        return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="trimtab",
@@ -62,3 +75,14 @@ app.add_typer(router.router, name="router")
 fit.fit.command("router")(router.fit)  # where one looks for what can be fitted
 app.command()(router.route)
 app.add_typer(store.store, name="store")
+
+
+def _checked(group: typer.Typer) -> None:
+    for command in group.registered_commands:
+        command.cls = Verb
+    for below in group.registered_groups:
+        if below.typer_instance:
+            _checked(below.typer_instance)
+
+
+_checked(app)

@@ -3,7 +3,6 @@
 Nothing is sampled, loaded or written here. Models that are not cached yet are not fetched to be looked at.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.cli.config import Model, Task
-from trimtab.errors import InputError, TrimtabError, unknown
+from trimtab.errors import InputError, ModelError, TrimtabError, unknown
+from trimtab.json_file import read_json
 from trimtab.types import Completion, Group, Prompt, SamplingParams
 
 EXTRAS = {
@@ -284,10 +284,9 @@ def config_of(name: str) -> dict[str, Any]:
         if name not in catalog.CATALOG or "torch" not in catalog.cached(name):
             return {}
         folder = catalog.locate(name, "torch")
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
+    if not (folder / "config.json").is_file():
         return {}
+    config = read_json(folder / "config.json", "a model's configuration", {"text_config?": dict}, error=ModelError)
     return config.get("text_config", config)
 
 

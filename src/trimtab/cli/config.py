@@ -4,7 +4,6 @@ Config stops here: the stages pass plain keyword arguments on.
 """
 
 import dataclasses
-import json
 import tomllib
 import types
 import typing
@@ -15,6 +14,7 @@ from typing import Any
 
 from trimtab.cli.limits import check_limits
 from trimtab.errors import InputError, unknown
+from trimtab.json_file import read_json
 from trimtab.named import search
 
 REMEMBERED = "task.json"
@@ -188,12 +188,9 @@ def load_task(path: str | Path | None, overrides: Mapping[str, Any] | None = Non
 
 def _remembered(file: Path) -> dict[str, Any]:
     """The task that a run was begun with; what an older version did not know has its default."""
-    try:
-        tree = json.loads(file.read_text())
-    except (OSError, ValueError) as e:
-        raise InputError(f"{file} cannot be read ({e}); give the task file again with --config") from e
-    if not isinstance(tree, dict) or not isinstance(tree.setdefault("data", {}), dict):
-        raise InputError(f"{file} is no task of trimtab; give the task file again with --config")
+    do = "give the task file again with --config"
+    tree = read_json(file, "a task of trimtab", {"data?": dict, "out?": str, "home?": str}, do=do)
+    tree.setdefault("data", {})
     return tree
 
 
@@ -213,22 +210,28 @@ def load_model(path: str | None, overrides: Mapping[str, Any], sets: Sequence[st
     for key, value in {**overrides, **dict(_parse_set(s) for s in sets)}.items():
         if value is not None:
             _lay(tree, key, value, where)
-    return _build(Judging, tree, where, "").model
+    judging = _build(Judging, tree, where, "")
+    check_limits(judging)
+    return judging.model
 
 
 def read_sections(cls: Any, path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Any:
     """Another verb's file as its frozen dataclass `cls`, as strictly; `overrides` that are None are not given."""
     tree = _read(path) if path is not None else {}
     tree |= {k: v for k, v in (overrides or {}).items() if v is not None}
-    return _build(cls, tree, str(path or "the command line"), "")
+    built = _build(cls, tree, str(path or "the command line"), "")
+    check_limits(built)
+    return built
 
 
 def _read(path: str | Path) -> dict[str, Any]:
     try:
-        tree = tomllib.loads(Path(path).read_text())
+        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such task file{'' if Path(path).suffix else ' or run directory'}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror or e}); check the path and its permissions") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
         raise InputError(f"{path}: not valid TOML: {e}") from None
     _relative_to(Path(path).parent, tree)
     return tree

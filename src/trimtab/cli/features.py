@@ -75,18 +75,15 @@ def train(
     checks.need("sae_lens")
     checks.writable(out)
     checks.device_and_dtype(device, dtype)
-    from trimtab.learners.feature.train import train_sae
+    from trimtab.learners.feature.check import SAECheck
+    from trimtab.learners.feature.train import read_card, train_sae
     from trimtab.models.load import load_lm
 
     train_sae(
         load_texts(data, split, chat), load_lm(model, dtype, device), layer=layer, out=out, width=width, k=k,
         samples=samples, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
     )  # fmt: skip
-    import json as json_
-
-    from trimtab.learners.feature.check import SAECheck
-
-    card = json_.loads((Path(out) / "sae.json").read_text())
+    card = read_card(out)
     found = SAECheck(**card["check"])
     emit({"out": out, **card}, f"trained {out} on {card['states']:,} states; held-out texts:\n{found}", json)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from trimtab import data, rewards
 from trimtab.cli.config import REMEMBERED, Task, looks_like_file
 from trimtab.errors import InputError
+from trimtab.json_file import read_json
 from trimtab.publish import publish_text
 from trimtab.store import Store
 from trimtab.types import Prompt, RewardFn, fingerprint
@@ -75,9 +76,9 @@ def _remember(task: Task, store: Store) -> None:
     """Keeps the resolved task in the run directory; prompts that came from the store are named as they were."""
     file, tree = store.path / REMEMBERED, asdict(task)
     if not task.data.prompts and file.exists():
-        tree["data"] = json.loads(file.read_text()).get("data", tree["data"])
+        tree["data"] = read_json(file, "a run's task").get("data", tree["data"])
     text = json.dumps(tree, indent=2)
-    if not file.exists() or file.read_text() != text:
+    if not file.exists() or file.read_bytes() != text.encode():
         publish_text(file, text)
 
 

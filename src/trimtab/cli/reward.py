@@ -47,9 +47,8 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a reward model by Bradley-Terry; transformers and vLLM load the folder. Run again to continue."""
-    import json as json_
-
     from trimtab.cli.train_checks import check_training
+    from trimtab.json_file import read_json
     from trimtab.learners.completion.reward_model import CARD, train_reward_model
     from trimtab.learners.token.trainer import Lora
 
@@ -64,7 +63,7 @@ def train(
         epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_tokens=max_tokens, overlong=overlong,
         dtype=dtype, device=device, seed=seed,
     )  # fmt: skip
-    card = json_.loads((Path(folder) / CARD).read_text())
+    card = read_json(Path(folder) / CARD, "a run's card", {"last": dict, "examples": dict})
     last = card["last"]
     text = f"trained {folder}: " + ", ".join(f"{k} {last[k]:.4g}" for k in ("loss", "rewards/accuracies") if k in last)
     emit({"out": str(folder), "examples": card["examples"], "last": last}, text, json)

@@ -1,5 +1,6 @@
 """What the router verbs share: encoders, taggers, prices and settings from flags. Heavy imports in function bodies."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def tagged(table: Any, tagger: str, embed: Any, seed: int, out: Path) -> Any:
         tags, _ = cluster_tags(embed.embed_prompts(table.prompts), int(argument), seed)
     elif kind == "keywords":
         try:
-            words = json.loads(Path(argument).read_text())
+            words = json.loads(Path(argument).read_text(encoding="utf-8"))
         except (OSError, ValueError) as e:
             raise InputError(f'--tagger {tagger!r}: {e}; the file is JSON such as {{"code": ["python"]}}') from e
         tags = keyword_tags(texts, words)
@@ -76,9 +77,11 @@ def method_settings(given: list[str] | None) -> dict[str, Any]:
         if not equals:
             raise InputError(f"--set {item!r} must be name=value, such as beta=0.1")
         try:
-            out[name.strip()] = json.loads(value)
+            out[name.strip()] = found = json.loads(value)
         except ValueError:
-            out[name.strip()] = value
+            out[name.strip()] = found = value
+        if str(found).lower() in ("nan", "inf", "infinity", "-inf", "-infinity"):
+            raise InputError(f"--set {item!r}: {name.strip()} must be a finite number")
     return out
 
 
@@ -146,14 +149,17 @@ def best_single(matrix: Any) -> str:
 
 def encoder_of(folder: str, asked: str | None) -> str:
     """The --encoder that a saved router's card asks for. InputError when `asked` is another."""
-    import json
-
     from trimtab.errors import InputError, ModelError
+    from trimtab.json_file import read_json
 
-    try:
-        card = json.loads((Path(folder) / "router.json").read_text())
-    except (OSError, ValueError) as e:
-        raise ModelError(f"{folder} holds no router ({e}); fit one with `trimtab fit router`") from e
+    kinds: Any = {"encoder?": (dict, type(None)), "encoder.kind?": str, "encoder.model?": str}
+    card = read_json(
+        Path(folder) / "router.json",
+        "a router's card",
+        kinds,
+        do=f"{folder} holds no router; fit one with `trimtab fit router`",
+        error=ModelError,
+    )
     read = card.get("encoder") or {}
     kinds = {"hashed n-grams": "ngrams", "encoder": "minilm", "both": "both", "static": "static"}
     own = kinds.get(read.get("kind", ""), "")
@@ -175,4 +181,6 @@ def given_prices(given: list[str] | None) -> dict[str, float]:
             out[name] = float(value)
         except ValueError:
             raise InputError(f"--price {item!r} must be model=dollars, such as gpt=0.002") from None
+        if not 0 <= out[name] < math.inf:
+            raise InputError(f"--price {item!r}: dollars must be a finite number, 0 or more")
     return out

@@ -1,5 +1,6 @@
 """`trimtab train`: preference pairs (or a store's rewarded samples) to a policy, on a feature leash if one is given."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -178,10 +179,12 @@ def _loss_settings(beta: float | None, pairs: Any) -> dict[str, float]:
             settings[name.strip()] = float(value)
         except ValueError:
             raise InputError(f"--loss-set {text!r}: give name=number, such as gamma=0.5") from None
+        if not math.isfinite(settings[name.strip()]):
+            raise InputError(f"--loss-set {text!r}: {name.strip()} must be a finite number")
     return settings
 
 
 def _card(folder: Path) -> dict[str, Any]:
-    import json as json_
+    from trimtab.json_file import read_json
 
-    return json_.loads((folder / "policy.json").read_text())
+    return read_json(folder / "policy.json", "a policy's card", {"last": dict})

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from trimtab.embeddings.text import by_group, completion_texts, prompt_text
 from trimtab.errors import ModelError
-from trimtab.models import catalog
+from trimtab.models import catalog, weights
 from trimtab.types import Group, Prompt
 
 Vectors = npt.NDArray[np.float32]
@@ -62,6 +62,8 @@ def _load(name: str) -> tuple[Vectors, Any]:
     from trimtab.models.load import load_tokenizer
 
     folder = catalog.locate(name, "torch")
+    if problems := weights.file_problems(folder):
+        raise ModelError(f"{name}: {'; '.join(problems)}")
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as f:  # numpy has no bfloat16
             for key in f.keys():  # noqa: SIM118  (not a mapping)

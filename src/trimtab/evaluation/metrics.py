@@ -39,6 +39,8 @@ def chunks(n: int, k: int, rng: np.random.Generator, permutations: int = 1) -> n
     """
     if not 1 <= k <= n:
         raise InputError(f"cannot choose among k = {k} of {n} completions; k must be between 1 and {n}")
+    if permutations < 1:
+        raise InputError(f"permutations is {permutations}; it must be 1 or more")
     if k in (1, n):  # every order gives the same
         return np.arange(n).reshape(-1, k)
     orders = [rng.permutation(n)[: n // k * k].reshape(-1, k) for _ in range(permutations)]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from trimtab.decoders.model import choose, utility
 from trimtab.errors import InputError, unknown
 from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
+from trimtab.intervals import check_draws
 
 Array = npt.NDArray[np.float64]
 
@@ -83,6 +84,7 @@ def gap(routed_P: npt.ArrayLike, reward_PM: npt.ArrayLike, *, draws: int = 2000,
 
 def bootstrap(statistic: Callable[[Array], Array], columns_PK: Array, *, draws: int = 2000, seed: int = 0) -> Interval:
     """Statistic of column means (..., K) with its 95 % percentile interval over resampled prompts."""
+    check_draws(draws)
     rng = np.random.default_rng(seed)
     P = len(columns_PK)
     point = float(statistic(columns_PK.mean(0)))

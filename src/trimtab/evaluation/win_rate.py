@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from trimtab.errors import InputError
 from trimtab.evaluation.metrics import Interval, paired_bootstrap
+from trimtab.intervals import check_draws
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,6 +44,7 @@ def win_rates(
     half by the exact test of `paired_bootstrap`. InputError when shapes disagree, when a prompt that was judged has no
     length, weight or difficulty, or when nothing is known.
     """
+    check_draws(draws, level)
     p, own, other = (np.asarray(x, float) for x in (preference_P, length_P, other_length_P))
     weight = np.ones_like(p) if weight_P is None else np.asarray(weight_P, float)
     gamma = np.zeros_like(p) if difficulty_P is None else np.asarray(difficulty_P, float)

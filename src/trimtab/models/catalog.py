@@ -221,13 +221,13 @@ def _revision(files: list[Path]) -> str:
     """Hash of the files' names and contents, kept in the cache folder by path, size and time."""
     stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     note = cache_dir() / "revisions" / fingerprint(stats)
-    if note.is_file() and len(found := note.read_text()) == 12:
+    if note.is_file() and len(found := note.read_text(encoding="ascii", errors="replace")) == 12:
         return found
     found = sha256(files[0])[:12] if len(files) == 1 else fingerprint([(f.name, sha256(f)) for f in files])[:12]
     with contextlib.suppress(OSError):  # a read-only cache only means hashing again
         note.parent.mkdir(parents=True, exist_ok=True)
         temporary = note.with_suffix(f".{secrets.token_hex(4)}")
-        temporary.write_text(found)
+        temporary.write_text(found, encoding="ascii")
         temporary.replace(note)
     return found
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import InputError
+from trimtab.json_file import read_json
 from trimtab.types import Completion, Prompt, fingerprint
 
 
@@ -270,8 +271,8 @@ def _configured(folder: str) -> tuple[int, ...]:
     if not folder or not file.is_file():
         return ()
     try:
-        given = json.loads(file.read_text()).get("eos_token_id")
-    except (ValueError, AttributeError):  # whoever loads the model says that the file is broken
+        given = read_json(file, "generation settings").get("eos_token_id")
+    except InputError:  # whoever loads the model says that the file is broken
         return ()
     return tuple(i for i in (given if isinstance(given, list) else [given]) if isinstance(i, int))
 

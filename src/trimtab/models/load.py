@@ -5,7 +5,6 @@ which is merged into its base in memory. It never reaches for a hub by itself (t
 sample, embed or train.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from trimtab.errors import ModelError, unknown
+from trimtab.json_file import read_json
 from trimtab.models import catalog, trained, weights
 from trimtab.models.untrusted import check_template
 from trimtab.progress import working
@@ -220,10 +220,11 @@ def chosen_dtype(name: str, dtype: str | torch.dtype | None, device: str | None)
     in float32: rounded to bfloat16 most of what was learned is lost, for its steps are smaller than a last place."""
     if dtype:
         return _dtype(dtype)
-    for card in ("policy.json", "reward_model.json"):
-        file = Path(name).expanduser() / card
+    for file in (Path(name).expanduser() / card for card in trained.CARDS):
         if file.is_file() and not trained.is_adapter(name):
-            given = str(json.loads(file.read_text()).get("settings", {}).get("dtype"))
+            given = str(
+                read_json(file, "a run's card", trained.KINDS, error=ModelError).get("settings", {}).get("dtype")
+            )
             return torch.float32 if given.startswith("float32") else default_dtype(device)
     return default_dtype(device)
 

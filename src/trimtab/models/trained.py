@@ -5,7 +5,6 @@ revision that was trained on. Runs that are not finished are refused with the ch
 weights; `load` merges and `catalog` converts.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from os import PathLike
@@ -13,9 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import ModelError, TrimtabError
+from trimtab.json_file import Kinds, read_json
 
 ADAPTER = "adapter_config.json"
 CARDS = ("policy.json", "reward_model.json")
+KINDS: Kinds = {
+    "settings?": dict, "settings.model?": str, "settings.dtype?": (str, type(None)), "finished?": bool,
+    "devices?": list, "model?": str, "base_model_name_or_path?": (str, type(None)), "revision?": (str, type(None)),
+}  # fmt: skip
+"""What is read of the cards and of an adapter's configuration."""
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 _UNMERGEABLE = ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "ADAPTION_PROMPT", "CPT")
 
@@ -144,10 +149,4 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as e:
-        raise ModelError(f"{file}: cannot be read ({e})") from e
-    return found if isinstance(found, dict) else {}
+    return read_json(file, "a trained folder's card", KINDS, error=ModelError) if file.exists() else {}

@@ -5,12 +5,14 @@ floats, and lets a tokenizer speak of tokens that the model has no row for. Each
 reads headers and numbers; it loads nothing and mends nothing.
 """
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from trimtab.errors import ModelError
+from trimtab.json_file import read_json
 
 INDEX = "model.safetensors.index.json"
 ASIDE = ("vision", "visual", "audio", "image", "multi_modal", "mm_", "speech", "mtp", "rotary_emb", ".attn.bias")
@@ -25,12 +27,14 @@ def file_problems(folder: Path) -> list[str]:
     if (folder / "model.safetensors").is_file():  # what transformers reads when there are both
         files = [folder / "model.safetensors"]
     elif index.is_file():
-        return _index_problems(folder, json.loads(index.read_text())["weight_map"])
+        return _index_problems(
+            folder, read_json(index, "an index of weights", {"weight_map": dict}, error=ModelError)["weight_map"]
+        )
     return _coded(folder, {f.name: tensor_types(f) for f in files})
 
 
 def _index_problems(folder: Path, where: Mapping[str, str]) -> list[str]:
-    lost = sorted({file for file in where.values() if not (folder / file).is_file()})
+    lost = sorted({str(file) for file in where.values() if not (folder / file).is_file()})
     if lost:
         return [f"the file {some(lost)} named in {INDEX} is missing: the copy was interrupted"]
     held = {file: tensor_types(folder / file) for file in sorted(set(where.values()))}
@@ -42,7 +46,11 @@ def _index_problems(folder: Path, where: Mapping[str, str]) -> list[str]:
 
 def _coded(folder: Path, held: Mapping[str, Mapping[str, str]]) -> list[str]:
     config = folder / "config.json"
-    given = json.loads(config.read_text()) if config.is_file() else {}
+    given = (
+        read_json(config, "a model's configuration", {"text_config?": dict}, error=ModelError)
+        if config.is_file()
+        else {}
+    )
     if {"quantization_config", "compression_config"} & {*given, *given.get("text_config", {})}:
         return []
     codes = [n for types in held.values() for n, kind in types.items() if n.endswith("weight") and kind[0] in "IU"]
@@ -53,10 +61,13 @@ def _coded(folder: Path, held: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 def tensor_types(file: Path) -> dict[str, str]:
     """Names of the tensors of a safetensors file and their types ("F32", "BF16", "I8"), from its header."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(file, framework="numpy") as f:
-        return {name: f.get_slice(name).get_dtype() for name in f.keys()}  # noqa: SIM118  (not a mapping)
+    try:
+        with safe_open(file, framework="numpy") as f:
+            return {name: f.get_slice(name).get_dtype() for name in f.keys()}  # noqa: SIM118  (not a mapping)
+    except (SafetensorError, OSError) as e:
+        raise ModelError(f"{file}: is no whole safetensors file ({e}); copy or save it again") from e
 
 
 def loading_problems(info: Mapping[str, Any], allowed: Collection[str] = ()) -> list[str]:

@@ -4,7 +4,6 @@ Batches are cut by length and by padded tokens, nothing is truncated: a text ove
 that counts its tokens. Which token is read is Hugging Face's rule, the last one that is not padding. It does not train.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from trimtab.errors import InputError, ModelError, unknown
+from trimtab.errors import ModelError, unknown
+from trimtab.json_file import read_json
 from trimtab.models.catalog import stamp
 from trimtab.models.chat import encode_completion, encode_dialogue, encode_prompt, template_hash
 from trimtab.models.load import LM, load_classifier
@@ -124,7 +124,5 @@ def _card(name: str) -> dict[str, Any]:
     file = Path(name) / "reward_model.json"
     if not file.is_file():
         return {}
-    try:
-        return json.loads(file.read_text())
-    except ValueError as e:
-        raise InputError(f"{file} is not JSON ({e}); restore it, or delete it and give rendering=") from e
+    kinds = {"template?": str, "rendering?": str}
+    return read_json(file, "a reward model's card", kinds, do="restore it, or delete it and give rendering=")

@@ -6,6 +6,7 @@ is there is not scored again. Our own failure (an exception, too long, a dead wo
 Errors of `trimtab.errors` stop the loop: they are for the user to act on. Nothing here knows a particular reward.
 """
 
+import math
 import pickle
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -54,6 +55,7 @@ def score(
     InputError when the reward cannot be sent to workers; SettingsChanged when the table holds those of another reward;
     EngineError when every worker dies.
     """
+    _check_numbers(workers, timeout_s)
     reward = as_reward(reward)
     limit_s = timeout_s or (reward.limit_s if isinstance(reward, Verifier) else None)
     wanted = isinstance(reward, Verifier) and reward.limit_s is not None
@@ -75,6 +77,13 @@ def score(
     if store and jobs:
         store.note(table, scored=sum(map(len, ids)), unscored=unscored(scored))
     return scored
+
+
+def _check_numbers(workers: int | None, timeout_s: float | None) -> None:
+    if workers is not None and workers < 0:
+        raise InputError(f"workers is {workers}; it must be 0 (this process) or more")
+    if timeout_s is not None and not 0 < timeout_s < math.inf:
+        raise InputError(f"timeout_s is {timeout_s}; it must be more than 0 seconds, or None for the reward's own")
 
 
 _MISSING = Reward(NAN, "not scored yet")

@@ -8,7 +8,6 @@ Hidden states are not to be had here: see `embeddings`. The weights are the cata
 an OpenVINO IR folder, or a folder of torch weights or an adapter, converted once to a float16 GGUF file.
 """
 
-import json
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.errors import EngineError, ModelError
+from trimtab.json_file import read_json
 from trimtab.models import catalog
 from trimtab.progress import working
 from trimtab.samplers.requests import check, completion, encode
@@ -217,7 +217,8 @@ def _tokenizer(name: str) -> Any:
 
 
 def _context(name: str) -> int:
-    config = json.loads((catalog.described(name) / "config.json").read_text())
+    file = catalog.described(name) / "config.json"
+    config = read_json(file, "a model's configuration", {"text_config?": dict}, error=ModelError)
     return int(config.get("text_config", config).get("max_position_embeddings", 2**31))
 
 
@@ -226,4 +227,6 @@ def _end_tokens(name: str) -> frozenset[int]:
     from trimtab.models.chat import end_tokens
 
     file = catalog.described(name) / "generation_config.json"
-    return end_tokens(_tokenizer(name), json.loads(file.read_text()).get("eos_token_id") if file.is_file() else None)
+    return end_tokens(
+        _tokenizer(name), read_json(file, "generation settings").get("eos_token_id") if file.is_file() else None
+    )

@@ -90,4 +90,7 @@ def test_every_limit_is_of_a_key_that_exists():
         if dataclasses.is_dataclass(s.type)
         for f in dataclasses.fields(s.type)
     }
-    assert {*limits.LEAST, *limits.ABOVE, *limits.MOST} <= keys
+    from trimtab.cli.pool import Member, PoolTask
+
+    keys |= {f.name for f in dataclasses.fields(PoolTask)} | {f"models.{f.name}" for f in dataclasses.fields(Member)}
+    assert limits.KEYS.keys() <= keys

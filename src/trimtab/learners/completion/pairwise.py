@@ -18,12 +18,14 @@ import numpy.typing as npt
 from trimtab import __version__
 from trimtab.errors import InputError, ModelError
 from trimtab.fitted import load_fitted, save_fitted
+from trimtab.json_file import Kinds
 from trimtab.learners.completion.probe import check_card
 from trimtab.learners.completion.probe_data import embed_rows, fold_of_prompt, groups_of_pairs, scored
 from trimtab.types import Embedder, Group, Pair, canonical_json
 
 Floats = npt.NDArray[np.float64]
 FILE, CARD, KIND = "pairwise.safetensors", "card.json", "pairwise_probe"
+_NEEDS: Kinds = {"embedder": dict}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,7 @@ class PairwiseProbe:
     @classmethod
     def load(cls, folder: str | Path, embed: Embedder | None = None) -> "PairwiseProbe":
         """The probe of `folder`. InputError when files are missing or broken; ModelError for another embedder."""
-        card, weights = load_fitted(Path(folder), FILE, CARD, what="pairwise probe", kind=KIND, needs=("embedder",))
+        card, weights = load_fitted(Path(folder), FILE, CARD, what="pairwise probe", kind=KIND, needs=_NEEDS)
         if "linear_D" not in weights:
             raise InputError(f"{folder} holds no readable pairwise probe: it has no linear_D; fit it again")
         if embed is not None:

@@ -111,7 +111,7 @@ class Probe:
         InputError when the files are missing or broken; ModelError, with the difference, when `embed` has another card.
         """
         folder = Path(folder)
-        card, tensors = load_fitted(folder, FILE, CARD, what="probe", kind=KIND, needs=("embedder",))
+        card, tensors = load_fitted(folder, FILE, CARD, what="probe", kind=KIND, needs={"embedder": dict})
         if embed is not None:
             check_card(card["embedder"], embed.card)
         return cls(_layers(folder, tensors), card, embed)

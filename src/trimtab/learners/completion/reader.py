@@ -20,6 +20,7 @@ import numpy.typing as npt
 from trimtab import __version__
 from trimtab.errors import InputError, ModelError
 from trimtab.fitted import load_fitted, save_fitted
+from trimtab.json_file import NUMBER, Kinds
 from trimtab.learners.completion.probe import check_card
 from trimtab.learners.completion.reader_cues import (
     CUES,
@@ -45,6 +46,10 @@ L2S = (10.0, 3.0, 1.0, 0.3)
 """Ridge strengths on states standardised within the prompt: strong, for hundreds of prompts and a thousand columns."""
 
 FILE, CARD, KIND = "reader.safetensors", "card.json", "reader"
+_NEEDS: Kinds = {
+    "form": dict, "form.cues": list, "form.states?": (str, type(None)), "form.l2?": NUMBER, "form.pool?": bool,
+    "same": str, "embedder": (dict, type(None)), "signals?": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +112,7 @@ class Reader:
         """The reader of `folder`, with the same rewards as when it was saved. InputError when files are missing or
         broken; ModelError, with the difference, when `embed`, `same` or `signals` are not those it was fitted with."""
         folder = Path(folder)
-        needs = ("form", "same", "embedder")
-        card, tensors = load_fitted(folder, FILE, CARD, what="reader", kind=KIND, needs=needs)
+        card, tensors = load_fitted(folder, FILE, CARD, what="reader", kind=KIND, needs=_NEEDS)
         try:
             form = Form(**{**card["form"], "cues": tuple(card["form"]["cues"])})
             cue_C, state_D = tensors["cues"], tensors["states"]

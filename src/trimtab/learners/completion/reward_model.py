@@ -19,6 +19,7 @@ from torch.nn.functional import logsigmoid
 from transformers import PrinterCallback, Trainer
 
 from trimtab.errors import InputError, ModelError
+from trimtab.json_file import read_json
 from trimtab.learners.token.checkpoints import one_writer
 from trimtab.learners.token.examples import encode_pairs
 from trimtab.learners.token.forward import length_buckets
@@ -243,7 +244,7 @@ def _finish(out: Path, run: Trainer, lm: LM, merge: bool, counts: Mapping[str, i
         model.save_pretrained(out)
         lm.tokenizer.save_pretrained(out)
     steps = [x for x in history if "loss" in x]
-    card = json.loads((out / CARD).read_text()) | {
+    card = read_json(out / CARD, "a run's card", {"settings": dict}) | {
         "finished": True, "model": lm.id, "rendering": "tokens", "template": template_hash(lm.tokenizer),
         "examples": dict(counts), "steps": run.state.global_step, "last": steps[-1] if steps else {},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},

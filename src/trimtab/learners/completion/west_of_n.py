@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trimtab.errors import InputError, SettingsChanged
+from trimtab.json_file import NUMBER, Kinds, parse_json, read_json, read_lines
 from trimtab.learners.completion.pairwise import PairwiseProbe, fit_pairwise
 from trimtab.learners.completion.probe import Probe, fit_probe_pairs
 from trimtab.learners.completion.pseudo_pairs import PseudoPair, filter_pairs, mix, pseudo_pairs
@@ -20,6 +21,11 @@ from trimtab.publish import alone_in, publish_text
 from trimtab.types import Completion, Embedder, Group, Pair, RewardFn, canonical_json, describe, fingerprint
 
 CARD, PAIRS = "west_of_n.json", "pairs.jsonl"
+_AGAIN = "delete this file and run the same command again: its pairs are made anew"
+_PAIR: Kinds = {
+    "prompt_id": str, "chosen_key": list, "rejected_key": list, "margin": NUMBER, "confidence": NUMBER,
+    "logprob": (*NUMBER, type(None)), "mean_logprob": (*NUMBER, type(None)),
+}  # fmt: skip
 
 
 class Fit(Protocol):
@@ -172,13 +178,16 @@ def _pairs(
         made, counts = pseudo_pairs(groups, teacher, pairing=pairing, how=how, seed=seed)
         rows = [*map(_row, made), {"counts": asdict(counts), "groups": data}]
         publish_text(file, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows = _rows(file)
     if rows[-1]["groups"] != data:
         raise SettingsChanged(f"{file} was made from other samples; use another directory, or delete it")
     known = {(g.prompt.id, *_key(c)): (g, c) for g in groups for c in g.completions}
     made = []
-    for r in rows[:-1]:
-        (g, chosen), (_, rejected) = (known[r["prompt_id"], *r[side]] for side in ("chosen_key", "rejected_key"))
+    for number, r in enumerate(rows[:-1], 1):
+        keys = [(r["prompt_id"], *r[side]) for side in ("chosen_key", "rejected_key")]
+        if lost := [k for k in keys if k not in known]:
+            raise InputError(f"{file}:{number}: no such sample, {lost[0]}: was it edited? {_AGAIN}")
+        (g, chosen), (_, rejected) = (known[k] for k in keys)
         made.append(
             PseudoPair(
                 Pair(g.prompt, chosen, rejected, r["margin"]),
@@ -187,6 +196,22 @@ def _pairs(
             )
         )
     return made, dict(rows[-1]["counts"])
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """The lines of a round's pairs; the last one holds the counts. InputError for a line that is none."""
+    lines = read_lines(file, "a round's pairs", do=_AGAIN)
+    if not lines:
+        raise InputError(f"{file}: is empty; {_AGAIN}")
+    kinds = [*[_PAIR] * (len(lines) - 1), {"counts": dict, "groups": str}]
+    rows = [
+        parse_json(line, f"{file}:{n}", "a line of a round's pairs", kind, do=_AGAIN)
+        for n, (line, kind) in enumerate(zip(lines, kinds, strict=True), 1)
+    ]
+    for n, r in enumerate(rows[:-1], 1):
+        if any(len(k) != 3 or any(isinstance(x, list | dict) for x in k) for k in (r["chosen_key"], r["rejected_key"])):
+            raise InputError(f"{file}:{n}: a key is no model, seed and index; {_AGAIN}")
+    return rows
 
 
 def _row(p: PseudoPair) -> dict[str, Any]:
@@ -209,7 +234,7 @@ def _begin(out: Path, settings: Mapping[str, Any]) -> None:
     card = out / CARD
     if not card.exists():
         publish_text(card, json.dumps({"settings": wanted}, indent=2, ensure_ascii=False))
-    old = json.loads(card.read_text())["settings"]
+    old = read_json(card, "a West-of-N run's card", {"settings": dict}, do="use another directory")["settings"]
     if old != wanted:
         changed = [k for k in {**old, **wanted} if old.get(k) != wanted.get(k)]
         lines = "\n".join(f"  {k}: {old.get(k)!r} then, {wanted.get(k)!r} now" for k in changed)

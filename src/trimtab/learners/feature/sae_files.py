@@ -6,7 +6,6 @@ Llama Scope, and whatever is no autoencoder of a block's input or output. An SAE
 nothing here falls back to a default for a word that is not known.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import ModelError
+from trimtab.json_file import NUMBER, Kinds, read_json
 
 CFG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 NORMS = ("none", "layer_norm", "constant_norm_rescale")
@@ -26,6 +26,10 @@ ARCHITECTURES = {"standard": "relu", "jumprelu": "jumprelu", "jump_relu": "jumpr
 RESIDUAL = "residual"
 """The site of a block's input or output, the only one that trimtab reads in a model."""
 _PICKLES = ("*.pt", "*.pth", "*.pkl", "*.ckpt", "*.bin")
+_KINDS: Kinds = {
+    "metadata?": (dict, type(None)), "metadata.trimtab?": (dict, type(None)),
+    "activation_fn_kwargs?": (dict, type(None)), "scaling_factor?": (*NUMBER, type(None)),
+}  # fmt: skip
 _AFTER = ("", "hook_resid_post", "hook_out", "output", "output.0")
 _BEFORE = ("hook_resid_pre", "hook_in", "input", "input.0")
 _MODELS = {"2b": "google/gemma-2-2b", "9b": "google/gemma-2-9b", "27b": "google/gemma-2-27b"}
@@ -339,10 +343,7 @@ def _tensor(name: str, weights: dict[str, Tensor], where: str) -> Tensor:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    found = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ModelError(f"{file} holds no JSON object")
-    return found
+    return read_json(file, "an SAE's configuration", _KINDS, error=ModelError, do="copy or download it again")
 
 
 def _safetensors(file: Path) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import InputError, ModelError, SettingsChanged
+from trimtab.json_file import read_json
 from trimtab.learners.feature.check import Rows, check_sae, hidden_rows, token_rows
 from trimtab.learners.feature.sae import SAE, load_sae
 from trimtab.learners.feature.sae_files import CFG, hook_of
@@ -28,6 +29,12 @@ from trimtab.store import Store
 from trimtab.types import fingerprint
 
 CARD = "sae.json"
+
+
+def read_card(folder: str | Path) -> dict[str, Any]:
+    """The card of an SAE that `train_sae` made: its settings, its states, its check. InputError when it is damaged."""
+    do = f"delete {CARD} and train again"
+    return read_json(Path(folder) / CARD, "an SAE's card", {"settings": dict, "states": int, "check": dict}, do=do)
 
 
 @one_writer
@@ -55,7 +62,7 @@ def train_sae(
         "batch_size": batch_size, "learning_rate": learning_rate, "held_out": held_out, "data": fingerprint(rows),
     }))  # fmt: skip
     if (out / CARD).is_file():
-        if json.loads((out / CARD).read_text())["settings"] != settings:
+        if read_card(out)["settings"] != settings:
             raise SettingsChanged(f"{out} holds an SAE with other settings; use another directory, or delete it")
         return load_sae(out)
     order = np.random.default_rng(seed).permutation(len(rows))
@@ -71,7 +78,7 @@ def train_sae(
     theirs.save_model(str(out))
     held = [data[i] for i in order[:cut]]
     result = check_sae(load_sae(out), lm, held, layer=layer, budget=budget)
-    cfg = json.loads((out / CFG).read_text())
+    cfg = read_json(out / CFG, "SAELens's configuration", {"metadata": dict})
     cfg["metadata"]["trimtab"] = {"l0": result.l0, "fvu": result.fvu, "states": count}
     publish_text(out / CFG, json.dumps(cfg, indent=2))
     card = {"settings": settings, "states": count, "check": result.plain()}

@@ -98,7 +98,7 @@ def load_router(folder: str | os.PathLike[str], embed: PromptEmbedder | None = N
     """
     source = Path(folder)
     try:
-        card, weights = load_fitted(source, WEIGHTS, CARD, what="router", needs=("models", "head"))
+        card, weights = load_fitted(source, WEIGHTS, CARD, what="router", needs={"models": list, "head": str})
         models, head = tuple(card.pop("models")), card.pop("head")
         tried = HEADS[head](weights, np.zeros((1, int(card.get("width") or 0)), np.float32))
         if tried.shape != (1, len(models)):

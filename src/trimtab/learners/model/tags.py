@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError
+from trimtab.json_file import Kinds, parse_json, read_lines
 from trimtab.learners.model.common import known_sets
 from trimtab.publish import publish
 from trimtab.types import Prompt, Sampler, SamplingParams, fingerprint
@@ -167,12 +168,12 @@ def asking(sampler: Sampler, max_tokens: int = 24) -> Callable[[Sequence[str]], 
 def _cached(cache: Path) -> dict[str, list[str]]:
     known: dict[str, list[str]] = {}
     _drop_cut_line(cache)
-    for n, line in enumerate(cache.read_text(encoding="utf-8").split("\n")[:-1] if cache.is_file() else (), 1):
-        try:
-            row = json.loads(line)
-            known[row["text"]] = row["tags"]
-        except (ValueError, KeyError, TypeError) as e:
-            raise InputError(f"{cache}:{n}: not an answer of the tagger ({e}); remove this line") from e
+    for n, line in enumerate(read_lines(cache, "the tagger's answers") if cache.is_file() else (), 1):
+        kinds: Kinds = {"text": str, "tags": list}
+        row = parse_json(line, f"{cache}:{n}", "an answer of the tagger", kinds, do="remove this line")
+        if not all(isinstance(t, str) for t in row["tags"]):
+            raise InputError(f"{cache}:{n}: is not an answer of the tagger: a tag is no text; remove this line")
+        known[row["text"]] = row["tags"]
     return known
 
 

@@ -50,7 +50,9 @@ class WholeCheckpoints(Trainer):
 def checkpoints(home: Path) -> list[Path]:
     """The whole checkpoints in a folder, oldest first. One without the trainer's state was cut short by an older
     version, which wrote them in place."""
-    found = [f for f in home.glob("checkpoint-*") if (f / "trainer_state.json").is_file()]
+    found = [
+        f for f in home.glob("checkpoint-*") if f.name.split("-")[1].isdigit() and (f / "trainer_state.json").is_file()
+    ]
     return sorted(found, key=lambda p: int(p.name.split("-")[1]))
 
 

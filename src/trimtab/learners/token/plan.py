@@ -4,12 +4,13 @@ Weights, gradients and optimiser states are exact for AdamW; activations are an 
 block keeps for its backward pass, see `_kept`). It reads config.json and the headers of the safetensors files only.
 """
 
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trimtab.errors import ModelError
+from trimtab.json_file import read_json
 from trimtab.learners.token.precision import WITH
 from trimtab.learners.token.trainer import Lora, micro_budget
 from trimtab.models.load import default_device
@@ -59,11 +60,7 @@ def plan_memory(
     computed in another type are held in that, too. Adapters and the optimiser's moments are float32 at least.
     """
     folder, device = Path(folder), device or default_device()
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as e:
-        raise ModelError(f"{folder}: cannot read config.json ({e})") from e
-    config = config.get("text_config", config)
+    config = _config(folder)
     parameters, tied = _parameters(folder), bool(config.get("tie_word_embeddings", True))
     D, L, V = config["hidden_size"], config["num_hidden_layers"], config["vocab_size"]
     weights, _, products = dtype.partition(WITH)
@@ -88,6 +85,20 @@ def plan_memory(
     )
 
 
+def _config(folder: Path) -> dict[str, Any]:
+    do = "take a whole model folder"
+    found = read_json(
+        folder / "config.json", "a model's configuration", {"text_config?": dict}, error=ModelError, do=do
+    )
+    config = found.get("text_config", found)
+    sizes = ("hidden_size", "num_hidden_layers", "vocab_size", "intermediate_size", "num_attention_heads")
+    if bad := [k for k in sizes if type(config.get(k)) is not int or config[k] < 1]:
+        raise ModelError(
+            f"{folder}/config.json: {', '.join(bad)} are missing or no sizes, and memory is planned by them"
+        )
+    return config
+
+
 def _kept(config: dict[str, Any]) -> int:
     """Numbers a block keeps per token for its backward pass: norms, projections, attention, gated MLP."""
     D, F = config["hidden_size"], config["intermediate_size"]
@@ -108,17 +119,16 @@ def _adapter(config: dict[str, Any], lora: Lora) -> int:
 
 
 def _parameters(folder: Path) -> int:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelError(f"{folder}: no .safetensors file to count parameters in")
     total = 0
     for file in files:
-        with safe_open(file, framework="numpy") as f:
-            for key in f.keys():  # noqa: SIM118  (not a mapping)
-                count = 1
-                for n in f.get_slice(key).get_shape():
-                    count *= n
-                total += count
+        try:
+            with safe_open(file, framework="numpy") as f:
+                total += sum(math.prod(f.get_slice(key).get_shape()) for key in f.keys())  # noqa: SIM118
+        except (SafetensorError, OSError) as e:
+            raise ModelError(f"{file}: is no whole safetensors file ({e}); copy or save it again") from e
     return total

@@ -7,7 +7,6 @@ Values of different prompts do not compare. For *decoding* use log π alone (`tr
 """
 
 import inspect
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from trimtab.errors import InputError, ModelError
+from trimtab.json_file import NUMBER, read_json
 from trimtab.learners.token.forward import TokenIds, completion_logprobs
 from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, dpo, sft
 from trimtab.models import trained
@@ -163,10 +163,11 @@ def load_policy(
     card_file = run / "policy.json"
     if not card_file.is_file():
         raise ModelError(f"{run} holds no policy.json: give the folder that train_policy (or `trimtab train`) wrote")
-    card = json.loads(card_file.read_text())
+    card = read_json(card_file, "a policy's card", trained.KINDS, error=ModelError)
     if not card.get("finished"):
         raise ModelError(f"{run}: its training is not finished; run the same training again to continue it")
-    settings = card["settings"]
+    needs = {"settings.loss": dict, "settings.loss.beta?": NUMBER, "settings.reference?": (str, type(None))}
+    settings = read_json(card_file, "a policy's card", needs, error=ModelError)["settings"]
     wanted = chosen_dtype(str(run), dtype, device)  # of both: a log-ratio between two precisions is noise
     base = load_lm(trained.base_of(run), wanted, device)  # a ModelError when it is another one by now
     lm = load_lm(str(run), wanted, device)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trimtab.json_file import read_json
 from trimtab.models import trained
 from trimtab.models.catalog import CATALOG
 from trimtab.publish import publish_text
@@ -20,7 +21,10 @@ def describe_run(out: Path, card: Mapping[str, Any]) -> None:
     base, base_revision = trained.portable(name, revision)
     file = out / trained.ADAPTER
     if file.is_file():
-        config = json.loads(file.read_text()) | {"base_model_name_or_path": base, "revision": base_revision}
+        config = read_json(file, "an adapter's configuration") | {
+            "base_model_name_or_path": base,
+            "revision": base_revision,
+        }
         publish_text(file, json.dumps(config, indent=2, sort_keys=True))
     text = readme(card, base, base_revision, adapter=file.is_file())
     publish_text(out / "README.md", text)

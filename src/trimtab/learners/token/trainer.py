@@ -16,6 +16,7 @@ import torch
 from transformers import PrinterCallback, TrainingArguments
 
 from trimtab.errors import InputError, ModelError, SettingsChanged
+from trimtab.json_file import read_json
 from trimtab.learners.token.checkpoints import checkpoints, clear_staging, one_writer
 from trimtab.learners.token.examples import Example, encode_pairs, encode_singles, one_by_one, with_mismatched
 from trimtab.learners.token.forward import check_forward
@@ -26,6 +27,7 @@ from trimtab.learners.token.precision import choose_precision, optimizer_for
 from trimtab.learners.token.reference import with_reference
 from trimtab.learners.token.run_card import describe_run
 from trimtab.learners.token.step import PolicyTrainer, StepTerms, bare_loss, loss_needs, resolve_loss
+from trimtab.models import trained
 from trimtab.models.export import write_folder
 from trimtab.models.load import LM, default_device, load_lm, only_errors
 from trimtab.models.weights import not_finite, some
@@ -266,7 +268,11 @@ def begun_in(out: Path, name: str) -> str | None:
 def _run_in(out: Path, name: str) -> dict[str, Any]:
     """The card of a run that has a checkpoint or is finished; one refused before (bad data) has nothing to lose."""
     card = out / name
-    old = json.loads(card.read_text()) if card.exists() else {}
+    old = (
+        read_json(card, "a run's card", trained.KINDS, do="restore it, or use another directory")
+        if card.exists()
+        else {}
+    )
     return old if old.get("finished") or checkpoints(out / "checkpoints") else {}
 
 
@@ -303,7 +309,7 @@ def _finish(out: Path, run: PolicyTrainer, lm: LM, counts: Mapping[str, int]) ->
     with reporting(out):
         unwrapped(run.model).save_pretrained(out)
         lm.tokenizer.save_pretrained(out)
-    card = json.loads((out / CARD).read_text())
+    card = read_json(out / CARD, "a run's card", {"settings": dict})
     steps = [x for x in history if "loss" in x]
     card |= {
         "finished": True, "model": lm.id, "examples": dict(counts),

@@ -168,7 +168,7 @@ def is_real_root() -> bool:
     """Whether this process may mount and unshare by itself (effective CAP_SYS_ADMIN and user 0)."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         return False
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> 21 & 1)
     return False

@@ -47,7 +47,7 @@ def enter_namespaces(c, root):
     if not root:
         confine.check(c.unshare(NEWUSER), "unshare (user namespace)")
         for name, text in (("setgroups", "deny"), ("gid_map", f"{gid} {gid} 1"), ("uid_map", f"{uid} {uid} 1")):
-            with open(f"/proc/self/{name}", "w") as f:
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as f:
                 f.write(text)
     confine.check(c.unshare(NEWNS | NEWPID | NEWNET | NEWIPC | NEWUTS), "unshare (mount, pid, net, ipc, uts)")
     c.unshare(NEWCGROUP)  # kernels before 4.6 have none; nothing of cgroups is mounted anyway

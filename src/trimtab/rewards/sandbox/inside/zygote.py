@@ -74,7 +74,7 @@ class Zygote:
         self.c.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # changing user closed /proc/self to us
         confine.check(self.c.unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare (user namespace)")
         for name, text in (("setgroups", "deny"), ("gid_map", f"1000 {gid} 1"), ("uid_map", f"1000 {uid} 1")):
-            with open(f"/proc/self/{name}", "w") as f:
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as f:
                 f.write(text)
         self.c.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         confine.promise_no_new_privileges(self.c)
