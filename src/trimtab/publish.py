@@ -51,8 +51,8 @@ def publish(path: Path, write: Callable[[Path], Any], name: Callable[[Path], str
 
 
 def publish_text(path: Path, text: str) -> None:
-    """`publish` of a text in UTF-8."""
-    publish(path, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+    """`publish` of a text in UTF-8; half a surrogate pair is written as \\ud800, which JSON reads back."""
+    publish(path, lambda tmp: tmp.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def publish_folder(path: Path, write: Callable[[Path], Any]) -> None:

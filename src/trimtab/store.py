@@ -30,9 +30,19 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from trimtab.errors import InputError, SettingsChanged, StoreError, unknown
-from trimtab.publish import publish, reporting
+from trimtab.publish import publish_text, reporting
 from trimtab.shards import Tensors, as_ids, next_number, read_rows, read_tensors, shards, write_rows, write_tensors
-from trimtab.types import Completion, Group, Prompt, Reward, Usage, canonical_json, fingerprint
+from trimtab.types import (
+    HALF,
+    Completion,
+    Group,
+    Prompt,
+    Reward,
+    Usage,
+    canonical_json,
+    fingerprint,
+    whole_text,
+)
 
 SCHEMAS = {
     "prompts": pa.schema(
@@ -183,6 +193,10 @@ class Store:
                     "id": p.id, "messages": canonical_json(list(map(dict, p.messages))),
                     "target": canonical_json(p.target), "source": p.source, "split": split,
                 }  # fmt: skip
+                if bad := [k for k, v in row.items() if whole_text(v) != v]:
+                    raise InputError(
+                        f"prompt {p.id!r}: half a surrogate pair in its {bad[0]} is no character; remove it"
+                    )
                 if p.id not in known:
                     w.append([row])
                 elif (old := known[p.id]) != row:
@@ -294,8 +308,8 @@ class Store:
                 before = canonical_json(manifest)
                 change(manifest)
                 if canonical_json(manifest) != before:
-                    text = json.dumps({**manifest, "format": FORMAT}, indent=2, ensure_ascii=False).encode()
-                    publish(self.path / MANIFEST, lambda tmp: tmp.write_bytes(text))
+                    text = json.dumps({**manifest, "format": FORMAT}, indent=2, ensure_ascii=False)
+                    publish_text(self.path / MANIFEST, text)
 
 
 def sample_id(settings_print: str, prompt: Prompt, completion: Completion) -> str:
@@ -304,6 +318,11 @@ def sample_id(settings_print: str, prompt: Prompt, completion: Completion) -> st
     failure = [c.finish, c.note] if c.failed else []  # another id than the answer that a later run may get
     made_by = [settings_print, prompt.id, list(map(dict, prompt.messages)), c.model, c.seed, c.index]
     return fingerprint(made_by + failure)
+
+
+def _named_whole(c: Completion) -> Completion:
+    """The completion under a model's name that can be stored: it is part of the id, which is read back with it."""
+    return c if whole_text(c.model) == c.model else replace(c, model=whole_text(c.model))
 
 
 def _completion(row: Mapping[str, Any]) -> Completion:
@@ -377,7 +396,7 @@ class Writer:
         """Adds the completions of `groups` to a `completions/<name>` table; a failure it already holds is not added
         again."""
         name = self.table.removeprefix("completions/")
-        groups = list(groups)
+        groups = [replace(g, completions=tuple(map(_named_whole, g.completions))) for g in groups]
         for g, ids in zip(groups, self.store.sample_ids(name, groups), strict=True):
             self.append(
                 {
@@ -404,8 +423,7 @@ class Writer:
     def flush(self) -> None:
         """Writes the buffer as one shard that is on disk when this returns."""
         if self._rows:
-            table = pa.Table.from_pylist([dict(r) for r in self._rows], SCHEMAS[self.table.split("/")[0]])
-            write_rows(self.folder, self._number, table, self.made_with)
+            write_rows(self.folder, self._number, self._whole_table(), self.made_with)
             self._number, self._rows = self._number + 1, []
         if self._tensor_ids:
             shard = {k: np.concatenate([t[k] for t in self._tensors]) for k in self._tensors[0]}
@@ -413,6 +431,15 @@ class Writer:
             write_tensors(self.folder, self._number, shard, self.made_with)
             self._number, self._tensors, self._tensor_ids = self._number + 1, [], []
         self._since = time.monotonic()
+
+    def _whole_table(self) -> pa.Table:
+        """The buffer as a table. Half a surrogate pair, which Parquet cannot hold, is U+FFFD and said in the note: one
+        bad character never takes its neighbours with it."""
+        schema = SCHEMAS[self.table.split("/")[0]]
+        try:
+            return pa.Table.from_pylist([dict(r) for r in self._rows], schema)
+        except UnicodeEncodeError:
+            return pa.Table.from_pylist([_whole_row(r) for r in self._rows], schema)
 
     def _claim(self, row_id: str) -> None:
         if row_id in self.ids:
@@ -422,6 +449,13 @@ class Writer:
     def _maybe_flush(self, rows: int) -> None:
         if rows >= self.flush_rows or time.monotonic() - self._since > self.flush_s:
             self.flush()
+
+
+def _whole_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    whole = {k: whole_text(v) if isinstance(v, str) else v for k, v in row.items()}
+    if whole != row and "note" in whole:
+        whole["note"] = "; ".join(filter(None, [whole["note"], HALF]))
+    return whole
 
 
 def _check_name(table: str) -> None:

@@ -244,6 +244,16 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 """Made once: making an encoder takes longer than encoding a message does."""
 
 
+HALF = "half a character was replaced"
+
+
+def whole_text(text: str) -> str:
+    """Text in which half a surrogate pair, which no file and no tokenizer can hold, is U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def describe(fn: Any) -> str:
     """The manifest's name for a callable: a dataclass's repr, a function's `module:name`; the same in every process."""
     if not is_dataclass(fn):

@@ -93,6 +93,11 @@ def _outside(error: Exception) -> Exception | None:
 
         name = (error.name or "").split(".")[0]
         return InputError(f"{name} is not installed: pip install 'trimtab[{EXTRAS[name]}]'") if name in EXTRAS else None
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # "~" where nobody knows whose
+        return InputError(f"{str(error).rstrip('.')}: write the whole path instead of ~, or set HOME")
+    if isinstance(error, UnicodeEncodeError) and sys.getfilesystemencoding() != "utf-8":
+        what = error.object[error.start : error.end]
+        return InputError(f"no file can be named {what!r} in this locale ({error.encoding}): set LC_ALL=C.UTF-8")
     if not (said := refusal(error)):
         return None
     return StoreError(f"{error.filename}: {said}" if isinstance(error, OSError) and error.filename else said)

@@ -8,6 +8,7 @@ It fetches through `fetch.py` and converts through `convert.py`, each once; it n
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -121,7 +122,11 @@ CATALOG: dict[str, Entry] = {
 
 def cache_dir() -> Path:
     """The cache folder: $TRIMTAB_CACHE, or ~/.cache/trimtab."""
-    return Path(os.environ.get("TRIMTAB_CACHE") or Path.home() / ".cache" / "trimtab").expanduser()
+    named = os.environ.get("TRIMTAB_CACHE")
+    try:
+        return Path(named).expanduser() if named else Path.home() / ".cache" / "trimtab"
+    except RuntimeError as e:  # no HOME, and nobody of this number in the list of users
+        raise ModelError(f"no home folder to keep models in ({e}); set TRIMTAB_CACHE to a folder you can write") from e
 
 
 def locate(name: str | os.PathLike[str], form: Form = "torch", progress: Progress | None = None) -> Path:
@@ -184,7 +189,9 @@ def cached(name: str) -> tuple[Form, ...]:
     entry = CATALOG.get(name)
     if entry is None:
         raise unknown("model", name, CATALOG)
-    return tuple(f for f in entry.forms if _final(f"{name}-{entry.revision}", f).exists())
+    key = f"{name}-{entry.revision}"
+    with _disk(cache_dir() / "models" / key):
+        return tuple(f for f in entry.forms if _final(key, f).exists())
 
 
 def revision(name: str | os.PathLike[str]) -> str:
@@ -220,11 +227,15 @@ def folder_revision(folder: str | os.PathLike[str]) -> str:
 def _revision(files: list[Path]) -> str:
     """Hash of the files' names and contents, kept in the cache folder by path, size and time."""
     stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    note = cache_dir() / "revisions" / fingerprint(stats)
-    if note.is_file() and len(found := note.read_text(encoding="ascii", errors="replace")) == 12:
-        return found
+    note = None
+    with contextlib.suppress(OSError, ModelError):  # no cache, or none that can be read, only means hashing again
+        note = cache_dir() / "revisions" / fingerprint(stats)
+        if re.fullmatch("[0-9a-f]{12}", found := note.read_text(encoding="ascii", errors="replace")):
+            return found
     found = sha256(files[0])[:12] if len(files) == 1 else fingerprint([(f.name, sha256(f)) for f in files])[:12]
-    with contextlib.suppress(OSError):  # a read-only cache only means hashing again
+    with contextlib.suppress(OSError):
+        if note is None:
+            return found
         note.parent.mkdir(parents=True, exist_ok=True)
         temporary = note.with_suffix(f".{secrets.token_hex(4)}")
         temporary.write_text(found, encoding="ascii")
@@ -240,9 +251,10 @@ def _final(key: str, form: Form) -> Path:
 def _built(key: str, form: Form, source: Callable[[], Path | Entry], progress: Progress | None) -> Path:
     """The cached `form`, built from an entry's sources or a GGUF file under a lock, in a folder renamed when whole."""
     final = _final(key, form)
-    if final.exists():
-        return final
     home = cache_dir() / "models" / key
+    with _disk(home):
+        if final.exists():
+            return final
     say = progress or (lambda _: None)
     with _disk(home):
         origin = source()

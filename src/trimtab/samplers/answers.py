@@ -11,7 +11,7 @@ from typing import Any
 
 from trimtab.endpoints import Trouble, error_in
 from trimtab.endpoints.faults import judged
-from trimtab.types import Usage
+from trimtab.types import HALF, Usage, whole_text
 
 FINISH = {
     "stop": ("stop", "eos", "eos_token", "end_turn", "end_of_turn", "stop_sequence", "stop_token", "stop_word",
@@ -83,7 +83,8 @@ def read_choice(choice: Any, max_tokens: int, counted: float | None = None) -> C
     thought, calls = len(_thoughts(message)), _calls(message)
     notes = [odd, calls]
     if not text and isinstance(refusal := message.get("refusal"), str) and refusal:
-        text, notes = refusal, [*notes, "a refusal"]
+        text, odd = _whole(refusal)
+        notes = [*notes, odd, "a refusal"]
     if not text and thought:
         notes.append(f"only reasoning ({thought} characters)")
     if word not in ("stop", "length"):
@@ -130,11 +131,8 @@ def _text(content: Any) -> tuple[str, str]:
 
 def _whole(text: str) -> tuple[str, str]:
     """Text without half characters, which no file can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), "half a character was replaced"
-    return text, ""
+    whole = whole_text(text)
+    return whole, "" if whole == text else HALF
 
 
 def _thoughts(message: Mapping[str, Any]) -> str:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trimtab.endpoints import Connection, address, clean_key
+from trimtab.errors import InputError
 from trimtab.samplers.asking import TOLERATED, Asking, Health
 from trimtab.samplers.requests import check
 from trimtab.samplers.shape import Shape, check_shape
 from trimtab.samplers.watch import Watch
-from trimtab.types import Group, Prompt, SamplingParams
+from trimtab.types import Group, Prompt, SamplingParams, whole_text
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class OpenAI:
         """InputError for an address, key or field that cannot be meant so; nothing is sent."""
         address(self.base_url)
         clean_key(self.api_key)
+        if whole_text(self.model) != self.model:
+            raise InputError(f"model {self.model!r}: half a surrogate pair is no character; write the server's name")
         check_shape(self.fields, self.extra)
 
     def __call__(self, prompts: Sequence[Prompt], n: int, params: SamplingParams) -> list[Group]:

@@ -8,6 +8,7 @@ import sys
 import threading
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -284,3 +285,40 @@ def test_q8_keeps_values_vectors_and_metadata(tmp_path):
     (tmp_path / "c.gguf").write_bytes(b"not a model at all, but long enough to have a header")
     with pytest.raises(ModelError, match="not a readable GGUF"):
         to_q8(tmp_path / "c.gguf", tmp_path / "d.gguf")
+
+
+def _nobody():
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_without_a_home_a_folder_has_its_revision_and_the_cache_says_what_to_set(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")
+    wanted = catalog.folder_revision(tmp_path)
+    monkeypatch.delenv("TRIMTAB_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", _nobody)
+    assert catalog.folder_revision(tmp_path) == wanted
+    with pytest.raises(ModelError, match="set TRIMTAB_CACHE"):
+        catalog.cache_dir()
+    with pytest.raises(ModelError, match="set TRIMTAB_CACHE"):
+        catalog.locate("smollm2-135m")
+
+
+@pytest.mark.parametrize("cache", ["a-file", "a-file/below"])
+def test_a_cache_that_is_a_file_is_an_error_that_names_it(tmp_path, monkeypatch, cache):
+    (tmp_path / "a-file").write_text("x")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text("{}")
+    monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path / cache))
+    assert len(catalog.folder_revision(tmp_path / "m")) == 12
+    assert catalog.cached("smollm2-135m") == ()
+    with pytest.raises(ModelError, match="a-file.*set TRIMTAB_CACHE"):
+        catalog.locate("smollm2-135m")
+
+
+def test_a_remembered_revision_that_is_none_is_computed_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "config.json").write_text("{}")
+    wanted = catalog.folder_revision(tmp_path)
+    (note,) = (tmp_path / "cache" / "revisions").iterdir()
+    note.write_bytes(b"\xff" * 12)
+    assert catalog.folder_revision(tmp_path) == wanted
