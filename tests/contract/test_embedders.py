@@ -1,14 +1,15 @@
 """Every embedder: one (N, D) finite float array a group, the same alone, in a batch and in any order; a stable card."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from zlib import crc32
 
 import numpy as np
 import pytest
 
 from trimtab.embeddings import Encoder, Endpoint, HiddenStates, StaticVectors, Stored
 from trimtab.store import Store
-from trimtab.testing import prompt, tiny_lm
+from trimtab.testing import prompt, scripted_server, tiny_lm
 from trimtab.types import Completion, Embedder, Group
 
 
@@ -23,14 +24,16 @@ GROUPS = [
 ]
 
 
-@dataclass(frozen=True)
-class Hashed(Endpoint):
-    """The endpoint without its wire (its faults are tested elsewhere): vectors from a hash of the text."""
+def hashed(number, asked):
+    """A server's answer: vectors from a hash of the text."""
+    rows = [{"index": i, "embedding": [crc32(t.encode()) / 2**32, 1.0]} for i, t in enumerate(asked.body["input"])]
+    return 200, {}, {"data": rows}
 
-    def _post(self, client, texts):
-        from zlib import crc32
 
-        return {"data": [{"index": i, "embedding": [crc32(t.encode()) / 2**32, 1.0]} for i, t in enumerate(texts)]}
+@pytest.fixture
+def server():
+    with scripted_server(hashed) as (url, _):
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def lm_folder(tmp_path_factory):
         pytest.param("encoder", marks=pytest.mark.model),
     ]
 )
-def embedder(request, lm_folder, tmp_path):
+def embedder(request, lm_folder, tmp_path, server):
     states = HiddenStates(lm_folder, layers=(1, 3), dtype="float32")
     if request.param == "stored":
         store = Store(tmp_path / "run")
@@ -60,7 +63,7 @@ def embedder(request, lm_folder, tmp_path):
         "last": states,
         "mean": replace(states, pooling="mean"),
         "unshared": replace(states, shared=False),
-        "endpoint": Hashed("http://localhost/v1", "hashed", batch=2),
+        "endpoint": Endpoint(server, "hashed", batch=2),
         "static": StaticVectors(lm_folder),
         "encoder": Encoder(),
     }[request.param]

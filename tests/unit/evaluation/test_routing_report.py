@@ -67,7 +67,7 @@ def test_report_has_every_null_and_says_when_there_is_no_price(tmp_path):
     data = page_data(write_routing_report(tmp_path / "r.html", {"router": V}, holes, best=0, draws=50))
     assert len(data["figures"]) == 3 and "no cost-quality frontier" in data["notes"][0]
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write the report"):
+    with pytest.raises(StoreError, match="check the path and its permissions"):
         write_routing_report(tmp_path / "file" / "r.html", {"router": V}, matrix(), best=0, draws=50)
 
 

@@ -247,10 +247,11 @@ def test_a_wait_ends_when_the_call_is_given_up():
         return 429, {"retry-after": "60"}, {"error": "slow down"}
 
     with scripted_server(answer) as (url, _):
+        others = set(threading.enumerate())  # other libraries keep pools of their own
         stream = OpenAI(url, "m").stream(PROMPTS, 1, PARAMS)
         begun = time.monotonic()
         assert next(stream)[0] == 0
         stream.close()
-        while any(t.name.startswith("ThreadPoolExecutor") for t in threading.enumerate()):
+        while any(t.name.startswith("ThreadPoolExecutor") for t in {*threading.enumerate()} - others):
             time.sleep(0.01)
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < 30  # and not the 60 s that the server asks for

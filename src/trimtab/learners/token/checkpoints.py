@@ -42,6 +42,7 @@ class WholeCheckpoints(Trainer):
             if self.args.should_save:
                 appear(home / STAGING / name, home / name)
                 keep = self.args.save_total_limit
+                clear_staging(home)
                 for old in checkpoints(home)[:-keep] if keep else ():
                     shutil.rmtree(old, ignore_errors=True)
         self.accelerator.wait_for_everyone()
