@@ -36,8 +36,19 @@ CASES = {
     "regex": (rewards.Regex(r"(?i)\byes\b"), group(None, "Yes.", "oh yes"), group(None, "no", "yesterday", "")),
     "exact_match marked": (
         rewards.ExactMatch("answer", extract="final"),
-        group({"answer": 1250}, "$1,250", "The answer is 1,250 coins in all.", "<think>7</think>**1250.00**"),
+        group(
+            {"answer": 1250},
+            "$1,250",
+            "The answer is 1,250 coins in all.",
+            "<think>7</think>**1250.00**",
+            "It is 1250 (not 1300).",
+        ),
         group({"answer": 1250}, "The answer is 2 times 1250", "1251", "<think>1250"),
+    ),
+    "exact_match gsm8k": (
+        rewards.ExactMatch(extract="final"),
+        group({"answer": "40 + 2 = <<40+2=42>>42\n#### 42"}, "The answer is 42.", "#### 42"),
+        group({"answer": "40 + 2 = <<40+2=42>>42\n#### 42"}, "The answer is 40."),
     ),
     "multiple_choice said": (
         rewards.MultipleChoice(),

@@ -83,9 +83,13 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
     Unbiased for the pass rate of k fresh completions: 1 − C(n−c, k)/C(n, k) (arXiv 2107.03374, eq. 1).
     """
+    if not all(isinstance(x, int | float | np.integer | np.floating) and float(x).is_integer() for x in (n, c, k)):
+        raise InputError(f"pass@k needs whole numbers, got n = {n!r}, c = {c!r}, k = {k!r}")
+    n, c, k = int(n), int(c), int(k)
     if not (0 <= c <= n and 1 <= k <= n):
         raise InputError(f"pass@k needs 0 <= c <= n and 1 <= k <= n, got n = {n}, c = {c}, k = {k}")
-    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+    ways = math.comb(n, k)
+    return (ways - math.comb(n - c, k)) / ways  # in whole numbers, so that 3 of 10 is 0.3
 
 
 def expected_max(reward_N: npt.ArrayLike, k: int) -> Expected:

@@ -70,7 +70,8 @@ def _same_relation(gold: Shape, answer: Shape) -> bool:
         return _same_items(interval, other)
     if relation is gold and set(relation.signs) == {"="} and _computes(relation):  # 1/2 = 0.5
         return any(same(side, other) for side in (relation.sides[0], relation.sides[-1]))
-    if set(relation.signs) == {"="} and (_is_name(relation.sides[0]) or (relation is answer and _computes(relation))):
+    computed = relation is answer and (_computes(relation) or (isinstance(other, Number) and _names_a_sum(relation)))
+    if set(relation.signs) == {"="} and (_is_name(relation.sides[0]) or computed):
         return same(relation.sides[-1], other) if relation is gold else same(other, relation.sides[-1])
     return False
 
@@ -79,6 +80,12 @@ def _computes(relation: Relation) -> bool:
     """2 + 2 = 4, A = (1/2) 3 * 4 = 6: the last side is the answer. x^2 + y^2 = 13 is an equation."""
     first = relation.sides[0]
     return len(relation.sides) > 2 or isinstance(first, Number) or not getattr(_expr(first), "free_symbols", {0})
+
+
+def _names_a_sum(relation: Relation) -> bool:
+    """100m + n = 311 to a question that asks for a number. 2x = 4 is still to be solved, x + y = 6 is a line."""
+    names = {str(n) for n in getattr(_expr(relation.sides[0]), "free_symbols", ())}
+    return isinstance(relation.sides[-1], Number) and len(names) > 1 and not names & {"x", "y", "z"}
 
 
 def _same_two_relations(gold: Relation, answer: Relation) -> bool:

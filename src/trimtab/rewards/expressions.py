@@ -127,7 +127,7 @@ def _words(text: str) -> Words | None:
         text == "\\ldots"
         or inner
         or re.fullmatch(
-            r"\(?[A-Za-z]\)|[A-Za-z][A-Za-z'-]{2,}|\d{1,2}:\d\d(?:\s*(?:\\text\s*\{\s*)?[aApP]\.?[mM]\.?\s*\}?)?|\d+:\d+",
+            r"\(?[A-Za-z]\)|(?=[A-Za-z'-]*[A-Za-z]{3})[A-Za-z][A-Za-z'-]+|\d{1,2}:\d\d(?:\s*(?:\\text\s*\{\s*)?[aApP]\.?[mM]\.?\s*\}?)?|\d+:\d+",
             text,
         )
     ):

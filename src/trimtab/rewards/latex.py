@@ -20,6 +20,9 @@ _SAME: tuple[tuple[str, str], ...] = (
     (r"\\(?:displaystyle|textstyle|limits|nolimits|hfill|hline|allowbreak|mathstrut|strut)(?![a-zA-Z])", ""),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
     (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
+    (r"\\(?:mathrm|mathit|rm|operatorname\*?)\s*\{\s*([ei])\s*\}", r" \1 "),  # the constants, set upright
+    (r"\\(?:mathrm|text|operatorname\*?)\s*\{\s*((?:arc)?(?:sin|cos|tan)|cot|sec|csc|log|ln|exp)\s*\}", r"\\\1 "),
+    (r"\\mathbb\s+([A-Z])", r"\\mathbb{\1}"),
     (r"\\(?:mbox|textrm|textnormal|textbf|textit|textsf|texttt|mathrm|mathbf|mathit|mathsf|rm|bf|operatorname\*?|underline)"
      r"(?=\s*\{)", r"\\text"),
     (r"\\text\s*\{\s*(?:degrees?|deg)\.?\s*\}", r"^\\circ "),

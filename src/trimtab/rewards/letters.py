@@ -17,7 +17,7 @@ _OPTION = (
     r"(?:(?:the|an?|my|is|be|letter|option|choice|answer|statement|number|correct|one|definitely|clearly|probably|most|"
     r"likely|therefore|thus|indeed|simply)\s+){0,4}"
 )
-_UP = r"(?-i:[A-Z])(?![A-Za-z0-9]|['’][a-z]|\s?[-+=/^_]\s?\w)"
+_UP = r"(?-i:[A-Z])(?![A-Za-z0-9]|['’][a-z]|\s?[-+=/^_]\s?[^\W_])"
 _LOW = r"(?-i:[a-z])(?=[)\]}*_`\"']*\s*(?:$|[).,:;]|\n|(?:because|since)\b))"
 _EITHER = rf"(?:{_UP}|{_LOW})"
 _UNSURE = r"(?!\s*[)\]*]*\s*(?:\?|(?:or|/|and)\s+[(*\"]*(?-i:[A-Z])\b))"
@@ -50,6 +50,9 @@ _NOT_BEFORE = re.compile(
     r"reject|than|instead of|except|unlike|over|against|without)\s+(?:be\s+)?(?:(?:option|choice|answer"
     r"|letter)s?\s+)?)[(*\[\"]*\Z",
     re.IGNORECASE,
+)
+_NONE_OF = re.compile(
+    r"\bnone of\s+(?:[(*\"\s]*(?-i:[A-Z])[)*\"\s]*(?:,|\bor\b|\band\b|\bnor\b)[\s(*\"]*)*\Z", re.IGNORECASE
 )
 _NOT_AFTER = re.compile(
     r"^[)\]*\"]*(?:\s*[:,-])?\s*(?:is|are|was|were|can|could|does|do|would|will|has|have|fails?|seems?|looks"
@@ -142,7 +145,7 @@ def _rejected(text: str, found: re.Match[str]) -> bool:
     group = next(i for i, g in enumerate(found.groups(), 1) if g)
     start, end = found.span(group)
     before, after = text[max(0, start - 60) : start], text[end : end + 80]
-    if _NOT_BEFORE.search(before):
+    if _NOT_BEFORE.search(before) or _NONE_OF.search(before):
         return True
     for _ in range(6):
         if _NOT_AFTER.match(after):

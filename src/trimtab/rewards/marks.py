@@ -24,7 +24,11 @@ _FINAL = re.compile(
     rf"(?<=[.\s])####[ \t]*(?=\S)",
     re.IGNORECASE | re.MULTILINE,
 )
-_SAYS = re.compile(rf"(?<![a-z]){_WORD}{_BETWEEN}{_IS}[\s*_:]*", re.IGNORECASE)
+_SAYS = re.compile(
+    rf"(?:(?<![a-z]){_WORD}{_BETWEEN}{_IS}|^[^\w\n]{{0,9}}{_WORD}[*_]*\s[-–—]+\s)[\s*_:]*"
+    r"(?:(?:therefore|thus|hence|then|indeed|simply|equal to)\b[\s,:]*)*",
+    re.IGNORECASE | re.MULTILINE,
+)
 _STOP = re.compile(
     r"(?<=[^.\s])(?<!\b[DMS][rst])(?<!\bMrs)(?<!\b[A-Z]\. [A-Z])\.(?!\s[A-Z]\.)(?=\s+[A-Z(\\$*]|\s*$)"
     r"|,?\s+(?:because|since|which|so that|as the|where)\b|;\s|[!?。](?=\s|$)"
@@ -103,7 +107,13 @@ def bare(said: str) -> str:
     before = None
     while said != before:
         before = said
-        said = re.sub(r"\*\*|__", "", said).strip().strip('*_`"').rstrip(".").strip()
+        said = (
+            re.sub(r"\*\*|__|</?(?:b|i|u|p|em|strong|code|span)>|<br\s*/?>", "", said)
+            .strip()
+            .strip('*_`"')
+            .rstrip(".")
+            .strip()
+        )
         for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
             inner = said[len(opening) : -len(closing)]
             if (

@@ -10,6 +10,7 @@ from trimtab.errors import InputError, unknown
 from trimtab.rewards.adapters import NAN, column, each
 from trimtab.rewards.extract import extractor, final, number
 from trimtab.rewards.letters import letter_of
+from trimtab.rewards.marks import marked
 from trimtab.rewards.numbers import NUMBER, find_last
 from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to, names_tag
 from trimtab.types import Completion, Group, Prompt, Reward
@@ -61,6 +62,7 @@ class ExactMatch:
         """One completion's reward."""
         gold = column(prompt, self.column)
         accepted = [str(g) for g in (gold if isinstance(gold, list | tuple) else [gold]) if g is not None]
+        accepted += [said for g in accepted if "####" in g and (said := marked(g))]  # GSM8K's "... #### 72"
         if not accepted:
             return Reward(NAN, f"column {self.column!r} holds no gold answer")
         text = answer_to(prompt, completion, self.tags)
@@ -70,17 +72,19 @@ class ExactMatch:
         if answer is None:
             return Reward(0.0, "no answer found")
         normalise = NORMALISERS[self.normalise]
-        marked = self.extract in ("final", "boxed", "answer_tag")
-        by_value = self.normalise != "as_is" and any(_same_number(g, answer, marked) for g in accepted)
+        opened = self.extract in ("final", "boxed", "answer_tag")
+        by_value = self.normalise != "as_is" and any(_same_number(g, answer, opened) for g in accepted)
         return Reward(float(by_value or normalise(answer) in map(normalise, accepted)))
 
 
-def _same_number(gold: str, answer: str, marked: bool) -> bool:
+def _same_number(gold: str, answer: str, opened: bool) -> bool:
     """Equal by value; of a marked answer the only number in it ("58 stamps in all"). Codes such as 007 are text."""
     value = number(gold)
     if value is None or re.match(r"\s*0\d", gold):
         return False
-    found = NUMBER.findall(answer) if marked else ()
+    if opened and (before := re.sub(r"\s+\([^()]*\)$", "", answer.rstrip(". "))):  # "10 (not 12)"
+        answer = before
+    found = NUMBER.findall(answer) if opened else ()
     return value == number(answer) or (len(found) == 1 and value == find_last(answer))
 
 

@@ -182,6 +182,7 @@ def _is_mention(text: str, mark: re.Match[str]) -> bool:
     if _RULES.match(after):
         return True
     quoted = re.match(r"[\"”]", after) and before[-1:] not in ('"', "“") and re.search(r"[\"“][^\"”]*\Z", before)
+    quoted = quoted or (re.match(r"['’](?!\w)", after) and re.search(r"(?:^|\s)['‘]\w[^'’]*\Z", before))
     if re.search(_DECIDES, before, re.IGNORECASE):
         return bool(quoted)
     if _EXPLAINED.match(after) or re.search(r"\bprefer\w*\b[^.\n]*\bto\s*\Z", before, re.IGNORECASE):
@@ -196,7 +197,7 @@ def _is_line(text: str, mark: re.Match[str]) -> bool:
     return re.fullmatch(r"[\s*_#>.:`-]*", around) is not None
 
 
-_VALUE = r"[\s*_`\"'(\[:：]*(-?\d+(?:\.\d+)?(?:\s*(?:/|out of)\s*\d+)?)(?![\d%]|\.\d|\s?[-–]\s?\d)"
+_VALUE = r"[\s*_`\"'(\[:：]*(-?\d+(?:\.\d+)?(?:\s*(?:/|out of)\s*\d+)?)(?![\d%]|\.\d|,\d|,\s?\d+\s*\]|\s?[-–]\s?\d)"
 _RATES = re.compile(
     r"(?:\b(?:rating|score|grade|mark|overall)s?\b|评分|得分)[*_\"'`]*(?:\s*\([^)\n]{0,40}\))?[^.\n:：=\d]{0,40}?"
     rf"(?:\bis\b|[:：=]|\s[-–—]\s|\n){_VALUE}|(?:\\boxed\s*\{{|<(?:rating|score|answer)>){_VALUE}",

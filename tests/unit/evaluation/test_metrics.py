@@ -122,6 +122,11 @@ def test_pass_at_k_against_brute_force(n):
 
 def test_pass_at_k_is_exact_where_floats_overflow():
     assert pass_at_k(1000, 1, 500) == pytest.approx(0.5)
+    assert [pass_at_k(10, 3, 1), pass_at_k(10, 1, 1), pass_at_k(5000, 1, 10)] == [0.3, 0.1, 0.002]
+    assert pass_at_k(10.0, np.float32(3), np.int64(1)) == 0.3
+    for wrong in (2.5, math.nan, None, "3"):
+        with pytest.raises(InputError, match="whole numbers"):
+            pass_at_k(wrong, 1, 1)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="c = 5"):
         pass_at_k(4, 5, 1)
 

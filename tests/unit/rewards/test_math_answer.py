@@ -91,6 +91,13 @@ PLAIN = {  # gold: (equal to it, different from it), each shown in a box
     r"1, 2, \ldots, 12": [[r"\{1, 2, ..., 12\}"], ["1, 2, 12"]],
     "(4,7]": [["(4,7]"], ["4,7", "(4,7)"]],
     r"\infty": ([r"\infty"], [r"-\infty", "8"]),
+    r"1 - \frac{1}{\mathrm{e}^2}": ([r"1-\frac{1}{e^2}", "1-e^{-2}", r"1 - \mathrm{e}^{-2}"], [r"1 + \frac{1}{e^2}"]),
+    r"5 - 2\mathrm{i}": (["5-2i", r"-2\,\mathrm{i}+5"], ["5+2i", "5-2e"]),
+    r"\operatorname{arctan} 3": ([r"\arctan 3", r"\mathrm{arctan}(3)"], [r"\tan 3"]),
+    r"\text{ln } 5": ([r"\ln 5", r"\mathrm{ln}\,5"], ["5"]),
+    r"\mathbb{R}": ([r"\mathbb R"], [r"\mathbb{Q}"]),
+    "q-s": (["q - s", "-s+q"], ["s-q", "q+s"]),
+    "47": (["4m + n = 47", "a+b=47"], ["2a = 47", "x+y=47"]),
 }  # fmt: skip
 
 
