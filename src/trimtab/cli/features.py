@@ -75,8 +75,7 @@ def train(
     checks.need("sae_lens")
     checks.writable(out)
     checks.device_and_dtype(device, dtype)
-    from trimtab.learners.feature.check import SAECheck
-    from trimtab.learners.feature.train import read_card, train_sae
+    from trimtab.learners.feature.train import check_of, read_card, train_sae
     from trimtab.models.load import load_lm
 
     train_sae(
@@ -84,7 +83,7 @@ def train(
         samples=samples, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
     )  # fmt: skip
     card = read_card(out)
-    found = SAECheck(**card["check"])
+    found = check_of(out)
     emit({"out": out, **card}, f"trained {out} on {card['states']:,} states; held-out texts:\n{found}", json)
 
 

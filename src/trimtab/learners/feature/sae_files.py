@@ -68,14 +68,12 @@ def read_sae(path: Path, *, hook: str = "", norm_scale: float | None = None) -> 
     reader, name = _reader(path, folder)
     try:
         cfg, weights = reader(folder)
+        where = f"{folder} ({name})"
+        return _keywords({**cfg, **({"hook": hook} if hook else {})}, weights, norm_scale, where)
     except ModelError:
         raise
-    except Exception as e:  # numpy, json and safetensors raise anything from KeyError to SafetensorError here
+    except Exception as e:  # numpy, safetensors and words of another kind raise anything here
         raise ModelError(f"{folder}: cannot read {name} ({type(e).__name__}: {e})") from e
-    where = f"{folder} ({name})"
-    if hook:
-        cfg |= {"hook": hook}
-    return _keywords(cfg, weights, norm_scale, where)
 
 
 def _reader(path: Path, folder: Path) -> tuple[Callable[[Path], tuple[dict[str, Any], dict[str, Tensor]]], str]:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import InputError, ModelError, SettingsChanged
-from trimtab.json_file import read_json
-from trimtab.learners.feature.check import Rows, check_sae, hidden_rows, token_rows
+from trimtab.json_file import NUMBER, Kinds, read_json
+from trimtab.learners.feature.check import Rows, SAECheck, check_sae, hidden_rows, token_rows
 from trimtab.learners.feature.sae import SAE, load_sae
 from trimtab.learners.feature.sae_files import CFG, hook_of
 from trimtab.learners.token.checkpoints import one_writer
@@ -29,12 +30,26 @@ from trimtab.store import Store
 from trimtab.types import fingerprint
 
 CARD = "sae.json"
+_KINDS: Kinds = {
+    "settings": dict, "states": int, "check": dict, "check.layer": int, "check.tokens": int, "check.elsewhere": dict,
+    **{f"check.{k}": NUMBER for k in ("fvu", "l0", "dead")}, "check.readings?": dict, "check.problems?": list,
+    "check.warnings?": list,
+}  # fmt: skip
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
     """The card of an SAE that `train_sae` made: its settings, its states, its check. InputError when it is damaged."""
-    do = f"delete {CARD} and train again"
-    return read_json(Path(folder) / CARD, "an SAE's card", {"settings": dict, "states": int, "check": dict}, do=do)
+    return read_json(Path(folder) / CARD, "an SAE's card", _KINDS, do=f"delete {CARD} and train again")
+
+
+def check_of(folder: str | Path) -> SAECheck:
+    """The check on held-out texts that `train_sae` left in its card. InputError when it is damaged."""
+    check = read_card(folder)["check"]
+    figures = [x for k in ("elsewhere", "readings") for x in check.get(k, {}).values()]
+    if not all(type(x) in NUMBER for x in figures) or any(type(k) is not str for k in check.get("problems", [])):
+        raise InputError(f"{Path(folder) / CARD}: its check holds what is no figure; delete it and train again")
+    known = {f.name for f in fields(SAECheck)}
+    return SAECheck(**{k: v for k, v in check.items() if k in known})
 
 
 @one_writer

@@ -20,6 +20,7 @@ from trimtab.data.matrix import ResponseMatrix, from_groups, normal_text, text_o
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.fitted import load_fitted, save_fitted
 from trimtab.intervals import Interval, paired_bootstrap
+from trimtab.json_file import Kinds
 from trimtab.learners.model.common import NO_COMMON, apart, components
 from trimtab.learners.model.experts import tag_probability
 from trimtab.learners.model.features import scaled
@@ -33,6 +34,11 @@ SINGLE = ("cheapest", "always")
 """Methods beside METHODS: the constants that take a model by its price, or by name (option `model`)."""
 WITHIN = ("zooter", "routerdc")
 """Methods that learn from comparisons of models on the same prompt alone."""
+
+
+_NEEDS: Kinds = {
+    "models": list, "head": str, "width?": (int, type(None)), "encoder?": (dict, type(None)), "tags?": list,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +104,12 @@ def load_router(folder: str | os.PathLike[str], embed: PromptEmbedder | None = N
     """
     source = Path(folder)
     try:
-        card, weights = load_fitted(source, WEIGHTS, CARD, what="router", needs={"models": list, "head": str})
+        card, weights = load_fitted(source, WEIGHTS, CARD, what="router", needs=_NEEDS)
         models, head = tuple(card.pop("models")), card.pop("head")
         tried = HEADS[head](weights, np.zeros((1, int(card.get("width") or 0)), np.float32))
         if tried.shape != (1, len(models)):
             raise ValueError(f"weights for {tried.shape[-1]} models, a card for {len(models)}")
-    except (InputError, KeyError, TypeError, ValueError, IndexError) as e:
+    except (InputError, KeyError, TypeError, ValueError, IndexError, ArithmeticError) as e:
         raise ModelError(f"{source} holds no router ({e}); fit one with `trimtab fit router`") from e
     wanted, given = card.get("encoder"), _card(embed)
     if head != "constant" and embed is None:

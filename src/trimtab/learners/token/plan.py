@@ -92,7 +92,8 @@ def _config(folder: Path) -> dict[str, Any]:
     )
     config = found.get("text_config", found)
     sizes = ("hidden_size", "num_hidden_layers", "vocab_size", "intermediate_size", "num_attention_heads")
-    if bad := [k for k in sizes if type(config.get(k)) is not int or config[k] < 1]:
+    given = [*sizes, *(k for k in ("head_dim", "num_key_value_heads") if config.get(k) is not None)]
+    if bad := [k for k in given if type(config.get(k)) is not int or config[k] < 1]:
         raise ModelError(
             f"{folder}/config.json: {', '.join(bad)} are missing or no sizes, and memory is planned by them"
         )

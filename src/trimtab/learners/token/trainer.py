@@ -269,7 +269,7 @@ def _run_in(out: Path, name: str) -> dict[str, Any]:
     """The card of a run that has a checkpoint or is finished; one refused before (bad data) has nothing to lose."""
     card = out / name
     old = (
-        read_json(card, "a run's card", trained.KINDS, do="restore it, or use another directory")
+        read_json(card, "a run's card", {**trained.KINDS, "settings": dict}, do="restore it, or use another directory")
         if card.exists()
         else {}
     )
