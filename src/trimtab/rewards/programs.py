@@ -10,9 +10,12 @@ import re
 import textwrap
 import warnings
 
-FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+.-]*)[^\n`]*$", re.MULTILINE)
+FENCE = re.compile(r"^[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?(```+|~~~+)[ \t]*([\w+.-]*)[^\n`]*$", re.MULTILINE)
 PYTHON = {"", "python", "py", "python3", "py3", "python2", "ipython", "jupyter"}
 START = re.compile(r"^(?:def|async def|class|import|from|@)\b|^@", re.MULTILINE)
+WRAPPED = re.compile(r"(?:<(answer|code|solution)>|\[PYTHON\])(.*?)(?:</\1>|\[/PYTHON\])", re.DOTALL | re.IGNORECASE)
+ENDS = re.compile(r"(?<=[^\s`])```+[ \t]*$", re.MULTILINE)
+INLINE = re.compile(r"\s*`+(?:python\b)?\s*([^`]*)`+\s*")
 PRINTS = re.compile(r"\b(?:print|stdout|write)\b")
 TRIES = 400  # lines cut off the end in the search for text that parses
 
@@ -25,7 +28,7 @@ def extract_program(text: str, entry_point: str = "", signature: str = "") -> st
     docstring): it is put in front of an answer that only goes on with the body, and what stands before the
     function (its imports and helpers) in front of one that repeats it. Line ends become "\\n".
     """
-    text = text.replace("\r\n", "\n")
+    text = _tidy(text)
     signature = signature.replace("\r\n", "\n")
     blocks = fenced_blocks(text)
     program = _choose(blocks, entry_point) if blocks else _bare(text)
@@ -38,7 +41,7 @@ def extract_program(text: str, entry_point: str = "", signature: str = "") -> st
 
 def extract_script(text: str) -> str:
     """The program of an answer that reads stdin and prints: the last fenced block that prints, with what it uses."""
-    text = text.replace("\r\n", "\n")
+    text = _tidy(text)
     blocks = fenced_blocks(text)
     if not blocks:
         return _bare(text)
@@ -60,12 +63,31 @@ def fenced_blocks(text: str) -> list[str]:
         if start is None:
             start, fence, language = mark.end() + 1, mark[1], mark[2].lower()
         elif mark[2] == "" and mark[1][0] == fence[0] and len(mark[1]) >= len(fence):
+            if _indent(mark) > 3 and not parses(textwrap.dedent(text[start : mark.start()])):
+                continue  # an example in a docstring
             if language in PYTHON:
-                blocks.append(textwrap.dedent(text[start : mark.start()]))
+                blocks.append(_block(text[start : mark.start()]))
             start = None
     if start is not None and language in PYTHON:
-        blocks.append(textwrap.dedent(text[start:]))
+        blocks.append(_block(text[start:]))
     return [b for b in blocks if b.strip()]
+
+
+def _tidy(text: str) -> str:
+    """Line ends as "\\n", no byte order marks, fences out of a quotation."""
+    text = text.replace("\r\n", "\n").replace("\ufeff", "")
+    return re.sub(r"^> ?", "", text, flags=re.MULTILINE) if re.search(r"^> ?```", text, re.MULTILINE) else text
+
+
+def _block(code: str) -> str:
+    """What a fence holds; a closing fence may stand at the end of the last line."""
+    code = textwrap.dedent(code)
+    ends = ENDS.search(code)
+    return code[: ends.start()] if ends and not parses(code) else code
+
+
+def _indent(mark: re.Match[str]) -> int:
+    return len(mark[0]) - len(mark[0].lstrip())
 
 
 def parses(code: str) -> bool:
@@ -131,6 +153,10 @@ def _bare(text: str) -> str:
     """Code in prose without fences: from the first line that starts like code, as far as it parses."""
     if parses(text):
         return text
+    if inline := INLINE.fullmatch(text):
+        return inline[1]
+    if wrapped := list(WRAPPED.finditer(text)):
+        return textwrap.dedent(wrapped[-1][2].strip("\n"))
     start = START.search(text)
     if start is None:
         return text

@@ -32,6 +32,14 @@ def run(code: str, name: str = "f"):
         f"Here is the function:\n\n{F}\nIt adds one to x.",
         f"```bash\npip install x\n```\n```python\n{F}```\n```python\nprint(f(3))\nassert f(1) == 2\n```",
         f"```json\n{{}}\n```\nNo Python there, so:\n```py\n{F}```",
+        f"```python\n{F.rstrip()}```",  # closed at the end of the last line
+        f"- ```python\n  {F.replace(chr(10), chr(10) + '  ')}\n  ```",
+        f"> ```python\n> {F.replace(chr(10), chr(10) + '> ')}\n> ```",
+        f"```python\n\ufeff{F}```",
+        f"Here it is.\n<answer>\n{F}</answer>",
+        f"[PYTHON]\n{F}[/PYTHON]\nIt adds one.",
+        "`def f(x): return x + 1`",
+        '```python\ndef f(x):\n    """Adds one:\n\n    ```python\n    f(1)\n    ```\n    """\n    return x + 1\n```',
         f"1. First:\n\n   ```python\n   {F.replace(chr(10), chr(10) + '   ')}\n   ```",
     ],
 )

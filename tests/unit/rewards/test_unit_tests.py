@@ -70,6 +70,19 @@ def test_broken_tests_are_unscored(reward, tests, note):
     assert note in r.note
 
 
+@pytest.mark.parametrize(
+    ("tests", "values"),
+    [
+        ("assert math.isclose(add(0.1, 0.2), 0.3)", [1.0, 0.0]),
+        ("assert add(0.1, 0.2) == pytest.approx(0.3)", [1.0, 0.0]),
+        ("assert np.allclose(add(1, 2), 3)", [1.0, 0.0]),
+        ("assert calendar(2) == 2", [0.0, 0.0]),  # the program's own, under a module's name
+    ],
+)
+def test_modules_that_the_tests_forgot_to_import(reward, tests, values):
+    assert [r.value for r in reward([group(GOLD, WRONG, target={"tests": tests})])[0]] == values
+
+
 def test_prompt_without_tests_is_an_input_error(reward):
     with pytest.raises(InputError, match="prompt p: its target has no column 'tests'"):
         reward([group(GOLD, target={"answer": 3})])
