@@ -30,7 +30,7 @@ def read_json(
     except OSError as e:
         raise error(f"{file}: cannot be read ({e.strerror or e}); it should be {what}: {do}") from e
     except UnicodeDecodeError as e:
-        raise error(f"{file}: is not UTF-8 ({e}); it should be {what}: {do}") from e
+        raise error(f"{file}: cannot be read, it is not UTF-8 ({e}); it should be {what}: {do}") from e
     return parse_json(text, str(file), what, kinds, do=do, error=error)
 
 
@@ -42,7 +42,7 @@ def parse_json(
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as e:
-        raise error(f"{where}: is not JSON ({e}); it should be {what}: {do}") from e
+        raise error(f"{where}: cannot be read, it is not JSON ({e}); it should be {what}: {do}") from e
     problem = _problem(found, kinds or {})
     if problem:
         raise error(f"{where}: is not {what}: {problem}; {do}")

@@ -18,6 +18,13 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(_escaped, text)
 
 
+def markdown(text: object) -> str:
+    """The text as Markdown that is only text: one line, `visible`, and no character that begins markup, a cell of a
+    table or HTML."""
+    line = visible(" ".join(str(text).split()))
+    return re.sub(r"([|`*\[\]<>\\])", r"\\\1", line)
+
+
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x10000:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.terminal import VisibleStream, visible
+from trimtab.terminal import VisibleStream, markdown, visible
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,21 @@ def test_no_encoding_makes_an_error(encoding):
     stream.write("π \u2713 \udc80 \x1b[0m\n")
     stream.flush()
     assert raw.getvalue().decode(encoding).endswith(r" \udc80 \u001b[0m" + "\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain name-1.5b", "plain name-1.5b"),
+        ("a | b", r"a \| b"),
+        ("two\nlines\r\n| x |", r"two lines \| x \|"),
+        ("`code` *bold* snake_case", r"\`code\` \*bold\* snake_case"),
+        ("</script><img src=x>", r"\</script\>\<img src=x\>"),
+        ("[a](http://x)", r"\[a\](http://x)"),
+        ("\x1b]0;t\x07\u202e", "\\\\u001b\\]0;t\\\\u0007\\\\u202e"),
+        ("half \ud800", "half \\\\ud800"),
+    ],
+)
+def test_markdown_of_data_is_only_text(text, shown):
+    assert markdown(text) == shown
+    assert "\n" not in markdown(text)

@@ -14,6 +14,7 @@ import numpy as np
 
 from trimtab.errors import unknown
 from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
+from trimtab.terminal import markdown
 
 GREEDY = "greedy"
 
@@ -70,9 +71,9 @@ class Table:
     def to_markdown(self) -> str:
         """The table as GitHub Markdown, notes below it."""
         rule = ["---:" if i in _RIGHT else "---" for i in range(len(HEAD))]
-        body = [HEAD, tuple(rule), *map(_cells, self.rows)]
-        lines = ["| " + " | ".join(c.replace("|", "\\|") for c in b) + " |" for b in body]
-        return "\n".join([*lines, "", *(f"- {n}" for n in self.notes)]).rstrip() + "\n"
+        body = [HEAD, tuple(rule), *((markdown(name), *rest) for name, *rest in map(_cells, self.rows))]
+        lines = ["| " + " | ".join(b) + " |" for b in body]
+        return "\n".join([*lines, "", *(f"- {markdown(n)}" for n in self.notes)]).rstrip() + "\n"
 
     def to_json(self) -> str:
         """The table as JSON, per-prompt rewards included; what is NaN here is null there."""

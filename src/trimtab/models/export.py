@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.models import catalog, trained
+from trimtab.terminal import markdown
 
 KINDS = {"f32": 0, "f16": 1, "q8_0": 7}
 """Kinds of matrices in a GGUF file, and llama.cpp's number for a file of them."""
@@ -43,7 +44,7 @@ def export_model(name: str, out: str | Path, dtype: str = "float32", gguf: str =
         whole = write_folder(name, Path(folder) / "model", dtype)
         if gguf:
             write_gguf(name, whole / "model.gguf", gguf)
-        (whole / "README.md").write_text(_readme(name, dtype, gguf), encoding="utf-8")
+        (whole / "README.md").write_text(_readme(name, dtype, gguf), encoding="utf-8", errors="backslashreplace")
         if out.exists():
             out.rmdir()
         whole.rename(out)
@@ -53,14 +54,16 @@ def export_model(name: str, out: str | Path, dtype: str = "float32", gguf: str =
 def _readme(name: str, dtype: str, gguf: str) -> str:
     path = Path(name).expanduser()
     made = path / "README.md"
-    front, text = "", f"# {name}\n"
-    if made.is_file() and "tags: [trimtab]" in (ours := made.read_text(encoding="utf-8")):  # how it was trained
+    front, text = "", f"# {markdown(name)}\n"
+    if made.is_file() and "tags: [trimtab]" in (
+        ours := made.read_text(encoding="utf-8", errors="replace")
+    ):  # how it was trained
         text = ours.partition("## Load it")[0]
         front, _, text = text.removeprefix("---\n").partition("---\n")
         front = f"---\n{front.replace('library_name: peft', 'library_name: transformers')}---\n"
     lines = [
         f"{front}{text.rstrip()}", "", "## Load it", "",
-        f"Exported by trimtab from `{name}`, {catalog.revision(name)}, in {dtype}; adapters are merged.",
+        f"Exported by trimtab from {markdown(name)}, {catalog.revision(name)}, in {dtype}; adapters are merged.",
         "", "- transformers: `AutoModelForCausalLM.from_pretrained('FOLDER')`", "- vLLM: `vllm serve FOLDER`",
         "- llama.cpp: " + (f"`llama-server -m model.gguf` ({gguf})" if gguf else "its convert_hf_to_gguf.py reads it"),
     ]  # fmt: skip

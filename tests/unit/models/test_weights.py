@@ -114,8 +114,8 @@ BROKEN = {
     ),
     "a shard lost": (lost_shard, r"the file model-00002-of-\d+\.safetensors named in .*index.json is missing"),
     "shards of two copies": (swapped_shards, "index.json and its files do not fit each other"),
-    "an index cut short": (broken_index, "cannot load.*JSONDecodeError"),
-    "a file cut short": (cut, "cannot load.*SafetensorError"),
+    "an index cut short": (broken_index, "index.json: cannot be read, it is not JSON"),
+    "a file cut short": (cut, "model.safetensors: is no whole safetensors file"),
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from trimtab.json_file import read_json
 from trimtab.models import trained
 from trimtab.models.catalog import CATALOG
 from trimtab.publish import publish_text
+from trimtab.terminal import markdown
 
 
 def describe_run(out: Path, card: Mapping[str, Any]) -> None:
@@ -48,13 +49,14 @@ def readme(card: Mapping[str, Any], base: str, revision: str, *, adapter: bool) 
         "last step": ", ".join(f"{k} {v:.4g}" for k, v in card["last"].items() if isinstance(v, (int, float))),
         "versions": ", ".join(f"{k} {v}" for k, v in card["versions"].items()), "licence": licence,
     }  # fmt: skip
-    rows = ["| " + str(k) + " | " + str(v).replace("|", "\\|") + " |" for k, v in facts.items()]
+    rows = [f"| {markdown(k)} | {markdown(v)} |" for k, v in facts.items()]
     about = (
-        f"{kind} `{base}`, trained with trimtab's `train_policy`; policy.json holds all settings, log.jsonl all steps. "
+        f"{kind} {markdown(base)}, trained with trimtab's `train_policy`; "
+        "policy.json holds all settings, log.jsonl all steps. "
         "The figures below are of the training data; an evaluation is no part of this card."
     )
     body = ["", about, "", "| | |", "|---|---|", *rows, "", "## Load it", "", *_loading(base, revision, adapter), ""]
-    return "\n".join([*front, f"# {loss['name']} on {base}", *body])
+    return "\n".join([*front, f"# {markdown(loss['name'])} on {markdown(base)}", *body])
 
 
 def _loading(base: str, revision: str, adapter: bool) -> list[str]:
