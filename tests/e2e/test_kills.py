@@ -78,6 +78,10 @@ VERBS = {
     "train": (0, ["train", "pairs.jsonl", *TRAIN, "--out", "policy"], "policy"),
     "train lora": (0, ["train", "pairs.jsonl", *TRAIN, "--lora-rank", "2", "--out", "policy"], "policy"),
     "reward train": (0, ["reward", "train", "pairs.jsonl", *TRAIN, "--out", "rm"], "rm"),
+    "features train": (
+        0, ["features", "train", "texts.jsonl", "--model", "lm", "--layer", "1", "--width", "40", "--k", "4",
+            "--batch-size", "16", "--samples", "160", "--dtype", "float32", "--device", "cpu", "--out", "sae"], "sae",
+    ),
     "west-of-n": (
         3,
         ["west-of-n", "run", "--pool", "test", "--labelled", "train", "--reward", "my_rewards.vowels", "--make",
@@ -123,6 +127,7 @@ def stages(run, tmp_path_factory):
     write_jsonl(base / "tasks.jsonl", [{"prompt": f"Say {i} words."} for i in range(10)])
     pairs = [{"prompt": f"q{i} ", "chosen": f"a{i}a", "rejected": f"h{i}hh"} for i in range(9)]
     write_jsonl(base / "pairs.jsonl", pairs)
+    write_jsonl(base / "texts.jsonl", [{"text": f"{i} is a text of some words"} for i in range(14)])
     rows = [(i, name, (i + n) % 2) for i in range(30) for n, name in enumerate(("small", "large"))]
     table = [{"prompt_id": str(i), "prompt": f"What is {i}?", "model": m, "reward": r} for i, m, r in rows]
     write_jsonl(base / "table.jsonl", table)
@@ -198,6 +203,8 @@ def moments(steps, seconds):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_killed_and_run_again_is_as_if_never_killed(run, stages, tmp_path, verb):
+    if verb == "features train":
+        pytest.importorskip("sae_lens")
     stage, argv, out = VERBS[verb]
     folder = tmp_path / "work"  # always the same path: it is part of what some files say
     shutil.copytree(stages[stage], folder)
