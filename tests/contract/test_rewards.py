@@ -42,6 +42,7 @@ CASES = {
             "The answer is 1,250 coins in all.",
             "<think>7</think>**1250.00**",
             "It is 1250 (not 1300).",
+            "Answer: 1300 - 50 = 1250",
         ),
         group({"answer": 1250}, "The answer is 2 times 1250", "1251", "<think>1250"),
     ),

@@ -71,8 +71,17 @@ Shape = Number | Formula | Words | Items | Relation | Matrix
 _NUMBER = re.compile(r"([+-]?)\s*(?:(\d+)(?:\.(\d*))?|\.(\d+))")
 _POWER_OF_TEN = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(?:\\cdot|\\times)\s*10\s*\^\s*\{?\s*([+-]?\d{1,4})\s*\}?")
 _BASED = re.compile(r"([+-]?[\dA-Z.]+)\s*_\s*\{?\s*(\d+)\s*\}?")
-_UNIT = re.compile(
-    r"\s*\\text\s*\{[^{}]*\}\s*(?:\^\s*\{?\d\}?)?$|(?<=[\d}%])\s*(?:[a-zA-Z]{2,}\.?\s*){1,4}(?:\^\s*\{?\d\}?)?$"
+_LETTERS = r"(?:abcd?|bcd|pqrs?|rst|uvw|w?xyz|ijk|lmn|mnp)(?![a-zA-Z])"
+_SHORT = (
+    r"(?:[cmkdn]?m|ft|in|yd|mi|[kmµ]?g|lb|oz|hr|ms|[mdk]?[lL]|k?Hz|k?W|[kMGT]B|[ap]m|pt|qt|sq|cu|of|k?J|[kM]?Pa"
+    r"|k?N|mV|mA|ha)(?![a-zA-Z])"
+)
+_WORD_UNIT = rf"(?:(?!{_LETTERS})[a-zA-Z]{{3,}}|(?=[a-zA-Z]{{2}}){_SHORT})"
+_UNIT = re.compile(  # 3ab and 2xyz are products
+    rf"\s*\\text\s*\{{[^{{}}]*\}}\s*(?:\^\s*\{{?\d\}}?)?$|(?<=[\d}}%])\s*(?:{_WORD_UNIT}\.?\s*){{1,4}}(?:\^\s*\{{?\d\}}?)?$"
+)
+_RATE = re.compile(
+    r"(?<=[\d}])\s+[a-zA-Z]+\s?(?:/|per)\s?(?:s|h|hr|min|sec|second|minute|hour|day|week|month|year|kg|g|L|m|km)$"
 )
 _CURRENCY = re.compile(r"\\?[$£€¥₹]\s*|\b(?:USD|EUR|GBP)\b\s*|\\(?:pounds|euro)(?![a-zA-Z])")
 _SIGNS = re.compile(r"\\(?:le|ge|ne|approx|equiv)(?![a-zA-Z])|[<>=]")
@@ -82,7 +91,7 @@ _LEAD = re.compile(
 )
 _SUCH_THAT = re.compile(r"\\\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?[|:](.*)\\\}")
 _REPEATS = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline\s*\{(\d+)\}")
-_WORD = re.compile(r"[A-Za-z]{3,}")
+_WORD = re.compile(rf"(?<![A-Za-z])(?!{_LETTERS})[A-Za-z]{{3,}}")
 _PROSE = re.compile(r"\b[A-Za-z]{2,}\s+\w")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 LONGEST = 1000
@@ -224,6 +233,7 @@ def _plus_minus(text: str) -> Items | None:
 def _single(text: str) -> Shape | None:
     """A number or a formula, with its unit, currency or percent sign taken off."""
     text = _CURRENCY.sub("", text).strip()
+    text = _RATE.sub("", text)
     while (bare := _UNIT.sub("", text).strip()) != text and bare:
         text = bare
     percent = re.search(r"\s*\\?%$", text)

@@ -23,7 +23,8 @@ _EITHER = rf"(?:{_UP}|{_LOW})"
 _UNSURE = r"(?!\s*[)\]*]*\s*(?:\?|(?:or|/|and)\s+[(*\"]*(?-i:[A-Z])\b))"
 _SAYS = re.compile(
     rf"(?:(?:answer|antwort|respuesta|réponse|choice|option|selection|decision)s?\b[\s*_`\"]{{0,6}}"
-    rf"(?:[^.:=?\n]{{0,40}}?\s)??(?:is|would be|should be|must be|[:：=]|was)|答案[是为]?[:：]?|答えは)\s*"
+    rf"(?:[^.:=?\n]{{0,40}}?\s)??(?:(?:is|would be|should be|must be|was)(?:\s*[:：])?"
+    rf"|[:：=])|答案[是为]?[:：]?|答えは)\s*"
     rf"{_L}{_OPTION}{_L}({_EITHER}){_R}{_UNSURE}",
     re.IGNORECASE | re.MULTILINE,
 )

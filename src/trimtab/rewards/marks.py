@@ -14,7 +14,8 @@ _BARE_BOX = re.compile(r"\d+(?:\.\d+)?|[A-Za-z](?![a-z])")
 _BRACE = re.compile(r"(?<!\\)[{}]")
 _WORD = r"(?:answers?|antwort|réponse|reponse|respuesta|resposta|risposta|答案|答え|ответ)"
 _IS = (
-    r"(?:\b(?:(?:would|should|must|will) be|is|are|was|equals|ist|lautet|est|es|é|è)\b(?!\s+(?:not|n't)\b)"
+    r"(?:\b(?:(?:would|should|must|will) be|is|are|was|equals|comes (?:out )?to"
+    r"|ist|lautet|est|es|é|è)\b(?!\s+(?:not|n't)\b)"
     r"|[:：=是为は])"
 )
 _BETWEEN = r"[\s*_`\"]{0,20}(?:[^.:=\n]{0,50}?)"
@@ -30,7 +31,8 @@ _SAYS = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _STOP = re.compile(
-    r"(?<=[^.\s])(?<!\b[DMS][rst])(?<!\bMrs)(?<!\b[A-Z]\. [A-Z])\.(?!\s[A-Z]\.)(?=\s+[A-Z(\\$*]|\s*$)"
+    r"(?<=[^.\s])(?<!\b[DMS][rst])(?<!\bMrs)(?<!\b[A-Z]\. [A-Z])"
+    r"(?<!\b[A-Z]\.[A-Z])\.(?!\s[A-Z]\.)(?=\s+[A-Z(\\$*]|\s*$)"
     r"|,?\s+(?:because|since|which|so that|as the|where)\b|;\s|[!?。](?=\s|$)"
     r"|\s[-–—]+\s(?=[A-Za-z])"
 )

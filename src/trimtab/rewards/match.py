@@ -84,6 +84,8 @@ def _same_number(gold: str, answer: str, opened: bool) -> bool:
         return False
     if opened and (before := re.sub(r"\s+\([^()]*\)$", "", answer.rstrip(". "))):  # "10 (not 12)"
         answer = before
+    if opened and not re.search("[a-zA-Z]", answer):
+        answer = re.split("[=≈]", answer)[-1]  # 5 + 3 = 8
     found = NUMBER.findall(answer) if opened else ()
     return value == number(answer) or (len(found) == 1 and value == find_last(answer))
 

@@ -15,7 +15,8 @@ _SIGN = r"(?:(?<![\w)\]}])[-−]|(?<=[=:]\s)[-−]\s)?"
 _MONEY = r"(?:\\?[$£€¥₹]\s?)"
 _THOUSAND = r"(?:,|\{,\}|,\\!|\\!,|\\,|\\!|[ \u00a0\u202f'’])"
 _PLAIN = (
-    rf"(?<!\d,)\d{{1,3}}(?:{_THOUSAND}\d{{3}})+(?![\d,]\d)(?:\.\d+)?"  # 1,250.50
+    r"\d{1,3}(?:[ \u00a0\u202f]\d{3})+,\d{1,2}(?![\d,])"  # 12 345,67
+    rf"|(?<!\d,)\d{{1,3}}(?:{_THOUSAND}\d{{3}})+(?![\d,]\d)(?:\.\d+)?"  # 1,250.50
     r"|\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])"  # 12,34,567
     r"|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}(?![.\d])"  # 1.250,50
     r"|(?<![,\[(])\d+,\d+(?![\d,)\]]|\s*[,)\]])"  # 3,5
@@ -84,6 +85,7 @@ def digits_of(value: Fraction) -> str:
 
 def _point(text: str) -> str:
     """Digits with a point before the decimals, if there are any, and nothing between the thousands."""
+    text = re.sub(r"[ \u00a0\u202f]", "", text)
     if re.fullmatch(r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}", text):
         return text.replace(".", "").replace(",", ".")
     if re.fullmatch(r"0,\d+|\d+,(?:\d{1,2}|\d{4,})", text):

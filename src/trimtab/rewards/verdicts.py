@@ -78,7 +78,7 @@ _DECIDES = (
     r"[^.\n\[]{0,40}?(?:\bis\b|\bgoes to\b|\bof\b|\bas\b|[:=]|\n)[\s*_:`\"]*\Z"
 )
 _MENTIONS = re.compile(
-    r"(?:[\"'`“‘][*_]*|\b(?:not|than|over|instead of|preferred (?:it )?to|versus|vs\.?|ends? with|contains?"
+    r"(?:[\"'`“‘][*_]*|\b(?:not|than|over|out of|instead of|preferred (?:it )?to|versus|vs\.?|ends? with|contains?"
     r"|includes?|says|writes|wrote|"
     r"claims|inserts|instructs|asks|prints|states|would have been|either|between|output|write|respond with|use|"
     r"(?:words?|text|string|marker?|phrase|token|label)s?)\s*(?:an?\s|the\s)?[\s*_]*)\Z",
@@ -120,7 +120,7 @@ def parse_pair(text: str) -> Verdict | None:
     a text that is one of these words, JudgeLM's first line "8 6" and AlpacaEval's ranking are read too. None where it
     says nothing, two things, or is still thinking.
     """
-    text = answer_of(text) or ""
+    text = (answer_of(text) or "").strip("` \n")
     said, clear = _decided(text, _PAIR_MARK)
     if said is not None or not clear:
         return None if said is None else _verdict(said)
@@ -197,7 +197,9 @@ def _is_line(text: str, mark: re.Match[str]) -> bool:
     return re.fullmatch(r"[\s*_#>.:`-]*", around) is not None
 
 
-_VALUE = r"[\s*_`\"'(\[:：]*(-?\d+(?:\.\d+)?(?:\s*(?:/|out of)\s*\d+)?)(?![\d%]|\.\d|,\d|,\s?\d+\s*\]|\s?[-–]\s?\d)"
+_VALUE = (
+    r"[\s*_`\"'(\[:：]*(-?\d+(?:\.\d+)?(?:\s*(?:/|out of)\s*\d+)?)(?![\d%]|\.\d|,\d|,\s?\d+\s*\]|\s?(?:[-–]|to\b)\s?\d)"
+)
 _RATES = re.compile(
     r"(?:\b(?:rating|score|grade|mark|overall)s?\b|评分|得分)[*_\"'`]*(?:\s*\([^)\n]{0,40}\))?[^.\n:：=\d]{0,40}?"
     rf"(?:\bis\b|[:：=]|\s[-–—]\s|\n){_VALUE}|(?:\\boxed\s*\{{|<(?:rating|score|answer)>){_VALUE}",
@@ -218,7 +220,7 @@ def parse_rating(text: str, low: float, high: float) -> float | None:
     Its decision counts, not ratings that it quotes or would have given. None outside [low, high], on another scale
     ("4/5" of 10), or where it gives none or two.
     """
-    text = answer_of(text) or ""
+    text = (answer_of(text) or "").strip("` \n")
     said, clear = _decided(text, _RATING_MARK)
     if said is None and clear:
         said = _plain_rating(text)

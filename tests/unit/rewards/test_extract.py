@@ -92,6 +92,10 @@ from trimtab.rewards.extract import EXTRACTORS, extractor, number
         ("final", '{"reason": "31 twice", "answer": "New York, USA", "sure": true}', "New York, USA"),
         ("final", "The answer is ) ]", ") ]"),
         ("final", "The answer is therefore 62.", "62"),
+        ("final", "The answer comes to 62.", "62"),
+        ("final", "The answer is U.S. Steel.", "U.S. Steel"),
+        ("last_number", "62 345,67 in all", "62345.67"),
+        ("last_number", "62 345, 7", "7"),
         ("final", "The answer is then equal to 62.", "62"),
         ("final", "<b>Answer:</b> <em>62</em>", "62"),
         ("final", "It took a while.\nAnswer – 62", "62"),
@@ -129,7 +133,7 @@ def test_numbers_come_back(n):
 
 
 LETTERS = {
-    "A": ["I think it must be A", "It's A.", "The answer is A, not B.", "A",
+    "A": ["I think it must be A", "The answer is: a) Rome", "It's A.", "The answer is A, not B.", "A",
           "So we choose A, because B and C are false."],
     "B": [
         r"A or B? \boxed{B}", "b. 30 kg", "Answer: b", "(b)", "Option (b)", r"\boxed{\text{(B)}}",
