@@ -328,6 +328,11 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if abs(value) != float("inf") else _refuse(number)
+
+
 def _known(constant: str) -> float:
     return float("nan") if constant == "NaN" else _refuse(constant)
 
@@ -341,5 +346,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_STRICT = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_unique)
-_TABLES = json.JSONDecoder(parse_constant=_known, object_pairs_hook=_unique)
+_STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique)
+_TABLES = json.JSONDecoder(parse_constant=_known, parse_float=_finite, object_pairs_hook=_unique)

@@ -81,7 +81,8 @@ _UNIT = re.compile(  # 3ab and 2xyz are products
     rf"\s*\\text\s*\{{[^{{}}]*\}}\s*(?:\^\s*\{{?\d\}}?)?$|(?<=[\d}}%])\s*(?:{_WORD_UNIT}\.?\s*){{1,4}}(?:\^\s*\{{?\d\}}?)?$"
 )
 _RATE = re.compile(
-    r"(?<=[\d}])\s+[a-zA-Z]+\s?(?:/|per)\s?(?:s|h|hr|min|sec|second|minute|hour|day|week|month|year|kg|g|L|m|km)$"
+    r"(?<=[\d}])\s+[a-zA-Z]+\s?(?:/|per)\s?(?:s|h|hr|min|sec|second|minute|hour|day|week|month|year|kg|g|L|m|km)"
+    r"(?:\^\{?\d\}?)?$"
 )
 _CURRENCY = re.compile(r"\\?[$£€¥₹]\s*|\b(?:USD|EUR|GBP)\b\s*|\\(?:pounds|euro)(?![a-zA-Z])")
 _SIGNS = re.compile(r"\\(?:le|ge|ne|approx|equiv)(?![a-zA-Z])|[<>=]")
@@ -238,7 +239,7 @@ def _single(text: str) -> Shape | None:
         text = bare
     percent = re.search(r"\s*\\?%$", text)
     text = text[: percent.start()].strip() if percent else text
-    degrees = re.sub(r"\s*\^\\circ\s*[CF]?$", "", text)
+    degrees = re.sub(r"\s*(?:\^\\circ\s*[CF]?|[ΩΩ℃℉Å])$", "", text)
     if (number := _number(degrees, percent is not None)) is not None:
         return number
     if based := _BASED.fullmatch(text):

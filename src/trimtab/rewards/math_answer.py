@@ -35,6 +35,9 @@ from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to
 from trimtab.types import Completion, Group, Prompt, Reward
 
 _WORDS = re.compile(r"\\(?:text\w*|mbox|begin|end|math\w+|operatorname\*?|overline)\s*\{[^{}]*\}|\\[a-zA-Z]+")
+_ASIDE = re.compile(
+    r"([a-zA-Z-]{3,}) \(([\d.,]+)\)|(\d[^()]*) \([^()]*[a-zA-Z]{3}[^()]*\)"
+)  # ten (10), 7 days (1 week)
 _JOIN = re.compile(r"\s*(?:,|;|,?\s*(?:and|or))\s*")
 
 
@@ -165,6 +168,8 @@ def _kind(formula: str) -> str:
 def _answer(said: str, gold: Shape) -> Shape | None:
     """What was said as a shape; where that is a sentence, the formula or the number in it."""
     shape = read(said)
+    if isinstance(gold, Number) and (aside := _ASIDE.fullmatch(said)):
+        shape = read(aside[2] if aside[2] else aside[3]) or shape
     if isinstance(gold, Number) and not isinstance(shape, Number | Items):
         shape = read(re.sub(r"(?<=\d)\s+[mgshlLJNWVAKCF]$", "", said)) or shape  # a unit of one letter
     if shape is None and (isinstance(gold, Words) or (isinstance(gold, Formula) and len(gold.text) == 1)):

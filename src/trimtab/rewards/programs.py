@@ -13,7 +13,10 @@ import warnings
 FENCE = re.compile(r"^[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?(```+|~~~+)[ \t]*([\w+.-]*)[^\n`]*$", re.MULTILINE)
 PYTHON = {"", "python", "py", "python3", "py3", "python2", "ipython", "jupyter"}
 START = re.compile(r"^(?:def|async def|class|import|from|@)\b|^@", re.MULTILINE)
-WRAPPED = re.compile(r"(?:<(answer|code|solution)>|\[PYTHON\])(.*?)(?:</\1>|\[/PYTHON\])", re.DOTALL | re.IGNORECASE)
+WRAPPED = re.compile(
+    r"(?:<(answer|code|solution)>|\[PYTHON\])((?:(?!<\1>|\[PYTHON\]).)*?)(?:</\1>|\[/PYTHON\])",
+    re.DOTALL | re.IGNORECASE,
+)
 ENDS = re.compile(r"(?<=[^\s`])```+[ \t]*$", re.MULTILINE)
 INLINE = re.compile(r"\s*`+(?:python\b)?\s*([^`]*)`+\s*")
 PRINTS = re.compile(r"\b(?:print|stdout|write)\b")

@@ -80,6 +80,7 @@ def test_one_table_in_every_dress_gives_the_same_rows(tmp_path, name):
         ("a.jsonl", b"", "a.jsonl: no rows"),
         ("a.jsonl", b"\n \n", "no rows"),
         ("a.jsonl", b'{"a": 1}\n\n{"a": 2}\n', "a.jsonl:2: empty line"),
+        ("a.jsonl", b'{"a": -1e999}\n', r"a.jsonl:1: not JSON \(-1e999 is no JSON number"),
         ("a.jsonl", b'{"a": 1}\n{"a": Infinity}\n', r"a.jsonl:2: not JSON \(Infinity is no JSON number"),
         ("a.jsonl", b'{"a": 1, "b": 2, "a": 3}\n', "a.jsonl:1: not JSON .the key 'a' occurs twice"),
         ("a.jsonl", b'{"a": {"b": 1, "b": 1}}\n', "the key 'b' occurs twice"),
