@@ -36,7 +36,7 @@ test: $(VENV)/.dev
 	@command -v chromium >/dev/null && command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && \
 	  command -v apt-get >/dev/null && apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends chromium bubblewrap >/dev/null; } || true
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 soak: $(VENV)/.dev
 	TRIMTAB_SOAK=1 $(BIN)/python -m pytest tests/e2e/test_kills.py tests/unit/test_shards.py tests/unit/test_fitted.py tests/unit/models/test_untrusted.py tests/unit/test_damaged_files.py
