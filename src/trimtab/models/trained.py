@@ -5,8 +5,10 @@ revision that was trained on. Runs that are not finished are refused with the ch
 weights; `load` merges and `catalog` converts.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,12 @@ ADAPTER = "adapter_config.json"
 CARDS = ("policy.json", "reward_model.json")
 KINDS: Kinds = {
     "settings?": dict, "settings.model?": str, "settings.dtype?": (str, type(None)), "finished?": bool,
-    "devices?": list, "model?": str, "base_model_name_or_path?": (str, type(None)), "revision?": (str, type(None)),
+    "devices?": list, "model?": str, "sha256?": dict, "base_model_name_or_path?": (str, type(None)),
+    "revision?": (str, type(None)),
 }  # fmt: skip
 """What is read of the cards and of an adapter's configuration."""
+SUMS = "sha256"
+"""A finished run's card holds the hash of each of its weight files under this key (since November 2026)."""
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 _UNMERGEABLE = ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "ADAPTION_PROMPT", "CPT")
 
@@ -46,6 +51,8 @@ def check_whole(folder: Path) -> None:
             raise ModelError(
                 f"{folder}: its training is not finished; run the same training again to continue it{hint}"
             )
+        for file, wanted in card.get(SUMS, {}).items():
+            _check_sum(folder / file, wanted)
     if not (folder / "config.json").is_file() and not is_adapter(folder) and (there := _checkpoints(folder)):
         raise ModelError(f"{folder} holds checkpoints: name one, such as {there[-1]}")
     if not is_adapter(folder):
@@ -58,6 +65,32 @@ def check_whole(folder: Path) -> None:
             " (adapter_model.bin is a pickle, which is not read)" if (folder / "adapter_model.bin").exists() else ""
         )
         raise ModelError(f"{folder} has no adapter_model.safetensors{pickled}: save it again with safetensors")
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each weight file of a folder: what a run's card holds, and loading compares."""
+    return {f.name: _sum_of(f) for f in sorted(folder.glob("*.safetensors"))}
+
+
+def _check_sum(file: Path, wanted: object) -> None:
+    try:
+        found = _sum_of(file)
+    except OSError as e:
+        raise ModelError(f"{file} cannot be read ({e.strerror or e}); restore it, or train again") from e
+    if found != wanted:
+        raise ModelError(f"{file} is not the one that was trained (damaged, or replaced); restore it, or train again")
+
+
+def _sum_of(file: Path) -> str:
+    stat = file.stat()
+    return _sum(file, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sum(file: Path, size: int, changed_ns: int) -> str:
+    """`size` and `changed_ns` say whether a file is still the one that was read before."""
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def base_of(folder: Path) -> str:

@@ -305,3 +305,16 @@ def test_openvino_reads_other_architectures_of_ours(tmp_path, config):
     for a, b in zip(ours, theirs, strict=True):
         assert a.completions[0].tokens == b.completions[0].tokens
         np.testing.assert_allclose(a.completions[0].logprobs, b.completions[0].logprobs, atol=2e-2)
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=2)])
+def test_a_flipped_bit_in_trained_weights_is_refused(home, tmp_path, lora):
+    pairs = make_pairs(4)
+    out = train_policy(pairs, model=str(home / "base"), out=tmp_path / "run", lora=lora, device="cpu", dtype="float32")
+    load_policy(out)
+    (file,) = out.glob("*.safetensors")
+    raw = bytearray(file.read_bytes())
+    raw[-5] ^= 1
+    file.write_bytes(raw)
+    with pytest.raises(ModelError, match=f"{file.name} is not the one that was trained"):
+        load_policy(out)

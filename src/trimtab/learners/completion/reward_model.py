@@ -26,6 +26,7 @@ from trimtab.learners.token.forward import length_buckets
 from trimtab.learners.token.loop import SteadyTrainer, unwrapped
 from trimtab.learners.token.precision import LOW, choose_precision, optimizer_for
 from trimtab.learners.token.trainer import Lora, _arguments, _begin, _trainable, begun_in, micro_budget, run_training
+from trimtab.models import trained
 from trimtab.models.chat import end_tokens, template_hash, turn_end
 from trimtab.models.load import LM, default_device, load_classifier
 from trimtab.publish import publish_text, reporting
@@ -245,7 +246,8 @@ def _finish(out: Path, run: Trainer, lm: LM, merge: bool, counts: Mapping[str, i
         lm.tokenizer.save_pretrained(out)
     steps = [x for x in history if "loss" in x]
     card = read_json(out / CARD, "a run's card", {"settings": dict}) | {
-        "finished": True, "model": lm.id, "rendering": "tokens", "template": template_hash(lm.tokenizer),
+        "finished": True, "model": lm.id, trained.SUMS: trained.sums(out),
+        "rendering": "tokens", "template": template_hash(lm.tokenizer),
         "examples": dict(counts), "steps": run.state.global_step, "last": steps[-1] if steps else {},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }  # fmt: skip

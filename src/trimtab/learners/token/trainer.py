@@ -312,7 +312,7 @@ def _finish(out: Path, run: PolicyTrainer, lm: LM, counts: Mapping[str, int]) ->
     card = read_json(out / CARD, "a run's card", {"settings": dict})
     steps = [x for x in history if "loss" in x]
     card |= {
-        "finished": True, "model": lm.id, "examples": dict(counts),
+        "finished": True, "model": lm.id, trained.SUMS: trained.sums(out), "examples": dict(counts),
         "steps": run.state.global_step, "last": steps[-1] if steps else {},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }  # fmt: skip
