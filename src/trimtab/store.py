@@ -20,6 +20,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -210,11 +211,12 @@ class Store:
 
     def prompts(self, split: str | None = None) -> list[Prompt]:
         """Stored prompts in the order they were added, of one split when given."""
-        return [
-            Prompt(r["id"], tuple(json.loads(r["messages"])), json.loads(r["target"]), r["source"])
-            for r in self.read("prompts").to_pylist()
-            if split is None or r["split"] == split
-        ]
+        with _sound(self.path / "prompts"):
+            return [
+                Prompt(r["id"], tuple(json.loads(r["messages"])), json.loads(r["target"]), r["source"])
+                for r in self.read("prompts").to_pylist()
+                if split is None or r["split"] == split
+            ]
 
     def sample_ids(self, name: str, groups: Sequence[Group]) -> list[list[str]]:
         """Ids of the completions of `completions/<name>`: a hash of the table's settings (model, revision, parameters),
@@ -236,10 +238,11 @@ class Store:
         self._known("completions", name)
         reward = self.reward_name(name, reward) if reward is not None else None
         rows: dict[str, dict[tuple[str, int], tuple[str, Completion]]] = {}
-        for r in self.read(f"completions/{name}").to_pylist():
-            there, place = rows.setdefault(r["prompt_id"], {}), (r["model"], r["index"])
-            if place not in there or there[place][1].failed:  # one that failed gives way to a later attempt
-                there[place] = (r["id"], _completion(r))
+        with _sound(self.path / "completions" / name):
+            for r in self.read(f"completions/{name}").to_pylist():
+                there, place = rows.setdefault(r["prompt_id"], {}), (r["model"], int(r["index"]))
+                if place not in there or there[place][1].failed:  # one that failed gives way to a later attempt
+                    there[place] = (r["id"], _completion(r))
         groups = []
         values = self._rewards(f"rewards/{name}/{reward}") if reward else {}
         for prompt in self.prompts():
@@ -456,6 +459,15 @@ def _whole_row(row: Mapping[str, Any]) -> dict[str, Any]:
     if whole != row and "note" in whole:
         whole["note"] = "; ".join(filter(None, [whole["note"], HALF]))
     return whole
+
+
+@contextmanager
+def _sound(folder: Path) -> Iterator[None]:
+    """Rows of shards without checksums can hold anything where a bit is flipped: a StoreError that names the table."""
+    try:
+        yield
+    except (TypeError, ValueError, RecursionError) as e:
+        raise StoreError(f"{folder} holds a damaged row ({e}); restore its files, or use another directory") from e
 
 
 def _check_name(table: str) -> None:

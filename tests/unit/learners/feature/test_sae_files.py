@@ -294,7 +294,7 @@ def test_pickles_and_other_files_are_refused_with_a_way_out(tmp_path):
     with pytest.raises(ModelError, match=r"1 below it, such as .*a: name one"):
         load_sae(tmp_path / "many")
     (tmp_path / "many" / "a" / "cfg.json").write_text("[]")
-    with pytest.raises(ModelError, match="no JSON object"):
+    with pytest.raises(ModelError, match="not an object"):
         load_sae(tmp_path / "many" / "a")
 
 
