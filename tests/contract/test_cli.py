@@ -103,7 +103,7 @@ def test_what_is_not_there_is_our_error(path, tmp_path, monkeypatch):
         pytest.skip(FREE[path])
     result = run(*path, *words)
     assert isinstance(result.exception, TrimtabError), (result.output, result.exception)
-    assert any(word in str(result.exception) for word in ("nowhere", "no ", "unknown"))
+    assert any(word in str(result.exception) for word in ("nowhere", "no ", "unknown", "not installed"))
     assert not any(p.name != "nowhere" and not p.name.startswith(".") for p in tmp_path.iterdir())
     assert "Traceback" not in result.output
 

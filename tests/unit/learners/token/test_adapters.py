@@ -126,6 +126,8 @@ def test_an_adapter_that_does_not_fit_is_refused(taught, tmp_path, breaks, says)
     adapter = tmp_path / "adapter"
     shutil.copytree(taught[1], adapter, ignore=shutil.ignore_patterns("checkpoints", "store"))
     breaks(adapter)
+    if (card := adapter / "policy.json").exists():  # as of a version that kept no hash of the weights
+        card.write_text(json.dumps({k: v for k, v in json.loads(card.read_text()).items() if k != "sha256"}))
     with pytest.raises(ModelError, match=says):
         load_lm(str(adapter), "float32")
 
