@@ -16,6 +16,7 @@ position, so running the same command again continues. Settings that differ from
 refused. It does not know how to sample, score or embed.
 """
 
+import hashlib
 import json
 import os
 import time
@@ -221,11 +222,9 @@ class Store:
     def sample_ids(self, name: str, groups: Sequence[Group]) -> list[list[str]]:
         """Ids of the completions of `completions/<name>`: a hash of the table's settings (model, revision, parameters),
         the prompt, the model, the seed and the index."""
-        return [
-            [sample_id(print_, g.prompt, c) for c in g.completions]
-            for print_ in [fingerprint(self.settings(f"completions/{name}"))]
-            for g in groups
-        ]
+        print_ = fingerprint(self.settings(f"completions/{name}"))
+        heads = [_made_for(print_, g.prompt) for g in groups]  # the same for every completion of a prompt
+        return [[_made_by(head, c) for c in g.completions] for head, g in zip(heads, groups, strict=True)]
 
     def groups(self, name: str, reward: str | None = "") -> list[Group]:
         """Groups of `completions/<name>` in the order of the prompts, completions by index, carrying the values of
@@ -239,7 +238,10 @@ class Store:
         reward = self.reward_name(name, reward) if reward is not None else None
         rows: dict[str, dict[tuple[str, int], tuple[str, Completion]]] = {}
         with _sound(self.path / "completions" / name):
-            for r in self.read(f"completions/{name}").to_pylist():
+            table = self.read(f"completions/{name}")
+            if table["usage"].null_count == len(table):  # a local engine's: half a row's cost for nothing
+                table = table.drop_columns(["usage"])
+            for r in table.to_pylist():
                 there, place = rows.setdefault(r["prompt_id"], {}), (r["model"], int(r["index"]))
                 if place not in there or there[place][1].failed:  # one that failed gives way to a later attempt
                     there[place] = (r["id"], _completion(r))
@@ -317,10 +319,18 @@ class Store:
 
 def sample_id(settings_print: str, prompt: Prompt, completion: Completion) -> str:
     """32 hex digits that identify one sample by what made it; see `Store.sample_ids`."""
-    c = completion
+    return _made_by(_made_for(settings_print, prompt), completion)
+
+
+def _made_for(settings_print: str, prompt: Prompt) -> str:
+    """The part of what is hashed that all completions of a prompt share: JSON of a list, left open."""
+    return canonical_json([settings_print, prompt.id, list(map(dict, prompt.messages))])[:-1]
+
+
+def _made_by(head: str, c: Completion) -> str:
     failure = [c.finish, c.note] if c.failed else []  # another id than the answer that a later run may get
-    made_by = [settings_print, prompt.id, list(map(dict, prompt.messages)), c.model, c.seed, c.index]
-    return fingerprint(made_by + failure)
+    text = f"{head},{canonical_json([c.model, c.seed, c.index, *failure])[1:]}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _named_whole(c: Completion) -> Completion:
@@ -334,7 +344,7 @@ def _completion(row: Mapping[str, Any]) -> Completion:
         row["text"], row["model"], row["seed"], row["index"], row["finish"],
         None if row["tokens"] is None else tuple(row["tokens"]),
         None if row["logprobs"] is None else tuple(row["logprobs"]),
-        None if row["usage"] is None else Usage(**row["usage"]), row["note"] or "",
+        Usage(**row["usage"]) if row.get("usage") else None, row["note"] or "",
     )  # fmt: skip
 
 
@@ -403,7 +413,7 @@ class Writer:
         for g, ids in zip(groups, self.store.sample_ids(name, groups), strict=True):
             self.append(
                 {
-                    **{k: getattr(c, k) for k in SCHEMAS["completions"].names[2:]},
+                    **vars(c),
                     "id": i, "prompt_id": g.prompt.id, "usage": None if c.usage is None else asdict(c.usage),
                 }
                 for i, c in zip(ids, g.completions, strict=True)

@@ -16,7 +16,7 @@ from trimtab.errors import InputError, SettingsChanged, StoreError
 from trimtab.shards import write_rows
 from trimtab.store import FORMAT, SCHEMAS, Store, sample_id
 from trimtab.testing import FakeSampler, prompt
-from trimtab.types import Completion, Group, Prompt, SamplingParams, Usage
+from trimtab.types import Completion, Group, Prompt, SamplingParams, Usage, fingerprint
 
 PROMPTS = [prompt("one", {"answer": "1", "π": [1, None]}), prompt('zwei\n"quoted"\0', "2"), prompt("three")]
 SAMPLER = FakeSampler(lambda p, rng: f"{p.id} {rng.integers(1000)}")
@@ -213,6 +213,13 @@ def test_sample_ids_depend_on_everything_that_makes_a_sample():
         sample_id("s", PROMPTS[0], Completion("t", "m@1", 7, 1)),
     ]
     assert len(set(variants)) == len(variants) and all(len(v) == 32 for v in variants)
+
+
+def test_a_sample_id_is_the_fingerprint_of_what_made_it():
+    """As in every version since the first: stored rewards and vectors join by it."""
+    c = Completion("t", 'm "q"@1', 7, 2)
+    for p in PROMPTS:
+        assert sample_id("s", p, c) == fingerprint(["s", p.id, list(map(dict, p.messages)), c.model, c.seed, c.index])
 
 
 def test_duckdb_and_datasets_read_the_rows(store, tmp_path):
