@@ -4,10 +4,11 @@ Prompts are encoded once, by `models.chat`, and refused when they do not fit the
 cut from the text here, the same way for every engine.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from trimtab.errors import InputError
+from trimtab.errors import InputError, ModelError
 from trimtab.types import Completion, Prompt, SamplingParams
 
 
@@ -89,9 +90,14 @@ def completion(
     tokenizer: Any, ends: frozenset[int], model: str, seed: int, index: int, tokens: list[int], logprobs: list[float],
     stop: Sequence[str],
 ) -> Completion:  # fmt: skip
-    """A completion from what an engine wrote, the end token included: text without special tokens and stop string."""
+    """A completion from what an engine wrote, the end token included: text without special tokens and stop string.
+
+    ModelError for a log-prob that is NaN: weights that are no numbers write text all the same ("!!!!").
+    """
     from trimtab.models.chat import end_length
 
+    if any(map(math.isnan, logprobs)):
+        raise ModelError(f"{model} gives log-probs that are NaN: its weights are damaged; fetch or train it again")
     end = end_length(tokenizer, tokens, ends)
 
     def decode(ids: list[int]) -> str:

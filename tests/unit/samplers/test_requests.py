@@ -1,8 +1,10 @@
 """Arguments refused by name, prompts that do not fit, and stop strings."""
 
+import math
+
 import pytest
 
-from trimtab.errors import InputError
+from trimtab.errors import InputError, ModelError
 from trimtab.samplers.requests import check, completion, cut_at_stop, encode, fitting
 from trimtab.testing import prompt
 from trimtab.types import Prompt, SamplingParams
@@ -72,6 +74,11 @@ def test_stop_string_over_several_tokens_is_cut_and_its_tokens_are_kept():
     assert cut_at_stop(tokens, Letters().decode, ("zzz",)) == ("one END two", 11, False)
     assert cut_at_stop(tokens, Letters().decode, ("ne", "o")) == ("", 1, True)  # the earliest place wins
     assert cut_at_stop([], Letters().decode, ("x",)) == ("", 0, False)
+
+
+def test_a_model_whose_weights_are_no_numbers_is_refused():
+    with pytest.raises(ModelError, match="m@1 gives log-probs that are NaN"):
+        completion(Letters(), frozenset({0}), "m@1", 5, 2, [33] * 3, [math.nan] * 3, ())
 
 
 def test_finish_is_truthful():
