@@ -31,12 +31,13 @@ $(VENV)/.dev: $(VENV)/.demo
 demo: $(VENV)/.demo
 	$(BIN)/trimtab demo
 
+# A failure is tried once more and counted as "rerun": kills and time limits go by the clock, which a busy machine stretches.
 # The report's tests drive Chromium and the sandbox's bubblewrap; where these cannot be installed they are skipped.
 test: $(VENV)/.dev
 	@command -v chromium >/dev/null && command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && \
 	  command -v apt-get >/dev/null && apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends chromium bubblewrap >/dev/null; } || true
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --reruns 1 $(ARGS)
 
 soak: $(VENV)/.dev
 	TRIMTAB_SOAK=1 $(BIN)/python -m pytest tests/e2e/test_kills.py tests/unit/test_shards.py tests/unit/test_fitted.py tests/unit/models/test_untrusted.py tests/unit/test_damaged_files.py
