@@ -136,6 +136,7 @@ def locate(name: str | os.PathLike[str], form: Form = "torch", progress: Progres
     converted into the cache. So is an adapter, merged into its base, and for "openvino" a folder of torch weights.
     "org/name" that is no folder here is a hub id. InputError for an unknown name, ModelError when it cannot be had.
     """
+    trained.check_name(name)
     path = Path(name).expanduser()
     if path.is_dir():
         return _folder(path, form, progress)
@@ -197,6 +198,7 @@ def cached(name: str) -> tuple[Form, ...]:
 def revision(name: str | os.PathLike[str]) -> str:
     """12 hex digits that identify the weights: of the pinned sha256 for a catalogue name, of a .gguf file's sha256,
     else `folder_revision`. Fetches nothing that has a name in the catalogue."""
+    trained.check_name(name)
     if str(name) in CATALOG and not Path(name).exists():
         return CATALOG[str(name)].revision
     path = Path(name).expanduser()

@@ -35,6 +35,13 @@ def is_adapter(name: str | PathLike[str]) -> bool:
     return (Path(name).expanduser() / ADAPTER).is_file()
 
 
+def check_name(name: str | PathLike[str]) -> None:
+    """ModelError for what no file system takes for a path: a part of over 255 bytes, or a NUL."""
+    parts = str(name).split("/")
+    if "\0" in str(name) or any(len(part.encode("utf-8", "surrogatepass")) > 255 for part in parts):
+        raise ModelError(f"{str(name)[:60]!r}... ({len(str(name))} characters) is no model's name or path")
+
+
 def is_classifier(folder: Path) -> bool:
     """Whether an adapter is one of a sequence classifier (a reward model)."""
     return _json(folder / ADAPTER).get("task_type") == "SEQ_CLS"
@@ -146,6 +153,7 @@ def _candidates(name: str, folder: Path) -> Iterator[str]:
     """Names under which the base may be found here: as it is written, beside the folder, in the catalogue."""
     from trimtab.models.catalog import CATALOG
 
+    check_name(name)
     path = Path(name).expanduser()
     if name in CATALOG or path.exists():
         yield name

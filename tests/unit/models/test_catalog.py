@@ -322,3 +322,10 @@ def test_a_remembered_revision_that_is_none_is_computed_again(tmp_path, monkeypa
     (note,) = (tmp_path / "cache" / "revisions").iterdir()
     note.write_bytes(b"\xff" * 12)
     assert catalog.folder_revision(tmp_path) == wanted
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "runs/" + "é" * 200, "a\0b"])
+def test_a_name_that_no_file_system_takes_is_refused(name):
+    for ask in (catalog.locate, catalog.revision):
+        with pytest.raises(ModelError, match="is no model's name"):
+            ask(name)
