@@ -1,4 +1,4 @@
-"""The files of one table: their names, their checksums, and reading one so that it is what was written, or an error.
+"""The files of one table: names, columns, checksums, and reading one so that it is what was written, or an error.
 
 A shard is `000042-crc32-1f2e3d4c.parquet` or `.safetensors`: its number, and the CRC-32 of the whole file. A copy, a
 cut file, a flipped bit and a foreign file are refused by name. Shards of before November 2026 carry no checksum
@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
 
-from trimtab.errors import StoreError
+from trimtab.errors import InputError, StoreError
 from trimtab.publish import publish
+from trimtab.types import Usage
 
 Tensors = dict[str, npt.NDArray[Any]]
 SUFFIXES = ("parquet", "safetensors")
@@ -28,6 +30,36 @@ MADE_WITH = "trimtab.settings"
 
 _NAME = re.compile(r"(?P<number>\d{6})-(?P<checked>crc32-)?(?P<hash>[0-9a-f]{8})\.(?P<suffix>parquet|safetensors)")
 _CHUNK = 1 << 20
+SCHEMAS = {
+    "prompts": pa.schema(
+        [("id", pa.string()), ("messages", pa.string()), ("target", pa.string()), ("source", pa.string()),
+         ("split", pa.string())]
+    ),
+    "completions": pa.schema(
+        [("id", pa.string()), ("prompt_id", pa.string()), ("model", pa.string()), ("seed", pa.int64()),
+         ("index", pa.int32()), ("text", pa.string()), ("finish", pa.string()), ("tokens", pa.list_(pa.int32())),
+         ("logprobs", pa.list_(pa.float32())),
+         ("usage", pa.struct([(f.name, pa.float64()) for f in fields(Usage)])), ("note", pa.string())]
+    ),
+    "rewards": pa.schema(
+        [("id", pa.string()), ("prompt_id", pa.string()), ("value", pa.float64()), ("note", pa.string())]
+    ),
+    "logprobs": pa.schema(
+        [("id", pa.string()), ("tokens", pa.list_(pa.int32())), ("logprobs", pa.list_(pa.float32()))]
+    ),
+    "features": pa.schema(
+        [("id", pa.string()), ("features", pa.list_(pa.int32())), ("values", pa.list_(pa.float32()))]
+    ),
+}  # fmt: skip
+
+
+def check_name(table: str) -> None:
+    """InputError for a table name that is not of a known kind, or whose folder would lie outside the run."""
+    kind, *rest = table.split("/")
+    if kind not in {*SCHEMAS, "embeddings"}:
+        raise InputError(f"table {table!r} must begin with one of {', '.join([*SCHEMAS, 'embeddings'])}")
+    if any(not part or part.startswith(".") or not part.isprintable() or "\\" in part for part in rest):
+        raise InputError(f"table {table!r}: a part of its name is empty, begins with a dot or is not printable")
 
 
 def shards(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,7 +33,18 @@ from filelock import FileLock, Timeout
 
 from trimtab.errors import InputError, SettingsChanged, StoreError, unknown
 from trimtab.publish import publish_text, reporting
-from trimtab.shards import Tensors, as_ids, next_number, read_rows, read_tensors, shards, write_rows, write_tensors
+from trimtab.shards import (
+    SCHEMAS,
+    Tensors,
+    as_ids,
+    check_name,
+    next_number,
+    read_rows,
+    read_tensors,
+    shards,
+    write_rows,
+    write_tensors,
+)
 from trimtab.types import (
     HALF,
     Completion,
@@ -46,27 +57,6 @@ from trimtab.types import (
     whole_text,
 )
 
-SCHEMAS = {
-    "prompts": pa.schema(
-        [("id", pa.string()), ("messages", pa.string()), ("target", pa.string()), ("source", pa.string()),
-         ("split", pa.string())]
-    ),
-    "completions": pa.schema(
-        [("id", pa.string()), ("prompt_id", pa.string()), ("model", pa.string()), ("seed", pa.int64()),
-         ("index", pa.int32()), ("text", pa.string()), ("finish", pa.string()), ("tokens", pa.list_(pa.int32())),
-         ("logprobs", pa.list_(pa.float32())),
-         ("usage", pa.struct([(f.name, pa.float64()) for f in fields(Usage)])), ("note", pa.string())]
-    ),
-    "rewards": pa.schema(
-        [("id", pa.string()), ("prompt_id", pa.string()), ("value", pa.float64()), ("note", pa.string())]
-    ),
-    "logprobs": pa.schema(
-        [("id", pa.string()), ("tokens", pa.list_(pa.int32())), ("logprobs", pa.list_(pa.float32()))]
-    ),
-    "features": pa.schema(
-        [("id", pa.string()), ("features", pa.list_(pa.int32())), ("values", pa.list_(pa.float32()))]
-    ),
-}  # fmt: skip
 MANIFEST = "manifest.json"
 FORMAT = 2
 """Of the run directory. 1 (a manifest without the word): shards without checksums, before November 2026."""
@@ -118,7 +108,7 @@ class Store:
         """Begins or continues `table`. SettingsChanged when it was begun with other settings; StoreError when another
         process is writing it."""
         wanted = json.loads(canonical_json(settings))
-        _check_name(table)
+        check_name(table)
 
         def change(manifest: dict[str, Any]) -> None:
             if table not in manifest["tables"]:
@@ -143,7 +133,7 @@ class Store:
 
     def read(self, table: str, columns: list[str] | None = None) -> pa.Table:
         """All rows of a table in the order they were written; an empty table when it was never begun."""
-        _check_name(table)
+        check_name(table)
         schema = SCHEMAS[table.split("/")[0]]
         columns = columns or schema.names
         files, made_with = self._shards(table, "parquet")
@@ -282,7 +272,7 @@ class Store:
         return held[0] if held else ""
 
     def _known(self, kind: str, name: str) -> None:
-        _check_name(f"{kind}/{name}")
+        check_name(f"{kind}/{name}")
         if name not in (held := self.names(kind)):
             raise InputError(f"{self.path}: {unknown(kind, name, held)}")
 
@@ -293,7 +283,7 @@ class Store:
 
     def _shards(self, table: str, suffix: str) -> tuple[list[Path], str]:
         """A table's shards and the fingerprint of its settings; none for a table that was never begun."""
-        _check_name(table)
+        check_name(table)
         files = [f for f in shards(self.path / table) if f.suffix == f".{suffix}"]
         return files, fingerprint(self.settings(table)) if files else ""
 
@@ -480,15 +470,6 @@ def _sound(folder: Path) -> Iterator[None]:
         raise StoreError(f"{folder} holds a damaged row ({e}); restore its files, or use another directory") from e
 
 
-def _check_name(table: str) -> None:
-    """InputError for a table name that is not of a known kind, or whose folder would lie outside the run."""
-    kind, *rest = table.split("/")
-    if kind not in {*SCHEMAS, "embeddings"}:
-        raise InputError(f"table {table!r} must begin with one of {', '.join([*SCHEMAS, 'embeddings'])}")
-    if any(not part or part.startswith(".") or not part.isprintable() or "\\" in part for part in rest):
-        raise InputError(f"table {table!r}: a part of its name is empty, begins with a dot or is not printable")
-
-
 def _check_manifest(file: Path, manifest: Any) -> None:
     """StoreError unless `manifest` is one that this version reads."""
     tables = manifest.get("tables") if isinstance(manifest, dict) else None
@@ -498,7 +479,7 @@ def _check_manifest(file: Path, manifest: Any) -> None:
         raise StoreError(f"{file} has format {found!r}, this trimtab reads up to {FORMAT}: install a newer one")
     for table, entry in tables.items():
         try:
-            _check_name(table)
+            check_name(table)
         except InputError as e:
             raise StoreError(f"{file}: {e}; restore it or use another directory") from e
         if not isinstance(entry, dict) or not isinstance(entry.get("settings"), dict):

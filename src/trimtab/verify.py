@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trimtab.errors import InputError, StoreError
-from trimtab.shards import SUFFIXES, is_checked, shards
-from trimtab.store import SCHEMAS, Store
+from trimtab.shards import SCHEMAS, SUFFIXES, is_checked, shards
+from trimtab.store import Store
 
 
 @dataclass
