@@ -40,7 +40,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --reruns 1 $(ARGS)
 
 soak: $(VENV)/.dev
-	TRIMTAB_SOAK=1 $(BIN)/python -m pytest tests/e2e/test_kills.py tests/unit/test_shards.py tests/unit/test_fitted.py tests/unit/models/test_untrusted.py tests/unit/test_damaged_files.py
+	TRIMTAB_SOAK=1 $(BIN)/python -m pytest tests/e2e/test_kills.py tests/unit/test_shards.py tests/unit/test_fitted.py tests/unit/lm/test_untrusted.py tests/unit/test_damaged_files.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "trimtab"
 ROOMS = [
     "endpoints",
-    "models",
+    "lm",
     "data",
     "samplers",
     "embeddings",

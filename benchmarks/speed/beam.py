@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from trimtab.decoders.token import BeamSearch
-from trimtab.models.chat import encode_prompt
-from trimtab.models.load import load_lm
+from trimtab.lm.chat import encode_prompt
+from trimtab.lm.load import load_lm
 from trimtab.tensors import token_logprobs
 from trimtab.types import Prompt
 

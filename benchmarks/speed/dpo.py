@@ -72,7 +72,7 @@ def trl(checkpointing: bool) -> dict:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DPOConfig, DPOTrainer
 
-    from trimtab.models.catalog import locate
+    from trimtab.lm.catalog import locate
 
     folder, watch = str(locate(MODEL, "torch")), Stopwatch()
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -106,8 +106,8 @@ def trl(checkpointing: bool) -> dict:
 def planned_mb() -> float:
     """What `trimtab train --plan` would say for the longest pair here, in MB; the interpreter is not in it."""
     from trimtab.learners.token.plan import plan_memory
-    from trimtab.models.catalog import locate
-    from trimtab.models.load import load_tokenizer
+    from trimtab.lm.catalog import locate
+    from trimtab.lm.load import load_tokenizer
 
     count = load_tokenizer(MODEL)
     longest = max(sum(len(count(v)["input_ids"]) for v in r.values()) + 2 for r in rows())
@@ -131,7 +131,7 @@ def run(side: str, path: str) -> dict:
 
 
 def tokens_of_a_step() -> float:
-    from trimtab.models.load import load_tokenizer
+    from trimtab.lm.load import load_tokenizer
 
     count = load_tokenizer(MODEL)
     sizes = [{k: len(count(v)["input_ids"]) for k, v in r.items()} for r in rows()]

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from trimtab.embeddings import HiddenStates
-from trimtab.models.chat import encode_prompt
-from trimtab.models.load import load_lm
+from trimtab.lm.chat import encode_prompt
+from trimtab.lm.load import load_lm
 from trimtab.types import Completion, Group, Prompt
 
 SMALL = bool(os.environ.get("SMALL"))

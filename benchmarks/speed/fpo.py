@@ -64,7 +64,7 @@ def shape() -> Any:
     from transformers import AutoConfig
 
     from trimtab.learners.feature.sae import SAE
-    from trimtab.models.catalog import locate
+    from trimtab.lm.catalog import locate
 
     D, F = AutoConfig.from_pretrained(locate(MODEL, "torch")).hidden_size, SAE_WIDTH
     ones = torch.full((D, F), 0.04)
@@ -76,7 +76,7 @@ def tdpo2_plain() -> dict[str, Any]:
     import torch
     from torch.nn.functional import logsigmoid
 
-    from trimtab.models.load import load_lm
+    from trimtab.lm.load import load_lm
 
     policy, reference = (load_lm(MODEL, DTYPE, DEVICE) for _ in range(2))
     tokenizer, model = policy.tokenizer, policy.model.requires_grad_(True).train()
@@ -135,7 +135,7 @@ def run(side: str) -> dict[str, Any]:
 
 
 def tokens_of_a_step() -> float:
-    from trimtab.models.load import load_tokenizer
+    from trimtab.lm.load import load_tokenizer
 
     count = load_tokenizer(MODEL)
     sizes = [{k: len(count(v)["input_ids"]) for k, v in r.items()} for r in rows()]

@@ -23,8 +23,8 @@ import openvino_genai as genai
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from trimtab.models.chat import encode_prompt
-from trimtab.models.load import load_lm
+from trimtab.lm.chat import encode_prompt
+from trimtab.lm.load import load_lm
 from trimtab.samplers import OpenVINO
 from trimtab.samplers import openvino as engine_room
 from trimtab.types import Prompt, SamplingParams

@@ -19,7 +19,7 @@ import torch
 def main(folder: str) -> None:
     from transformers import AutoModelForCausalLM, Gemma2Config
 
-    from trimtab.models.load import default_device, load_tokenizer
+    from trimtab.lm.load import default_device, load_tokenizer
 
     tokenizer = load_tokenizer(os.environ.get("TOKENIZER", "smollm2-135m"))
     D = int(os.environ.get("HIDDEN") or 2304)

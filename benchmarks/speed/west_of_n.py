@@ -24,8 +24,8 @@ import torch
 from trimtab.embeddings import HiddenStates, Stored
 from trimtab.learners import filter_pairs, fit_probe_pairs, pseudo_pairs
 from trimtab.learners.completion.reward_model import set_padding
-from trimtab.models.chat import encode_completion, encode_prompt
-from trimtab.models.load import load_classifier, load_lm
+from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.load import load_classifier, load_lm
 from trimtab.rewards.reward_model import RewardModel
 from trimtab.store import Store
 from trimtab.testing import tiny_lm

@@ -6,7 +6,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "data", "decoders", "embeddings", "engines", "errors", "evaluation", "learners", "models", "rewards", "samplers",
+    "data", "decoders", "embeddings", "engines", "errors", "evaluation", "learners", "lm", "rewards", "samplers",
     "store", "tensors", "testing", "types",
 )  # fmt: skip
 _NAMES = {

@@ -19,7 +19,7 @@ from trimtab.learners.completion.reward_model import train_reward_model
 from trimtab.learners.feature.leash import FeatureLeash
 from trimtab.learners.token.policy import Policy, load_policy
 from trimtab.learners.token.trainer import Lora, train_policy
-from trimtab.models.load import default_dtype, load_lm
+from trimtab.lm.load import default_dtype, load_lm
 from trimtab.rewards import PromptReward, RewardModel
 from trimtab.samplers import HF
 from trimtab.testing import tiny_lm

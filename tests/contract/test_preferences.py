@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trimtab.learners import fit_pairwise
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.rewards import ChoiceJudge, FromReward, Judge
 from trimtab.testing import FakeSampler, check_preference, prompt, tiny_lm
 from trimtab.types import Completion, Group, Pair, Reward

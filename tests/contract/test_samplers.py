@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.models import catalog
+from trimtab.lm import catalog
 from trimtab.samplers import HF, Cached, OpenAI, OpenVINO, fitting
 from trimtab.store import Store
 from trimtab.testing import FakeSampler, check_sampler, prompt, tiny_lm
@@ -43,8 +43,8 @@ def test_openvino_is_the_torch_model():
     top-p and top-k, to the 8 bits that OpenVINO computes in."""
     import torch
 
-    from trimtab.models.chat import encode_prompt
-    from trimtab.models.load import load_lm
+    from trimtab.lm.chat import encode_prompt
+    from trimtab.lm.load import load_lm
 
     lm = load_lm(NAME, dtype="float32")
     sampler = OpenVINO(NAME)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trimtab.learners.completion.reward_model import train_reward_model
-from trimtab.models.load import load_classifier
+from trimtab.lm.load import load_classifier
 from trimtab.rewards.reward_model import RewardModel
 from trimtab.testing import tiny_lm
 from trimtab.types import Completion, Group, Pair, Prompt

@@ -36,8 +36,8 @@ from trimtab.learners.model.router import RewardRouter, load_router
 from trimtab.learners.model.tags import _cached
 from trimtab.learners.token.plan import plan_memory
 from trimtab.learners.token.trainer import _begin
-from trimtab.models import trained
-from trimtab.models.load import chosen_dtype, load_lm
+from trimtab.lm import trained
+from trimtab.lm.load import chosen_dtype, load_lm
 from trimtab.rewards.reward_model import _card
 from trimtab.store import Store
 from trimtab.testing import prompt, tiny_lm, write_jsonl

@@ -42,7 +42,7 @@ from trimtab.learners.feature.sae import identity_sae, load_sae, random_sae
 from trimtab.learners.feature.train import train_sae
 from trimtab.learners.token.policy import Policy, load_policy
 from trimtab.learners.token.trainer import train_policy
-from trimtab.models.load import LM, load_lm
+from trimtab.lm.load import LM, load_lm
 from trimtab.samplers import hf
 from trimtab.store import Store
 from trimtab.types import Group, Reward, SamplingParams

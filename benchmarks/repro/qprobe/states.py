@@ -128,7 +128,7 @@ def main() -> None:
         "--dtype", default="float32", help="of the forward pass: float32, or bfloat16 (faster, coarser)"
     )
     args = parser.parse_args()
-    from trimtab.models.load import load_lm
+    from trimtab.lm.load import load_lm
 
     rows, out = load_samples(args.samples), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ from trimtab.evaluation.metrics import mean_interval, paired_bootstrap
 from trimtab.learners.token.credit import auroc, pieces_of
 from trimtab.learners.token.policy import Policy
 from trimtab.learners.token.trainer import train_policy
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.samplers.cached import Cached
 from trimtab.samplers.hf import HF
 from trimtab.store import Store

@@ -18,7 +18,7 @@ import numpy as np
 
 from trimtab.embeddings.logprobs import completion_logprobs
 from trimtab.learners.completion.pseudo_pairs import PseudoPair
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.types import Completion, Group, Prompt, fingerprint
 
 DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[4] / "shared" / "data"))

@@ -259,14 +259,14 @@ def _comparison(task: Task) -> None:
 
 def is_local(name: str) -> bool:
     """Whether a model's files are here or have a name in the catalogue."""
-    from trimtab.models.catalog import CATALOG
+    from trimtab.lm.catalog import CATALOG
 
     return name in CATALOG or Path(name).expanduser().exists()
 
 
 def local_model(name: str) -> None:
     """InputError for a name that is neither in the catalogue, nor a folder or file, nor a hub id (org/name)."""
-    from trimtab.models.catalog import CATALOG
+    from trimtab.lm.catalog import CATALOG
 
     hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if not is_local(name) and not hub:
@@ -277,7 +277,7 @@ def local_model(name: str) -> None:
 
 def config_of(name: str) -> dict[str, Any]:
     """A model's config.json where its files are here; {} where they would first have to be fetched or converted."""
-    from trimtab.models import catalog
+    from trimtab.lm import catalog
 
     folder = Path(name).expanduser()
     if not folder.is_dir():
@@ -298,7 +298,7 @@ def fit_context(m: Model, prompts: Sequence[Prompt], max_tokens: int) -> None:
     if context and max_tokens >= context:
         raise InputError(f"sample.max_tokens is {max_tokens}, but {m.name} has a context of {context} tokens")
     if context:
-        from trimtab.models.load import load_tokenizer
+        from trimtab.lm.load import load_tokenizer
         from trimtab.samplers.requests import encode
 
         params = SamplingParams(max_tokens=max_tokens)

@@ -20,7 +20,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a model as a plain folder, adapters merged, and as a GGUF file if asked."""
-    from trimtab.models import export as files
+    from trimtab.lm import export as files
 
     folder = files.export_model(run, out, dtype, gguf)
     written = sorted(p.name for p in folder.iterdir())

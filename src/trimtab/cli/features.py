@@ -44,7 +44,7 @@ def check(
     """Measure an SAE on your texts at its layer and at every other; exit 1 when it must not be used."""
     from trimtab.learners.feature.check import check_sae
     from trimtab.learners.feature.sae import load_sae
-    from trimtab.models.load import load_lm
+    from trimtab.lm.load import load_lm
 
     rows = load_texts(data, split, chat)[:limit]
     found = check_sae(load_sae(sae), load_lm(model, dtype, device), rows, layer=layer, max_fvu=max_fvu)
@@ -76,7 +76,7 @@ def train(
     checks.writable(out)
     checks.device_and_dtype(device, dtype)
     from trimtab.learners.feature.train import check_of, read_card, train_sae
-    from trimtab.models.load import load_lm
+    from trimtab.lm.load import load_lm
 
     train_sae(
         load_texts(data, split, chat), load_lm(model, dtype, device), layer=layer, out=out, width=width, k=k,
@@ -149,6 +149,6 @@ def diversity(
 
 
 def _model(name: str, dtype: str | None, device: str | None) -> Any:
-    from trimtab.models.load import load_lm
+    from trimtab.lm.load import load_lm
 
     return load_lm(name, dtype, device)

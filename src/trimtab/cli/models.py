@@ -13,7 +13,7 @@ models = typer.Typer(help="Named models, their licences, and the cache.", rich_m
 def listing(context: typer.Context, json: Json = False) -> None:
     """List the named models: parameters, licence, source, and which forms are cached."""
     if context.invoked_subcommand is None:
-        from trimtab.models import catalog
+        from trimtab.lm import catalog
 
         rows = [
             {"name": e.name, "megabytes": e.megabytes, "licence": e.licence, "about": e.note or e.kind,
@@ -40,7 +40,7 @@ def pull(
 ) -> None:
     """Fetch a model, check its sha256 and convert it into the cache."""
     from trimtab.errors import unknown
-    from trimtab.models import catalog
+    from trimtab.lm import catalog
 
     if name not in catalog.CATALOG:
         raise unknown("model", name, catalog.CATALOG)

@@ -55,7 +55,7 @@ def train(
     """Train a policy on preferences; prints lint findings and a memory plan first. Run again to continue."""
     from trimtab.cli.train_checks import check_training
     from trimtab.learners.token.trainer import Lora, train_policy
-    from trimtab.models.load import default_device
+    from trimtab.lm.load import default_device
 
     device = device or default_device()  # the plan, the SAE's check and the training are of the same one
     settings = _loss_settings(beta, loss_set or ())
@@ -114,7 +114,7 @@ def _lint(
     rows: list[Any], model: str, limit: int | None, keep_all: bool
 ) -> tuple[list[Any], list[str], dict[str, Any]]:
     from trimtab.data.lint import FATAL, lint_pairs, without
-    from trimtab.models.load import load_tokenizer
+    from trimtab.lm.load import load_tokenizer
     from trimtab.types import Pair
 
     if not rows or not isinstance(rows[0], Pair):
@@ -136,9 +136,9 @@ def _plan(
 ) -> Any:  # fmt: skip
     from trimtab.learners.token.plan import plan_memory
     from trimtab.learners.token.precision import choose_precision
-    from trimtab.models.catalog import described
-    from trimtab.models.chat import encode_completion, encode_prompt
-    from trimtab.models.load import load_tokenizer
+    from trimtab.lm.catalog import described
+    from trimtab.lm.chat import encode_completion, encode_prompt
+    from trimtab.lm.load import load_tokenizer
     from trimtab.types import Pair
 
     tokenizer = load_tokenizer(model)
@@ -161,7 +161,7 @@ def _check(
 ) -> None:
     """Measures the leash's SAE on the first pairs; refuses one that does not fit unless `unchecked`."""
     from trimtab.learners.feature.check import check_sae
-    from trimtab.models.load import load_lm
+    from trimtab.lm.load import load_lm
 
     found = check_sae(leash.dictionary, load_lm(model, dtype, device), rows[:50])
     typer.echo(f"SAE: {found}", err=as_json)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trimtab.errors import TrimtabError
-from trimtab.models.chat import encode_completion, encode_prompt, is_raw, render_dialogue
+from trimtab.lm.chat import encode_completion, encode_prompt, is_raw, render_dialogue
 from trimtab.types import Pair, fingerprint
 
 EXPLANATIONS = {

@@ -8,7 +8,7 @@
 
 Columns beside them that a model must see: `tools` (a list, or JSON text) stays at the first message under "tools" for
 the chat template, `system` or `system_prompt` becomes the first message. Images, sound and settings of a template are
-refused by name. It renders nothing (models.chat does).
+refused by name. It renders nothing (lm.chat does).
 """
 
 import json

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.models.chat import conversation
+from trimtab.lm.chat import conversation
 from trimtab.types import Completion, Group, Pair, Prompt, fingerprint
 
 

@@ -1,7 +1,7 @@
 """Where prompts come from: files, rows and generated tasks, each to a list of `Prompt`.
 
 A source is one function whose docstring shows one real row. Every complaint names the file, the line and the field.
-It does not apply chat templates (models.chat does) and does not split (splits.py does).
+It does not apply chat templates (lm.chat does) and does not split (splits.py does).
 """
 
 import json

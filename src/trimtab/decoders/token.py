@@ -16,8 +16,8 @@ from torch import Tensor
 from trimtab.decoders.select import argmax
 from trimtab.decoders.token_tree import TokenTree
 from trimtab.errors import InputError
-from trimtab.models.chat import encode_prompt, end_length, end_tokens
-from trimtab.models.load import LM
+from trimtab.lm.chat import encode_prompt, end_length, end_tokens
+from trimtab.lm.load import LM
 from trimtab.types import Answer, Completion, Group, Prompt, Reward, RewardFn, completion_seed
 
 

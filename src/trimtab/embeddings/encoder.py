@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from trimtab.embeddings.text import by_group, completion_texts, prompt_text
 from trimtab.errors import InputError, ModelError, unknown
-from trimtab.models import catalog
+from trimtab.lm import catalog
 from trimtab.progress import working
 from trimtab.types import Group, Prompt
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from trimtab.embeddings.forest import Forest, forests, single
 from trimtab.errors import InputError, ModelError, unknown
-from trimtab.models.attention import attention_masks, narrowed
-from trimtab.models.catalog import stamp
-from trimtab.models.chat import encode_completion, encode_prompt, end_length, end_tokens, template_hash
-from trimtab.models.load import LM, chosen_dtype, load_lm, load_tokenizer, revision
+from trimtab.lm.attention import attention_masks, narrowed
+from trimtab.lm.catalog import stamp
+from trimtab.lm.chat import encode_completion, encode_prompt, end_length, end_tokens, template_hash
+from trimtab.lm.load import LM, chosen_dtype, load_lm, load_tokenizer, revision
 from trimtab.types import Group
 
 POOLINGS = ("last", "text", "mean")
@@ -44,7 +44,7 @@ class HiddenStates:
     batch_tokens: int = 1024
     """Tokens of one forward pass: memory grows with it (about 40 MB a thousand at 0.5 B parameters), speed hardly."""
     dtype: str | None = None
-    """Of the weights and the arithmetic when `model` is a name; None takes `models.load.chosen_dtype`."""
+    """Of the weights and the arithmetic when `model` is a name; None takes `lm.load.chosen_dtype`."""
     device: str | None = None
     shared: bool = True
     """False runs one plain forward pass a completion, for models that cannot attend to a tree (an error says so)."""

@@ -15,7 +15,7 @@ import torch
 from trimtab.embeddings.forest import single
 from trimtab.embeddings.hidden_states import encode_groups, pack, run_final
 from trimtab.errors import ModelError
-from trimtab.models.load import LM
+from trimtab.lm.load import LM
 from trimtab.tensors import token_logprobs
 from trimtab.types import Group
 
@@ -25,7 +25,7 @@ def completion_logprobs(
 ) -> list[list[npt.NDArray[np.float32]]]:
     """log pi(token | prompt and the completion's earlier tokens), one float32 array a completion, (tokens,) long.
 
-    The tokens are the completion's own, or its text's with the end token (`models.chat.encode_completion`). The head
+    The tokens are the completion's own, or its text's with the end token (`lm.chat.encode_completion`). The head
     runs on `chunk` positions at a time, so the logits never exceed chunk x vocabulary. InputError when a completion
     with its prompt exceeds the context; ModelError for a model whose logits are not those of its head.
     """

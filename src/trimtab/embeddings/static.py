@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from trimtab.embeddings.text import by_group, completion_texts, prompt_text
 from trimtab.errors import ModelError
-from trimtab.models import catalog, weights
+from trimtab.lm import catalog, weights
 from trimtab.types import Group, Prompt
 
 Vectors = npt.NDArray[np.float32]
@@ -59,7 +59,7 @@ class StaticVectors:
 def _load(name: str) -> tuple[Vectors, Any]:
     from safetensors import safe_open
 
-    from trimtab.models.load import load_tokenizer
+    from trimtab.lm.load import load_tokenizer
 
     folder = catalog.locate(name, "torch")
     if problems := weights.file_problems(folder):

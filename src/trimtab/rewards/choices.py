@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 
 from trimtab.errors import InputError
-from trimtab.models.catalog import stamp
-from trimtab.models.chat import encode_prompt
-from trimtab.models.load import LM, load_lm
+from trimtab.lm.catalog import stamp
+from trimtab.lm.chat import encode_prompt
+from trimtab.lm.load import LM, load_lm
 from trimtab.rewards.reward_model import buckets
 from trimtab.rewards.verdicts import dialogue, fill
 from trimtab.tensors import pad_right

@@ -15,9 +15,9 @@ import torch
 
 from trimtab.errors import ModelError, unknown
 from trimtab.json_file import read_json
-from trimtab.models.catalog import stamp
-from trimtab.models.chat import encode_completion, encode_dialogue, encode_prompt, template_hash
-from trimtab.models.load import LM, load_classifier
+from trimtab.lm.catalog import stamp
+from trimtab.lm.chat import encode_completion, encode_dialogue, encode_prompt, template_hash
+from trimtab.lm.load import LM, load_classifier
 from trimtab.tensors import pad_right
 from trimtab.types import Completion, Group, Prompt, Reward
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from trimtab.endpoints import Connection, Fault, error_check, in_order
 from trimtab.errors import EngineError
-from trimtab.models.chat import encode_completion, encode_dialogue, encode_prompt
-from trimtab.models.load import load_tokenizer
+from trimtab.lm.chat import encode_completion, encode_dialogue, encode_prompt
+from trimtab.lm.load import load_tokenizer
 from trimtab.rewards.returned import no_reward
 from trimtab.types import Group, Reward
 

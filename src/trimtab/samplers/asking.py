@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trimtab.endpoints import Connection, Fault
-from trimtab.models.chat import conversation, is_raw
+from trimtab.lm.chat import conversation, is_raw
 from trimtab.samplers.answers import Choice, choices_of, read_choice, read_usage, shared, trouble_in
 from trimtab.samplers.shape import FIELDS, Shape
 from trimtab.samplers.watch import Watch

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trimtab.models.catalog import stamp
-from trimtab.models.chat import end_tokens
-from trimtab.models.load import LM, load_lm
-from trimtab.models.load import revision as revision_of
+from trimtab.lm.catalog import stamp
+from trimtab.lm.chat import end_tokens
+from trimtab.lm.load import LM, load_lm
+from trimtab.lm.load import revision as revision_of
 from trimtab.samplers.requests import check, completion, encode
 from trimtab.types import Completion, Group, Prompt, SamplingParams, completion_seed
 
@@ -49,7 +49,7 @@ class HF:
 
     def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
         """Tokens of each prompt, template included."""
-        from trimtab.models.chat import encode_prompt
+        from trimtab.lm.chat import encode_prompt
 
         return [len(encode_prompt(self._lm.tokenizer, p)) for p in prompts]
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from trimtab.errors import EngineError, ModelError
 from trimtab.json_file import read_json
-from trimtab.models import catalog
+from trimtab.lm import catalog
 from trimtab.progress import working
 from trimtab.samplers.requests import check, completion, encode
 from trimtab.types import Completion, Group, Prompt, SamplingParams, completion_seed
@@ -52,7 +52,7 @@ class OpenVINO:
 
     def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
         """Tokens of each prompt, template included."""
-        from trimtab.models.chat import encode_prompt
+        from trimtab.lm.chat import encode_prompt
 
         tokenizer = _tokenizer(self.name)
         return [len(encode_prompt(tokenizer, p)) for p in prompts]
@@ -211,7 +211,7 @@ def _engine(name: str, max_seqs: int, cache_gb: int, threads: int, device: str, 
 
 @lru_cache(maxsize=4)
 def _tokenizer(name: str) -> Any:
-    from trimtab.models.load import load_tokenizer
+    from trimtab.lm.load import load_tokenizer
 
     return load_tokenizer(name)
 
@@ -224,7 +224,7 @@ def _context(name: str) -> int:
 
 def _end_tokens(name: str) -> frozenset[int]:
     """Tokens that end an answer, those of the torch form's generation settings among them."""
-    from trimtab.models.chat import end_tokens
+    from trimtab.lm.chat import end_tokens
 
     file = catalog.described(name) / "generation_config.json"
     return end_tokens(

@@ -1,6 +1,6 @@
 """What every sampler asks of its arguments, and how generated tokens become a completion. Knows no engine.
 
-Prompts are encoded once, by `models.chat`, and refused when they do not fit the context: never cut. A stop string is
+Prompts are encoded once, by `lm.chat`, and refused when they do not fit the context: never cut. A stop string is
 cut from the text here, the same way for every engine.
 """
 
@@ -39,7 +39,7 @@ def encode(
     tokenizer: Any, prompts: Sequence[Prompt], params: SamplingParams, context: int, model: str
 ) -> list[list[int]]:
     """Token ids of every prompt. InputError naming the prompts that leave no room for `params.max_tokens`."""
-    from trimtab.models.chat import encode_prompt
+    from trimtab.lm.chat import encode_prompt
 
     rows = [encode_prompt(tokenizer, p) for p in prompts]
     room = context - params.max_tokens
@@ -94,7 +94,7 @@ def completion(
 
     ModelError for a log-prob that is NaN: weights that are no numbers write text all the same ("!!!!").
     """
-    from trimtab.models.chat import end_length
+    from trimtab.lm.chat import end_length
 
     if any(map(math.isnan, logprobs)):
         raise ModelError(f"{model} gives log-probs that are NaN: its weights are damaged; fetch or train it again")

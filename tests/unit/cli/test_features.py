@@ -10,7 +10,7 @@ from trimtab.cli.train import train
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.check import hidden_rows, token_rows
 from trimtab.learners.feature.sae import SAE
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.store import Store
 from trimtab.testing import prompt, tiny_lm, write_jsonl
 from trimtab.types import Completion, Group

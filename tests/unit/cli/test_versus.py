@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from trimtab.cli.app import app
 from trimtab.errors import InputError
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.store import Store
 from trimtab.testing import tiny_lm, write_jsonl
 

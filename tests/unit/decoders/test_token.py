@@ -9,7 +9,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, Llama
 from trimtab.decoders.token import BeamSearch, ChunkedBestOfN
 from trimtab.decoders.token_tree import TokenTree
 from trimtab.errors import InputError
-from trimtab.models.load import LM, load_lm
+from trimtab.lm.load import LM, load_lm
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Prompt, Reward
 
@@ -116,7 +116,7 @@ PROMPTS = [prompt("ab"), prompt("what is the colour of the sea?"), prompt("01234
 
 
 def test_never_below_the_same_search_by_transformers(lm):
-    from trimtab.models.chat import encode_prompt
+    from trimtab.lm.chat import encode_prompt
 
     ours = BeamSearch(lm, width=5, max_tokens=12, require_end=False)(PROMPTS)
     for p, answer in zip(PROMPTS, ours, strict=True):
@@ -131,7 +131,7 @@ def test_never_below_the_same_search_by_transformers(lm):
 
 
 def test_logprobs_and_batching(lm):
-    from trimtab.models.chat import encode_prompt
+    from trimtab.lm.chat import encode_prompt
 
     together = BeamSearch(lm, width=4, max_tokens=10)(PROMPTS)
     alone = BeamSearch(lm, width=4, max_tokens=10, batch=1)(PROMPTS)
@@ -145,7 +145,7 @@ def test_logprobs_and_batching(lm):
 
 
 def test_one_beam_is_greedy(lm):
-    from trimtab.models.chat import encode_prompt
+    from trimtab.lm.chat import encode_prompt
 
     for p in PROMPTS:
         ids = encode_prompt(lm.tokenizer, p)

@@ -9,8 +9,8 @@ import torch
 
 from trimtab.embeddings.hidden_states import HiddenStates, blocks, run_blocks
 from trimtab.errors import InputError, ModelError
-from trimtab.models.chat import encode_completion, encode_prompt
-from trimtab.models.load import LM, load_lm
+from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.load import LM, load_lm
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Group
 

@@ -6,8 +6,8 @@ import torch
 
 from trimtab.embeddings import completion_logprobs
 from trimtab.errors import ModelError
-from trimtab.models.chat import encode_completion, encode_prompt
-from trimtab.models.load import LM, load_lm
+from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.load import LM, load_lm
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Group
 

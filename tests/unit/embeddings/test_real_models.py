@@ -7,9 +7,9 @@ import torch
 from trimtab.embeddings import Endpoint, HiddenStates
 from trimtab.embeddings.forest import single
 from trimtab.embeddings.hidden_states import run_final
-from trimtab.models import catalog
-from trimtab.models.chat import encode_completion, encode_prompt
-from trimtab.models.load import load_lm
+from trimtab.lm import catalog
+from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.load import load_lm
 from trimtab.testing import prompt
 from trimtab.types import Completion, Group, Prompt
 

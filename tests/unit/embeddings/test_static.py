@@ -5,7 +5,7 @@ import pytest
 
 from trimtab.embeddings import StaticVectors
 from trimtab.errors import ModelError
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.testing import prompt, tiny_lm
 
 

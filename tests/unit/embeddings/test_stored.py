@@ -9,7 +9,7 @@ import pytest
 
 from trimtab.embeddings import HiddenStates, Stored, from_card
 from trimtab.errors import InputError, ModelError, SettingsChanged, StoreError
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.store import Store
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Group
@@ -125,7 +125,7 @@ JOB = """
 import functools, os, pathlib, random, signal, sys, time
 import torch, transformers.models.llama.modeling_llama
 from trimtab.embeddings import HiddenStates, Stored
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.store import Store
 
 # Fresh processes by fork, made before torch has computed anything: importing torch 20 times would take minutes.

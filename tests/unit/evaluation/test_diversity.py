@@ -6,7 +6,7 @@ import torch
 
 from trimtab.evaluation.diversity import distinct, diversity, next_token_measures, self_bleu, spread
 from trimtab.learners.token.policy import Policy
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.tensors import Head, linear_entropy
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Group

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from trimtab.errors import InputError
-from trimtab.models.chat import encode_prompt
-from trimtab.models.load import load_lm
+from trimtab.lm.chat import encode_prompt
+from trimtab.lm.load import load_lm
 from trimtab.rewards.choices import ChoiceJudge, PromptReward, log_odds
 from trimtab.testing import check_scorer, prompt, tiny_lm
 from trimtab.types import Completion, Group

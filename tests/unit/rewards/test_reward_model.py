@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trimtab.errors import InputError, ModelError
-from trimtab.models.load import load_classifier
+from trimtab.lm.load import load_classifier
 from trimtab.rewards import resolve
 from trimtab.rewards.reward_model import RewardModel, buckets
 from trimtab.testing import check_scorer, prompt, tiny_lm

@@ -6,8 +6,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from trimtab.errors import EngineError
-from trimtab.models.chat import encode_completion, encode_prompt
-from trimtab.models.load import load_tokenizer
+from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.load import load_tokenizer
 from trimtab.rewards.served import ServedReward
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Group

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trimtab.errors import InputError
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.samplers.hf import HF, choose_tokens
 from trimtab.testing import check_sampler, prompt, tiny_lm
 from trimtab.types import Prompt, SamplingParams
@@ -69,7 +69,7 @@ def test_neighbours_and_n_change_nothing(folder):
 
 
 def test_logprobs_are_the_models_own_whatever_the_temperature(folder):
-    from trimtab.models.chat import encode_prompt
+    from trimtab.lm.chat import encode_prompt
 
     lm = load_lm(folder, dtype="float64")
     (group,) = HF(folder, dtype="float64")(
@@ -83,7 +83,7 @@ def test_logprobs_are_the_models_own_whatever_the_temperature(folder):
 
 
 def test_greedy_is_transformers_greedy(folder):
-    from trimtab.models.chat import encode_prompt
+    from trimtab.lm.chat import encode_prompt
 
     lm = load_lm(folder, dtype="float64")
     groups = HF(folder, dtype="float64")(PROMPTS, 2, SamplingParams(temperature=0, max_tokens=20))

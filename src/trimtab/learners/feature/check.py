@@ -16,7 +16,7 @@ from trimtab.learners.feature.sae import SAE
 from trimtab.learners.feature.sae_files import NORMS, RESIDUAL
 from trimtab.learners.feature.site import blocks_of, watched
 from trimtab.learners.token.forward import hidden_at, lay_out, length_buckets
-from trimtab.models.chat import encode_completion, encode_prompt
+from trimtab.lm.chat import encode_completion, encode_prompt
 from trimtab.types import Group, Pair
 
 Rows = Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.learners.feature.sae_files import CFG, NORMS, RESIDUAL, WEIGHTS, hook_of, layer_of, read_sae
-from trimtab.models.load import default_device
+from trimtab.lm.load import default_device
 from trimtab.publish import publish, publish_text, reporting
 
 KINDS = ("relu", "jumprelu", "topk", "identity")

@@ -1,6 +1,6 @@
 """PAIRS (or scored GROUPS) to token ids, each once, nothing cut: what does not fit is refused, or dropped and counted.
 
-Chat templates and end tokens are `trimtab.models.chat`'s. It does not judge the pairs (`trimtab.data.lint` does).
+Chat templates and end tokens are `trimtab.lm.chat`'s. It does not judge the pairs (`trimtab.data.lint` does).
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.errors import InputError
-from trimtab.models.chat import encode_completion, encode_prompt
+from trimtab.lm.chat import encode_completion, encode_prompt
 from trimtab.types import Completion, Group, Pair, Prompt
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import ModelError
-from trimtab.models.attention import attention_masks, narrowed
+from trimtab.lm.attention import attention_masks, narrowed
 from trimtab.tensors import BranchRows, Head, branch_mask, branch_rows, linear_logprobs, token_logprobs
 
 TokenIds = Sequence[int]

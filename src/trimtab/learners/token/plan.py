@@ -13,7 +13,7 @@ from trimtab.errors import ModelError
 from trimtab.json_file import read_json
 from trimtab.learners.token.precision import WITH
 from trimtab.learners.token.trainer import Lora, micro_budget
-from trimtab.models.load import default_device
+from trimtab.lm.load import default_device
 from trimtab.tensors import chunk_logits
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}

@@ -22,9 +22,9 @@ from trimtab.errors import InputError, ModelError
 from trimtab.json_file import NUMBER, read_json
 from trimtab.learners.token.forward import TokenIds, completion_logprobs
 from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, dpo, sft
-from trimtab.models import trained
-from trimtab.models.chat import encode_completion, encode_prompt
-from trimtab.models.load import LM, chosen_dtype, load_lm
+from trimtab.lm import trained
+from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.load import LM, chosen_dtype, load_lm
 from trimtab.tensors import pad_right
 from trimtab.types import Group, Reward, describe
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from trimtab.errors import InputError
-from trimtab.models.load import default_dtype
+from trimtab.lm.load import default_dtype
 
 LOW = ("bfloat16", "float16")
 WITH = " computed in "

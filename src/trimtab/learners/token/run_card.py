@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.json_file import read_json
-from trimtab.models import trained
-from trimtab.models.catalog import CATALOG
+from trimtab.lm import trained
+from trimtab.lm.catalog import CATALOG
 from trimtab.publish import publish_text
 from trimtab.terminal import markdown
 
@@ -81,7 +81,7 @@ def _loading(base: str, revision: str, adapter: bool) -> list[str]:
     return [
         *ours,
         f"- transformers and peft: `PeftModel.from_pretrained(load_lm({base!r}).model, 'FOLDER')`, with `load_lm` of "
-        "trimtab.models.load, for the base is no hub id",
+        "trimtab.lm.load, for the base is no hub id",
         "- vLLM and llama.cpp: `trimtab export FOLDER --out MERGED`, then `vllm serve MERGED`",
     ]
 

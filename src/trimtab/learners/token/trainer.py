@@ -27,10 +27,10 @@ from trimtab.learners.token.precision import choose_precision, optimizer_for
 from trimtab.learners.token.reference import with_reference
 from trimtab.learners.token.run_card import describe_run
 from trimtab.learners.token.step import PolicyTrainer, StepTerms, bare_loss, loss_needs, resolve_loss
-from trimtab.models import trained
-from trimtab.models.export import write_folder
-from trimtab.models.load import LM, default_device, load_lm, only_errors
-from trimtab.models.weights import not_finite, some
+from trimtab.lm import trained
+from trimtab.lm.export import write_folder
+from trimtab.lm.load import LM, default_device, load_lm, only_errors
+from trimtab.lm.weights import not_finite, some
 from trimtab.progress import working
 from trimtab.publish import publish_text, reporting
 from trimtab.store import Store

@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 from trimtab.errors import InputError, ModelError, SettingsChanged
 from trimtab.learners import Lora, reward_loss, train_reward_model
 from trimtab.learners.completion.reward_model import set_padding
-from trimtab.models.load import load_classifier
+from trimtab.lm.load import load_classifier
 from trimtab.rewards.reward_model import RewardModel
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Group, Pair

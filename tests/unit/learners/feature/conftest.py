@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from trimtab.learners.feature.sae import SAE
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.testing import tiny_lm
 
 

@@ -13,7 +13,7 @@ from tests.unit.learners.token.conftest import make_groups, make_pairs
 from trimtab.errors import ModelError
 from trimtab.learners.token.policy import Policy, load_policy
 from trimtab.learners.token.trainer import Lora, train_policy
-from trimtab.models.load import load_classifier, load_lm
+from trimtab.lm.load import load_classifier, load_lm
 from trimtab.samplers import HF
 from trimtab.testing import tiny_lm
 from trimtab.types import SamplingParams

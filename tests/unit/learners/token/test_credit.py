@@ -11,7 +11,7 @@ from trimtab.learners.token.credit import Credit, auroc, pieces_of, token_credit
 from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES
 from trimtab.learners.token.policy import ImplicitReward, LoadedPolicy, Policy, load_policy
 from trimtab.learners.token.trainer import Lora, train_policy
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.rewards import score
 from trimtab.testing import check_scorer, prompt, tiny_lm
 from trimtab.types import Completion, Group, describe

@@ -13,7 +13,7 @@ from trimtab.errors import ModelError
 from trimtab.learners.completion.reward_model import train_reward_model
 from trimtab.learners.token.loop import checkpoints, without_dropout
 from trimtab.learners.token.trainer import Lora, train_policy
-from trimtab.models.load import load_tokenizer
+from trimtab.lm.load import load_tokenizer
 from trimtab.testing import tiny_lm
 
 PAIRS, GROUPS = make_pairs(8), make_groups(4)

@@ -3,7 +3,7 @@ import pytest
 from trimtab.errors import ModelError
 from trimtab.learners.token.plan import plan_memory
 from trimtab.learners.token.trainer import Lora
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 
 
 def test_exact_parts(lm_folder):

@@ -17,8 +17,8 @@ from trimtab.learners.token import precision
 from trimtab.learners.token.policy import load_policy
 from trimtab.learners.token.precision import Precision, RoundedAdamW, choose_precision, round_randomly, unmoved
 from trimtab.learners.token.trainer import Lora, _trainable, train_policy
-from trimtab.models import load
-from trimtab.models.load import load_classifier, load_lm
+from trimtab.lm import load
+from trimtab.lm.load import load_classifier, load_lm
 from trimtab.store import Store
 from trimtab.testing import tiny_lm
 

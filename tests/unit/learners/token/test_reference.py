@@ -5,7 +5,7 @@ import torch
 
 from trimtab.learners.token.examples import encode_pairs
 from trimtab.learners.token.reference import trl_columns, with_reference
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.store import Store
 
 from .conftest import make_pairs

@@ -15,7 +15,7 @@ from trimtab.learners.token.forward import check_forward
 from trimtab.learners.token.loop import Means
 from trimtab.learners.token.losses import PairLoss, dpo
 from trimtab.learners.token.trainer import Lora, merge_adapter, train_policy
-from trimtab.models.load import load_lm
+from trimtab.lm.load import load_lm
 from trimtab.store import Store
 from trimtab.testing import prompt
 from trimtab.types import Completion, Group, Reward
@@ -136,7 +136,7 @@ def test_lora_starts_at_the_reference_and_loads_everywhere(train, lm_folder, tmp
 
 
 def test_reference_cache_is_paid_once_and_is_what_the_model_says(train, tmp_path, lm_folder):
-    from trimtab.models.chat import encode_completion, encode_prompt
+    from trimtab.lm.chat import encode_completion, encode_prompt
 
     store = tmp_path / "shared"
     train("a", reference_store=store)

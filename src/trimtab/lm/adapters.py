@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from trimtab.errors import ModelError
-from trimtab.models import trained, weights
+from trimtab.lm import trained, weights
 
 WEIGHTS = "adapter_model.safetensors"
 EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out")
@@ -21,7 +21,7 @@ def merged(folder: Path, dtype: torch.dtype, device: str, *, classifier: bool = 
 
     ModelError for an adapter of another base model or kind, one that lacks tensors or has more, and without peft.
     """
-    from trimtab.models.load import load_classifier, load_lm
+    from trimtab.lm.load import load_classifier, load_lm
 
     trained.check_whole(folder)
     if trained.is_classifier(folder) != classifier:

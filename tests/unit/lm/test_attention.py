@@ -11,10 +11,10 @@ from trimtab.embeddings.logprobs import completion_logprobs
 from trimtab.errors import ModelError
 from trimtab.learners.token import forward
 from trimtab.learners.token.policy import Policy
-from trimtab.models import attention
-from trimtab.models.attention import layer_windows
-from trimtab.models.chat import encode_completion, encode_prompt
-from trimtab.models.load import LM, load_tokenizer
+from trimtab.lm import attention
+from trimtab.lm.attention import layer_windows
+from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.load import LM, load_tokenizer
 from trimtab.samplers import HF
 from trimtab.tensors import token_logprobs
 from trimtab.testing import prompt, tiny_lm

@@ -11,8 +11,8 @@ from trimtab.decoders import BeamSearch
 from trimtab.embeddings import HiddenStates
 from trimtab.learners.token.examples import encode_pairs
 from trimtab.learners.token.trainer import train_policy
-from trimtab.models.chat import encode_completion, encode_dialogue, end_length, end_tokens, template_hash, turn_end
-from trimtab.models.load import load_lm
+from trimtab.lm.chat import encode_completion, encode_dialogue, end_length, end_tokens, template_hash, turn_end
+from trimtab.lm.load import load_lm
 from trimtab.samplers import HF
 from trimtab.samplers.requests import completion
 from trimtab.testing import prompt, tiny_lm

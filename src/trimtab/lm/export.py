@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError, ModelError, unknown
-from trimtab.models import catalog, trained
+from trimtab.lm import catalog, trained
 from trimtab.terminal import markdown
 
 KINDS = {"f32": 0, "f16": 1, "q8_0": 7}
@@ -75,7 +75,7 @@ def write_folder(name: str, out: str | Path, dtype: str = "float32") -> Path:
 
     ModelError when the model cannot be had; InputError for an unknown dtype.
     """
-    from trimtab.models.load import load_classifier, load_lm, only_errors
+    from trimtab.lm.load import load_classifier, load_lm, only_errors
 
     classifier = trained.is_adapter(name) and trained.is_classifier(Path(name).expanduser())
     lm = (load_classifier if classifier else load_lm)(name, dtype, "cpu")
@@ -90,8 +90,8 @@ def write_gguf(name: str, target: str | Path, kind: str = "f16") -> Path:
 
     ModelError for an architecture, a rope scaling or a vocabulary that is not written.
     """
-    from trimtab.models.convert import gguf_package
-    from trimtab.models.load import load_lm
+    from trimtab.lm.convert import gguf_package
+    from trimtab.lm.load import load_lm
 
     if kind not in KINDS:
         raise unknown("kind of GGUF file", kind, KINDS)
@@ -141,7 +141,7 @@ def _source(name: str) -> Path | None:
 
 
 def _copy_fields(gguf: Any, source: Path, writer: Any) -> None:
-    from trimtab.models.untrusted import check_gguf
+    from trimtab.lm.untrusted import check_gguf
 
     check_gguf(source)
     for key, field in gguf.GGUFReader(source).fields.items():

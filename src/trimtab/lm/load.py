@@ -16,8 +16,8 @@ import torch
 
 from trimtab.errors import ModelError, unknown
 from trimtab.json_file import read_json
-from trimtab.models import catalog, trained, weights
-from trimtab.models.untrusted import check_template
+from trimtab.lm import catalog, trained, weights
+from trimtab.lm.untrusted import check_template
 from trimtab.progress import working
 
 HEADS = ("score.", "classifier.")
@@ -105,7 +105,7 @@ def load_classifier(
 
 
 def _merged(name: str, dtype: torch.dtype, device: str, *, classifier: bool = False) -> LM:
-    from trimtab.models.adapters import merged
+    from trimtab.lm.adapters import merged
 
     with working(f"loading {name}"):
         model = merged(Path(name).expanduser(), dtype, device, classifier=classifier)

@@ -141,7 +141,7 @@ def portable(name: str, revision: str) -> tuple[str, str]:
 
     The revision is ours (12 hex digits), or for a hub id the hub's commit, which other tools understand.
     """
-    from trimtab.models import catalog
+    from trimtab.lm import catalog
 
     if name in catalog.CATALOG or Path(name).expanduser().exists():
         return name, revision
@@ -151,7 +151,7 @@ def portable(name: str, revision: str) -> tuple[str, str]:
 
 def _candidates(name: str, folder: Path) -> Iterator[str]:
     """Names under which the base may be found here: as it is written, beside the folder, in the catalogue."""
-    from trimtab.models.catalog import CATALOG
+    from trimtab.lm.catalog import CATALOG
 
     check_name(name)
     path = Path(name).expanduser()
@@ -172,7 +172,7 @@ def _candidates(name: str, folder: Path) -> Iterator[str]:
 
 def _mismatch(name: str, wanted: str) -> str | None:
     """The revision that `name` has here, when it is not the wanted one; "" or a branch is any."""
-    from trimtab.models import catalog
+    from trimtab.lm import catalog
 
     try:
         if re.fullmatch(r"[0-9a-f]{40}", wanted):

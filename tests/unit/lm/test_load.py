@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trimtab.errors import InputError, ModelError
-from trimtab.models.load import LM, default_dtype, load_lm, load_tokenizer
+from trimtab.lm.load import LM, default_dtype, load_lm, load_tokenizer
 from trimtab.testing import tiny_lm
 
 

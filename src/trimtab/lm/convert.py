@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import ModelError
-from trimtab.models.untrusted import check_gguf
+from trimtab.lm.untrusted import check_gguf
 
 
 def to_q8(source: Path, target: Path) -> None:
@@ -59,7 +59,7 @@ def to_torch(source: Path, folder: Path) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-        from trimtab.models.weights import loading_problems, not_finite
+        from trimtab.lm.weights import loading_problems, not_finite
     except ImportError as e:
         raise ModelError(f"converting to torch needs the extra: pip install 'trimtab[torch]' ({e})") from e
     place, file = str(source.parent), source.name

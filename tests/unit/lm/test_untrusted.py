@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import trimtab
 from trimtab.errors import ModelError
-from trimtab.models.convert import to_q8
-from trimtab.models.untrusted import check_gguf, check_template
+from trimtab.lm.convert import to_q8
+from trimtab.lm.untrusted import check_gguf, check_template
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_cuts_and_flips_convert_or_are_refused(whole, tmp_path_factory, data):
     ],
 )
 def test_templates_without_end_are_refused(monkeypatch, template, says):
-    monkeypatch.setattr("trimtab.models.untrusted.TEMPLATE_S", 1)
+    monkeypatch.setattr("trimtab.lm.untrusted.TEMPLATE_S", 1)
     with pytest.raises(ModelError, match=f"the chat template of toy {says}"):
         check_template(template, "toy")
 

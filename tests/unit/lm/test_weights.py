@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from trimtab.errors import ModelError
-from trimtab.models.load import load_classifier, load_lm
-from trimtab.models.weights import not_finite
+from trimtab.lm.load import load_classifier, load_lm
+from trimtab.lm.weights import not_finite
 from trimtab.testing import tiny_lm
 
 MATRIX, NORM = "model.layers.1.mlp.down_proj.weight", "model.norm.weight"
@@ -183,8 +183,8 @@ def test_a_gguf_file_that_lacks_a_tensor_is_no_model(folder, tmp_path):
     """transformers draws it at random, and the converted folder would show no trace of that."""
     import gguf
 
-    from trimtab.models.convert import to_torch
-    from trimtab.models.export import write_gguf
+    from trimtab.lm.convert import to_torch
+    from trimtab.lm.export import write_gguf
 
     whole, part = write_gguf(str(folder), tmp_path / "whole.gguf", "f16"), tmp_path / "part.gguf"
     reader = gguf.GGUFReader(whole)
