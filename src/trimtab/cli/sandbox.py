@@ -31,7 +31,7 @@ def run(
     Exit code 0: passed; 1: not passed; 2: unscored. The program's own output comes before, escaped and bounded.
     """
     from trimtab.errors import EngineError
-    from trimtab.rewards.sandbox import Job, Limits, Outcome, Sandbox
+    from trimtab.sandbox import Job, Limits, Outcome, Sandbox
 
     if timeout <= 0:
         raise _input(f"--timeout {timeout:g}: give seconds above 0")
@@ -53,7 +53,7 @@ def check(json: Json = False) -> None:
     """Say which isolation this machine gives, by trying each way. Exit code 1 where there is none."""
     from trimtab.cli.options import emit
     from trimtab.errors import EngineError
-    from trimtab.rewards.sandbox import Job, Sandbox, launch
+    from trimtab.sandbox import Job, Sandbox, launch
 
     ways: dict[str, str] = {}
     for way in launch.WAYS[:2]:
@@ -78,7 +78,7 @@ def check(json: Json = False) -> None:
 def _show(outcome: Any, as_json: bool) -> None:
     import json
 
-    from trimtab.rewards.sandbox import escape
+    from trimtab.sandbox import escape
 
     note = escape(outcome.note, 1000).replace("\n", "\\n")
     verdict = {"passed": outcome.passed, "note": note}
@@ -93,7 +93,7 @@ def _show(outcome: Any, as_json: bool) -> None:
 
 
 def _warn() -> None:
-    from trimtab.rewards.sandbox.launch import LOST
+    from trimtab.sandbox.launch import LOST
 
     typer.echo(f"--unsafe-execution: {LOST}", err=True)
 

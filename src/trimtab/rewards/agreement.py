@@ -18,9 +18,9 @@ import numpy as np
 from trimtab.errors import unknown
 from trimtab.rewards.programs import extract_program
 from trimtab.rewards.returned import one_line
-from trimtab.rewards.sandbox.limits import Job
-from trimtab.rewards.sandbox.shared import shared
 from trimtab.rewards.thoughts import answer_to
+from trimtab.sandbox.limits import Job
+from trimtab.sandbox.shared import shared
 from trimtab.types import Completion, Group, Prompt, Reward, message_text
 
 INPUTS = ("generic", "shown")

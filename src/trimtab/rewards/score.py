@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from trimtab.engines import Failure, cpu_count, map_items
 from trimtab.errors import EngineError, InputError, TrimtabError
 from trimtab.progress import track
 from trimtab.rewards.adapters import NAN, Verifier, as_reward
 from trimtab.rewards.returned import NO_REWARD, called, failed, no_reward, to_reward
 from trimtab.store import Store, Writer
 from trimtab.types import Group, Reward, RewardFn, describe
+from trimtab.workers import Failure, cpu_count, map_items
 
 DIED = "the worker process died"
 BATCH = 16  # groups a call in this process: large enough for a model's batches, small enough for progress

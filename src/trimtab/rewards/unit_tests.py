@@ -1,6 +1,6 @@
 """Programs to rewards: 1 when the program in a completion passes the prompt's tests in the sandbox, else 0.
 
-The tests run in a process where no line of the program runs (rewards/sandbox), so a reward cannot be forged by the
+The tests run in a process where no line of the program runs (sandbox/), so a reward cannot be forged by the
 program; it can only answer rightly. Programs that read stdin and print are judged by what they print. NaN with a note
 where nothing can be said about the program: broken tests, a dead sandbox. Not here: partial credit per test.
 """
@@ -13,9 +13,9 @@ from trimtab.errors import InputError
 from trimtab.rewards.contest_cases import SITE, Cases, Unreadable, read_cases, same_output
 from trimtab.rewards.programs import defines, extract_program, extract_script
 from trimtab.rewards.returned import no_reward, one_line
-from trimtab.rewards.sandbox.limits import Job, Limits
-from trimtab.rewards.sandbox.shared import shared
 from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to
+from trimtab.sandbox.limits import Job, Limits
+from trimtab.sandbox.shared import shared
 from trimtab.types import Completion, Group, Prompt, Reward
 
 TESTS = ("tests", "test_list", "test")
@@ -180,7 +180,7 @@ def _called(tests: str) -> str:
     """The one function that the tests leave to the program; "" when they name none or several."""
     import builtins
 
-    from trimtab.rewards.sandbox.inside.source import free_names
+    from trimtab.sandbox.inside.source import free_names
 
     try:
         names = sorted(n for n in free_names(tests) if not hasattr(builtins, n))

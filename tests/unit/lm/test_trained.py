@@ -163,7 +163,7 @@ def test_an_adapter_names_its_base_so_that_it_travels(home, tmp_path, monkeypatc
     assert trained.portable("smollm2-135m", entry.revision) == ("smollm2-135m", entry.revision)
     old = adapted(home / "base", tmp_path / "old")
     config = json.loads((old / "adapter_config.json").read_text())
-    cached = f"/home/somebody/.cache/trimtab/lm/smollm2-135m-{entry.revision}/torch"
+    cached = f"/home/somebody/.cache/trimtab/models/smollm2-135m-{entry.revision}/torch"
     for named, revision in ((cached, None), ("smollm2-135m", None), ("smollm2-135m", entry.revision)):
         (old / "adapter_config.json").write_text(rename(config, revision, named))
         assert trained.base_of(old) == "smollm2-135m"

@@ -7,7 +7,7 @@ import pytest
 from trimtab.errors import InputError
 from trimtab.rewards import ExecutionAgreement, resolve
 from trimtab.rewards.agreement import shown_calls
-from trimtab.rewards.sandbox import Sandbox
+from trimtab.sandbox import Sandbox
 from trimtab.types import Completion, Group, Prompt
 
 

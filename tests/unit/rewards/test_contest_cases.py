@@ -38,7 +38,7 @@ CALLS = {
 
 @pytest.fixture(scope="module")
 def judge():
-    from trimtab.rewards.sandbox import Sandbox
+    from trimtab.sandbox import Sandbox
 
     try:
         Sandbox(1).close()

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.rewards.sandbox import Job, Limits, Sandbox
 from trimtab.rewards.unit_tests import UnitTests, check_gold
+from trimtab.sandbox import Job, Limits, Sandbox
 from trimtab.testing import check_reward
 from trimtab.types import Completion, Group, Prompt
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.rewards.sandbox import Job, Limits, Sandbox
+from trimtab.sandbox import Job, Limits, Sandbox
 
 spec = importlib.util.spec_from_file_location("cases_classes", Path(__file__).with_name("cases_classes.py"))
 assert spec and spec.loader

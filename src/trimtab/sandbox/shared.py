@@ -3,14 +3,14 @@
 import os
 from typing import Any
 
-from trimtab.rewards.sandbox.limits import Limits
+from trimtab.sandbox.limits import Limits
 
 _OPEN: dict[Any, Any] = {}
 
 
 def shared(timeout_s: float, memory_mb: int, workers: int, way: str, unsafe: bool) -> Any:
     """The open `Sandbox` of these settings, started if need be. EngineError: this machine gives no isolation."""
-    from trimtab.rewards.sandbox.pool import Sandbox
+    from trimtab.sandbox.pool import Sandbox
 
     key = (os.getpid(), timeout_s, memory_mb, workers, way, unsafe)
     found = _OPEN.get(key)

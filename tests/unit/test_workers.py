@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from trimtab import engines
-from trimtab.engines import Failure, cpu_count, map_items
+from trimtab import workers
+from trimtab.workers import Failure, cpu_count, map_items
 
 
 def square_or_fail(x):
@@ -61,9 +61,9 @@ def test_one_worker_does_what_takes_no_time():
 def test_more_workers_pay_once_one_has_worked_for_a_start_and_has_more_to_do(
     monkeypatch, start, worked, done, left, pays
 ):
-    crew = engines._Crew.__new__(engines._Crew)
+    crew = workers._Crew.__new__(workers._Crew)
     crew.begun, crew.ready_at = 100.0, 100.0 + start
-    monkeypatch.setattr(engines.time, "monotonic", lambda: 100.0 + start + worked)
+    monkeypatch.setattr(workers.time, "monotonic", lambda: 100.0 + start + worked)
     assert crew.is_slow(done, left) is pays
 
 

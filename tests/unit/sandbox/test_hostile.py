@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.rewards.sandbox import Job, Limits, Sandbox, escape
+from trimtab.sandbox import Job, Limits, Sandbox, escape
 
 CORPUS = Path(__file__).parents[3] / "hostile"
 TESTS = "assert add(2, 3) == 5\nassert add(-1, 1) == 0"

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trimtab.rewards.sandbox.limits import Job, Limits, Outcome, escape
-    from trimtab.rewards.sandbox.pool import Sandbox
+    from trimtab.sandbox.limits import Job, Limits, Outcome, escape
+    from trimtab.sandbox.pool import Sandbox
 
 _HOME = {"Job": "limits", "Limits": "limits", "Outcome": "limits", "escape": "limits", "Sandbox": "pool"}
 __all__ = ["Job", "Limits", "Outcome", "Sandbox", "escape"]

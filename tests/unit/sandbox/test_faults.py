@@ -9,7 +9,7 @@ import time
 import pytest
 
 from trimtab.errors import EngineError, InputError
-from trimtab.rewards.sandbox import Job, Limits, Sandbox, escape, launch
+from trimtab.sandbox import Job, Limits, Sandbox, escape, launch
 
 F = "def f(x):\n    return x + 1\n"
 
@@ -104,7 +104,7 @@ def test_a_worker_that_dies_is_replaced_and_its_job_tried_again(way):
 
 
 def test_workers_that_keep_dying_are_given_up_and_the_job_is_unscored(way, monkeypatch):
-    from trimtab.rewards.sandbox import pool
+    from trimtab.sandbox import pool
 
     with Sandbox(1, Limits(wall_s=20), way=way) as s:
         monkeypatch.setattr(pool, "LOSSES", 2)

@@ -11,7 +11,7 @@ WAYS = ["syscalls", "bubblewrap"]
 def way(request) -> str:
     """Each way of isolation; skipped where the machine does not have it."""
     from trimtab.errors import EngineError
-    from trimtab.rewards.sandbox import Sandbox
+    from trimtab.sandbox import Sandbox
 
     if request.param == "bubblewrap" and not shutil.which("bwrap"):
         pytest.skip("bubblewrap is not installed")

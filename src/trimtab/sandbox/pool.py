@@ -21,11 +21,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab.engines import cpu_count
 from trimtab.errors import EngineError, InputError, unknown
-from trimtab.rewards.sandbox import launch
-from trimtab.rewards.sandbox.inside import wire
-from trimtab.rewards.sandbox.limits import TOO_LONG, Job, Limits, Outcome
+from trimtab.sandbox import launch
+from trimtab.sandbox.inside import wire
+from trimtab.sandbox.limits import TOO_LONG, Job, Limits, Outcome
+from trimtab.workers import cpu_count
 
 GRACE_S = 1.0  # after the tester's own deadline
 START_S = 60.0
