@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trimtab.learners import PROBE_LOSSES, fit_probe
-from trimtab.learners.completion.minibatch import PAPER
+from trimtab.learners.completion.probe.minibatch import PAPER
 from trimtab.testing import check_scorer
 from trimtab.types import Completion, Group, Prompt, Reward
 

@@ -24,12 +24,12 @@ from trimtab.cli.pool import PoolTask
 from trimtab.cli.router_parts import encoder_of
 from trimtab.data.matrix_files import load_matrix
 from trimtab.errors import TrimtabError
-from trimtab.learners.completion.pairwise import PairwiseProbe
-from trimtab.learners.completion.probe import Probe
-from trimtab.learners.completion.reader import Reader
-from trimtab.learners.completion.reader_cues import same_text
-from trimtab.learners.completion.reader_search import Form
-from trimtab.learners.completion.west_of_n import _rows
+from trimtab.learners.completion.probe.pairwise import PairwiseProbe
+from trimtab.learners.completion.probe.probe import Probe
+from trimtab.learners.completion.reranker.cues import same_text
+from trimtab.learners.completion.reranker.reranker import Reader
+from trimtab.learners.completion.reranker.search import Form
+from trimtab.learners.completion.west_of_n.west_of_n import _rows
 from trimtab.learners.feature.sae import SAE, load_sae
 from trimtab.learners.feature.train import check_of
 from trimtab.learners.model.router import RewardRouter, load_router

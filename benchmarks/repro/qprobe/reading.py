@@ -14,7 +14,7 @@ from trimtab.errors import InputError
 from trimtab.evaluation import ways as null_ways
 from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
 from trimtab.learners import fit_probe, fit_reader
-from trimtab.learners.completion.reader_cues import agreement, likeness, same_text
+from trimtab.learners.completion.reranker.cues import agreement, likeness, same_text
 from trimtab.types import Group, Reward, RewardFn
 
 Chosen = dict[str, np.ndarray]

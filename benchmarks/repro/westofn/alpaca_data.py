@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.embeddings.logprobs import completion_logprobs
-from trimtab.learners.completion.pseudo_pairs import PseudoPair
+from trimtab.learners.completion.west_of_n.pseudo_pairs import PseudoPair
 from trimtab.lm.load import load_lm
 from trimtab.types import Completion, Group, Prompt, fingerprint
 

@@ -206,7 +206,7 @@ def check_columns(reward: Any, prompts: Sequence[Prompt]) -> None:
 
 
 def _losses(task: Task, facts: dict[str, Any]) -> None:
-    from trimtab.learners.completion.probe_losses import LOSS_UNITS, PROBE_LOSSES
+    from trimtab.learners.completion.probe.losses import LOSS_UNITS, PROBE_LOSSES
 
     for loss in task.probe.losses:
         if loss not in PROBE_LOSSES:

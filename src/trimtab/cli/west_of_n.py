@@ -59,7 +59,7 @@ def west_of_n(
     """West-of-N self-training: teacher, best against worst, filters, student, rounds. Run again to continue."""
     from trimtab.cli import checks
     from trimtab.cli import pairs as naming
-    from trimtab.learners.completion.west_of_n import west_of_n as learn
+    from trimtab.learners.completion.west_of_n.west_of_n import west_of_n as learn
 
     store = naming.open_run(run)
     checks.writable(out)
@@ -156,7 +156,7 @@ def _base(store: Any, labelled: str, reward: str, pairs: str, make: str, pool: s
 
 def _fit(kind: str, embed: Embedder, l2: float, seed: int, teacher: bool) -> Any:
     from trimtab.errors import InputError
-    from trimtab.learners.completion.west_of_n import PairwiseFit, ProbeFit, RewardModelFit
+    from trimtab.learners.completion.west_of_n.west_of_n import PairwiseFit, ProbeFit, RewardModelFit
     from trimtab.rewards.reward_model import RewardModel
 
     if kind == "probe":

@@ -15,7 +15,7 @@ import pytest
 
 from trimtab.sandbox import Job, Limits, Sandbox, escape
 
-CORPUS = Path(__file__).parents[3] / "hostile"
+CORPUS = Path(__file__).parents[2] / "hostile"
 TESTS = "assert add(2, 3) == 5\nassert add(-1, 1) == 0"
 SECRET = "s3cr3t-" + os.urandom(8).hex()
 CATEGORIES = {

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.learners.completion.probe_losses import LOSS_UNITS, PROBE_LOSSES, bradley_terry, ce, mse, pg, ratio
+from trimtab.learners.completion.probe.losses import LOSS_UNITS, PROBE_LOSSES, bradley_terry, ce, mse, pg, ratio
 
 LN2, LN3 = math.log(2), math.log(3)
 

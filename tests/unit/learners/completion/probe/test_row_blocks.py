@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from trimtab.errors import InputError
-from trimtab.learners.completion import row_blocks as module
-from trimtab.learners.completion.row_blocks import row_blocks
+from trimtab.learners.completion.probe import row_blocks as module
+from trimtab.learners.completion.probe.row_blocks import row_blocks
 
 X = np.random.default_rng(0).normal(3.0, 2.0, size=(37, 5)).astype(np.float32)
 
@@ -75,7 +75,7 @@ def test_wrong_blocks_are_found_while_reading():
 
 
 def test_a_thread_a_part_gives_the_same_products_and_leaves_torchs_threads_alone(monkeypatch):
-    monkeypatch.setattr("trimtab.learners.completion.row_blocks.BLOCK_BYTES", 64)
+    monkeypatch.setattr("trimtab.learners.completion.probe.row_blocks.BLOCK_BYTES", 64)
     before, X = torch.get_num_threads(), torch.randn(301, 40, dtype=torch.float64).half()
     v_D, g_R = torch.randn(40, dtype=torch.float64), torch.randn(301, dtype=torch.float64)
     torch.set_num_threads(3)

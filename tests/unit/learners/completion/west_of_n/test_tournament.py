@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.errors import InputError
-from trimtab.learners.completion.tournament import extremes, full_matrix, knock_out, pointwise
+from trimtab.learners.completion.west_of_n.tournament import extremes, full_matrix, knock_out, pointwise
 from trimtab.testing import prompt
 from trimtab.types import Completion, Group, Reward
 

@@ -19,19 +19,8 @@ import numpy.typing as npt
 from trimtab import __version__
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.fitted import load_fitted, save_fitted
-from trimtab.learners.completion import minibatch
-from trimtab.learners.completion.linear import (
-    CHUNK_DRAWS,
-    CV,
-    STOP,
-    Problem,
-    best_l2,
-    cross_validate,
-    l2_grid,
-    stop_for,
-)
-from trimtab.learners.completion.minibatch import Layer, Schedule, fit_minibatch
-from trimtab.learners.completion.probe_data import (
+from trimtab.learners.completion.probe import minibatch
+from trimtab.learners.completion.probe.data import (
     Counts,
     Labels,
     check_labels,
@@ -42,8 +31,19 @@ from trimtab.learners.completion.probe_data import (
     make_units,
     scored,
 )
-from trimtab.learners.completion.probe_losses import LOSS_UNITS, PROBE_LOSSES
-from trimtab.learners.completion.row_blocks import row_blocks
+from trimtab.learners.completion.probe.linear import (
+    CHUNK_DRAWS,
+    CV,
+    STOP,
+    Problem,
+    best_l2,
+    cross_validate,
+    l2_grid,
+    stop_for,
+)
+from trimtab.learners.completion.probe.losses import LOSS_UNITS, PROBE_LOSSES
+from trimtab.learners.completion.probe.minibatch import Layer, Schedule, fit_minibatch
+from trimtab.learners.completion.probe.row_blocks import row_blocks
 from trimtab.types import Embedder, Group, Pair, Reward, canonical_json
 
 FILE, CARD, KIND = "probe.safetensors", "card.json", "q_probe"

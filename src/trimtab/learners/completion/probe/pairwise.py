@@ -19,8 +19,8 @@ from trimtab import __version__
 from trimtab.errors import InputError, ModelError
 from trimtab.fitted import load_fitted, save_fitted
 from trimtab.json_file import Kinds
-from trimtab.learners.completion.probe import check_card
-from trimtab.learners.completion.probe_data import embed_rows, fold_of_prompt, groups_of_pairs, scored
+from trimtab.learners.completion.probe.data import embed_rows, fold_of_prompt, groups_of_pairs, scored
+from trimtab.learners.completion.probe.probe import check_card
 from trimtab.types import Embedder, Group, Pair, canonical_json
 
 Floats = npt.NDArray[np.float64]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.learners.completion.probe_data import (
+from trimtab.learners.completion.probe.data import (
     check_labels,
     chosen_reward,
     embed_rows,

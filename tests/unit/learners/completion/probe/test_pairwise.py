@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError, ModelError
-from trimtab.learners.completion.pairwise import PairwiseProbe, fit_pairwise
+from trimtab.learners.completion.probe.pairwise import PairwiseProbe, fit_pairwise
 from trimtab.testing import prompt
 from trimtab.types import Completion, Group, Pair
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from trimtab.errors import InputError
-from trimtab.learners.completion.minibatch import MLP, PAPER, fit_minibatch
-from trimtab.learners.completion.probe_data import make_labels
-from trimtab.learners.completion.row_blocks import row_blocks
+from trimtab.learners.completion.probe.data import make_labels
+from trimtab.learners.completion.probe.minibatch import MLP, PAPER, fit_minibatch
+from trimtab.learners.completion.probe.row_blocks import row_blocks
 
 SETTINGS = {"beta": 1.0, "alpha": 1.0}
 

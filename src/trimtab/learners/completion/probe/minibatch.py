@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import InputError
-from trimtab.learners.completion.linear import unit_losses
-from trimtab.learners.completion.probe_data import Labels, Units, fold_of_prompt, make_units
-from trimtab.learners.completion.probe_losses import LOSS_UNITS
-from trimtab.learners.completion.row_blocks import RowBlocks
+from trimtab.learners.completion.probe.data import Labels, Units, fold_of_prompt, make_units
+from trimtab.learners.completion.probe.linear import unit_losses
+from trimtab.learners.completion.probe.losses import LOSS_UNITS
+from trimtab.learners.completion.probe.row_blocks import RowBlocks
 
 Layer = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 

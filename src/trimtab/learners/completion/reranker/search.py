@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError
-from trimtab.learners.completion.reader_cues import Same, cue_rows, same_class
-from trimtab.learners.completion.reader_solve import Floats, Ints, Ridge, centre, listwise
+from trimtab.learners.completion.reranker.cues import Same, cue_rows, same_class
+from trimtab.learners.completion.reranker.solve import Floats, Ints, Ridge, centre, listwise
 from trimtab.types import Group, RewardFn
 
 DRAWS = 6

@@ -5,8 +5,8 @@ from scipy.optimize import minimize
 
 from trimtab.errors import InputError
 from trimtab.learners import PROBE_LOSSES, fit_linear
-from trimtab.learners.completion.linear import CHUNK_DRAWS, Objective
-from trimtab.learners.completion.probe_data import make_labels, make_units
+from trimtab.learners.completion.probe.data import make_labels, make_units
+from trimtab.learners.completion.probe.linear import CHUNK_DRAWS, Objective
 
 SETTINGS = {"beta": 1.0, "alpha": 1.0}
 

@@ -9,9 +9,9 @@ import pytest
 
 from trimtab.errors import InputError, ModelError
 from trimtab.learners import Reader, fit_reader
-from trimtab.learners.completion.reader_cues import agreement, cue_rows, length, likeness, same_class, same_text
-from trimtab.learners.completion.reader_search import Form, Rows, View, choose, luck, pooled
-from trimtab.learners.completion.reader_solve import Ridge, centre, listwise
+from trimtab.learners.completion.reranker.cues import agreement, cue_rows, length, likeness, same_class, same_text
+from trimtab.learners.completion.reranker.search import Form, Rows, View, choose, luck, pooled
+from trimtab.learners.completion.reranker.solve import Ridge, centre, listwise
 from trimtab.testing import check_scorer
 from trimtab.types import Completion, Group, Prompt, Reward
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.errors import InputError, unknown
-from trimtab.learners.completion.tournament import Extremes, extremes
+from trimtab.learners.completion.west_of_n.tournament import Extremes, extremes
 from trimtab.types import Group, Pair, Preference, Prompt, Sampler, SamplingParams, completion_seed
 
 PAIRINGS = ("best_vs_worst", "best_vs_random", "first_two")

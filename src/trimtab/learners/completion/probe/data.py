@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError
-from trimtab.learners.completion.probe_losses import LOSS_UNITS
+from trimtab.learners.completion.probe.losses import LOSS_UNITS
 from trimtab.types import Group, Pair, Reward, canonical_json, fingerprint
 
 Ints = npt.NDArray[np.int64]

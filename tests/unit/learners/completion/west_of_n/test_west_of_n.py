@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError, SettingsChanged
-from trimtab.learners.completion.pseudo_pairs import (
+from trimtab.learners.completion.west_of_n.pseudo_pairs import (
     PseudoPair,
     contrast_pairs,
     filter_pairs,
@@ -19,7 +19,7 @@ from trimtab.learners.completion.pseudo_pairs import (
     mix,
     pseudo_pairs,
 )
-from trimtab.learners.completion.west_of_n import PairwiseFit, ProbeFit, RewardModelFit, west_of_n
+from trimtab.learners.completion.west_of_n.west_of_n import PairwiseFit, ProbeFit, RewardModelFit, west_of_n
 from trimtab.rewards import RewardModel
 from trimtab.testing import FakeSampler, prompt, tiny_lm
 from trimtab.types import Completion, Group, Pair, Prompt, Reward, SamplingParams

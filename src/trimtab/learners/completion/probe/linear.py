@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import InputError, unknown
-from trimtab.learners.completion.probe_data import (
+from trimtab.learners.completion.probe.data import (
     Labels,
     Units,
     check_labels,
@@ -27,8 +27,8 @@ from trimtab.learners.completion.probe_data import (
     make_labels,
     make_units,
 )
-from trimtab.learners.completion.probe_losses import LOSS_UNITS, PROBE_LOSSES
-from trimtab.learners.completion.row_blocks import RowBlocks, row_blocks
+from trimtab.learners.completion.probe.losses import LOSS_UNITS, PROBE_LOSSES
+from trimtab.learners.completion.probe.row_blocks import RowBlocks, row_blocks
 
 CV = tuple[tuple[float, float], ...]
 L2_GRID = (1.0, 0.1, 0.01, 0.001)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.learners.completion.probe import fit_probe
-from trimtab.learners.completion.probe_online import online_rounds
+from trimtab.learners.completion.probe.online import online_rounds
+from trimtab.learners.completion.probe.probe import fit_probe
 from trimtab.testing import FakeSampler, prompt
 from trimtab.types import Reward, SamplingParams
 

@@ -21,8 +21,8 @@ from trimtab import __version__
 from trimtab.errors import InputError, ModelError
 from trimtab.fitted import load_fitted, save_fitted
 from trimtab.json_file import NUMBER, Kinds
-from trimtab.learners.completion.probe import check_card
-from trimtab.learners.completion.reader_cues import (
+from trimtab.learners.completion.probe.probe import check_card
+from trimtab.learners.completion.reranker.cues import (
     CUES,
     LOGPROB_CUES,
     Same,
@@ -31,8 +31,8 @@ from trimtab.learners.completion.reader_cues import (
     same_class,
     same_text,
 )
-from trimtab.learners.completion.reader_search import Form, Rows, Search, choose, pooled
-from trimtab.learners.completion.reader_solve import Floats
+from trimtab.learners.completion.reranker.search import Form, Rows, Search, choose, pooled
+from trimtab.learners.completion.reranker.solve import Floats
 from trimtab.types import Embedder, Group, Reward, RewardFn, canonical_json, describe, fingerprint
 
 CUE_SETS: tuple[tuple[str, ...], ...] = (

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from trimtab.errors import InputError, SettingsChanged
 from trimtab.json_file import NUMBER, Kinds, parse_json, read_json, read_lines
-from trimtab.learners.completion.pairwise import PairwiseProbe, fit_pairwise
-from trimtab.learners.completion.probe import Probe, fit_probe_pairs
-from trimtab.learners.completion.pseudo_pairs import PseudoPair, filter_pairs, mix, pseudo_pairs
+from trimtab.learners.completion.probe.pairwise import PairwiseProbe, fit_pairwise
+from trimtab.learners.completion.probe.probe import Probe, fit_probe_pairs
+from trimtab.learners.completion.west_of_n.pseudo_pairs import PseudoPair, filter_pairs, mix, pseudo_pairs
 from trimtab.publish import alone_in, publish_text
 from trimtab.types import Completion, Embedder, Group, Pair, RewardFn, canonical_json, describe, fingerprint
 
