@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from trimtab.evaluation import curves
-from trimtab.evaluation.report import write_report
+from trimtab.evaluation.choosing import choices, ways
+from trimtab.evaluation.pages.report import write_report
 from trimtab.evaluation.run import compare
-from trimtab.evaluation.ways import choices, ways
 from trimtab.types import Completion, Group, Prompt, Reward
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -9,7 +9,7 @@ import pytest
 import trimtab
 from trimtab.errors import InputError, ModelError, TrimtabError
 from trimtab.evaluation.metrics import chunks, mean_interval, paired_bootstrap, pass_at_k
-from trimtab.evaluation.routing import bootstrap
+from trimtab.evaluation.routing.measures import bootstrap
 from trimtab.json_file import NUMBER, read_json, read_lines
 from trimtab.rewards import score
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.errors import InputError
-from trimtab.evaluation import ways as null_ways
+from trimtab.evaluation import choosing as null_ways
 from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
 from trimtab.learners import fit_probe, fit_reader
 from trimtab.learners.completion.reranker.cues import agreement, likeness, same_text

@@ -25,7 +25,7 @@ from alpaca_data import RUNS, Likelihood, form_vectors, groups, hints, labels, n
 from chain import Students, every_l2, show
 from experiment import Board, Teacher, Vectors, arm, label_pairs, pair_errors
 
-from trimtab.evaluation.reward_report import null_values
+from trimtab.evaluation.reward_models.report import null_values
 from trimtab.learners import mix
 from trimtab.types import Group, Reward
 

@@ -25,7 +25,7 @@ import torch
 from alpaca_data import RUNS, rows
 
 from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
-from trimtab.evaluation.win_rate import win_rates
+from trimtab.evaluation.reward_models.win_rate import win_rates
 from trimtab.rewards import ChoiceJudge, Judge
 from trimtab.rewards.choices import A_OR_B
 from trimtab.rewards.judge import JUDGING, Comparison, summarise

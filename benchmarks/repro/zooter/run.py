@@ -25,8 +25,8 @@ import numpy as np
 from trimtab.data.matrix import ResponseMatrix, split_matrix
 from trimtab.data.matrix_files import load_matrix
 from trimtab.evaluation.metrics import paired_bootstrap
-from trimtab.evaluation.routing import gap, mean_rank, route, uplift
-from trimtab.evaluation.routing_rank import longest, rank_pool, shortest
+from trimtab.evaluation.routing.measures import gap, mean_rank, route, uplift
+from trimtab.evaluation.routing.rank import longest, rank_pool, shortest
 from trimtab.learners.model.ngrams import HashedNgrams
 from trimtab.learners.model.router import fit_router
 from trimtab.types import Reward

@@ -24,8 +24,8 @@ def credit(
     json: Json = False,
 ) -> None:
     """Show what each token of chosen and rejected answers is worth: beta (log pi - log pi_ref), as one offline page."""
-    from trimtab.evaluation.heatmap import heatmap_html, heatmap_text
-    from trimtab.evaluation.report import prompt_text
+    from trimtab.evaluation.pages.heatmap import heatmap_html, heatmap_text
+    from trimtab.evaluation.pages.report import prompt_text
     from trimtab.learners.token.credit import token_credit
     from trimtab.learners.token.policy import load_policy
     from trimtab.publish import publish_text

@@ -104,7 +104,7 @@ def diff(
     json: Json = False,
 ) -> None:
     """Show the SAE features whose mean activation moved most from A to B on the same texts."""
-    from trimtab.evaluation.features import feature_changes, features_html
+    from trimtab.evaluation.pages.features import feature_changes, features_html
     from trimtab.learners.feature.sae import load_sae
     from trimtab.publish import publish_text
 

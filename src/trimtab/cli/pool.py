@@ -110,7 +110,7 @@ def pool(
     from trimtab.cli.config import read_sections
     from trimtab.data.matrix_files import POOL_MATRIX
     from trimtab.errors import InputError
-    from trimtab.evaluation.routing_pool import Pool, fill_pool
+    from trimtab.evaluation.routing.pool import Pool, fill_pool
     from trimtab.store import Store
     from trimtab.types import SamplingParams
 
@@ -201,7 +201,7 @@ def _prompts(files: Sequence[str], chat: bool) -> tuple[list[Any], dict[str, lis
 def _sampler(m: Member) -> Any:
     from trimtab.cli import make
     from trimtab.errors import InputError
-    from trimtab.evaluation.routing_pool import AsText
+    from trimtab.evaluation.routing.pool import AsText
 
     if not m.name:
         raise InputError("a model of the pool has no name; give `name` in its [[models]] section")
@@ -210,7 +210,7 @@ def _sampler(m: Member) -> Any:
 
 
 def _prices(members: dict[str, Member]) -> dict[str, Any]:
-    from trimtab.evaluation.routing_pool import Price
+    from trimtab.evaluation.routing.pool import Price
 
     return {
         name: Price(max(m.price_call, 0.0), max(m.price_million, 0.0))

@@ -91,7 +91,7 @@ def report(
     json: Json = False,
 ) -> None:
     """Accuracy, sure pairs, best of N, calibration and length bias, beside longest, shortest, random and log-prob."""
-    from trimtab.evaluation.reward_report import reward_report
+    from trimtab.evaluation.reward_models.report import reward_report
 
     if not Path(data).is_dir():  # then --split and --reward can only mean --gold's
         gold_split, gold_reward = gold_split or split, gold_reward or reward_name
@@ -123,7 +123,7 @@ def check(
 ) -> None:
     """The same pairs through each backend: largest difference to float32, and the pairs that are turned round."""
     from trimtab.cli.reward_parts import backends
-    from trimtab.evaluation.reward_check import compare_backends, table
+    from trimtab.evaluation.reward_models.check import compare_backends, table
 
     found = pairs.load(data, chat=chat, split=split, reward=reward_name, make=make, prefer="test")
     scorers, notes = backends(model, rendering or None, backend, served, served_name or model, found, device)
@@ -142,7 +142,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Accuracy by subset (one against one, best of 4, ties) beside longest, shortest and random."""
-    from trimtab.evaluation.rewardbench import load_rewardbench, rewardbench, table
+    from trimtab.evaluation.reward_models.rewardbench import load_rewardbench, rewardbench, table
 
     scores = rewardbench(load_rewardbench(data), {"reward model": _model(model, rendering, dtype, device)})
     emit(_plain({"scores": scores}), table(scores), json)

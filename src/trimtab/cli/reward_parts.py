@@ -86,7 +86,7 @@ def judged(
 
     from trimtab.data.chat_evals import against, load_answers
     from trimtab.errors import InputError
-    from trimtab.evaluation.win_rate import win_rates
+    from trimtab.evaluation.reward_models.win_rate import win_rates
     from trimtab.intervals import figure
     from trimtab.rewards.judge import Judge, summarise
     from trimtab.rewards.verdicts import GRADED_TEMPLATE, PAIR_TEMPLATE

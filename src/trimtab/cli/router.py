@@ -134,8 +134,8 @@ def evaluate(
     from trimtab.data.matrix import split_matrix
     from trimtab.data.matrix_files import load_matrix
     from trimtab.data.matrix_rows import join_matrices
-    from trimtab.evaluation.routing import as_dicts, confusion, per_tag, route, routing_table
-    from trimtab.evaluation.routing_report import write_routing_report
+    from trimtab.evaluation.pages.routing import write_routing_report
+    from trimtab.evaluation.routing.measures import as_dicts, confusion, per_tag, route, routing_table
     from trimtab.intervals import figure
     from trimtab.learners.model.router import check_pool, fit_router, load_router
 

@@ -104,8 +104,8 @@ def money(value: Any, reward: Any, prices: list[float]) -> dict[str, Any]:
     """AIQ, RouterArena's score and, for two models, APGR and CPT; nothing where a price is unknown."""
     import numpy as np
 
-    from trimtab.evaluation.routing import aiq, arena_score, frontier, route, two_models
-    from trimtab.evaluation.routing_report import exchange_rates
+    from trimtab.evaluation.pages.routing import exchange_rates
+    from trimtab.evaluation.routing.measures import aiq, arena_score, frontier, route, two_models
 
     if np.isnan(prices).any() or not np.max(prices) > 0:
         return {}
@@ -125,7 +125,7 @@ def ranks(value: Any, reward: Any, tags: Any, models: Any) -> dict[str, Any]:
     """MTR and %Uplift over the tags as subsets: each model among the models, the router alone against them."""
     import numpy as np
 
-    from trimtab.evaluation.routing import mean_rank, route, uplift
+    from trimtab.evaluation.routing.measures import mean_rank, route, uplift
 
     names = sorted({t for row in tags for t in row})
     wide = np.column_stack([reward, route(value, reward)])

@@ -28,7 +28,7 @@ def versus(
 ) -> None:
     """Compare models or runs with the first on the same prompts; mean rewards and paired intervals."""
     from trimtab.cli.comparing import Sampling, collect
-    from trimtab.evaluation.versus import versus as compare
+    from trimtab.evaluation.paired import versus as compare
 
     how = Sampling(engine, device or "", n, temperature, max_tokens, seed, raw)
     runs, notes = collect(names, prompts, reward or "", split, how, out, progress(True))

@@ -1,5 +1,6 @@
 """What did each lever buy? Numbers with intervals beside their nulls."""
 
+from trimtab.evaluation.choosing import NO_EXTRACTOR, choices, ways
 from trimtab.evaluation.curves import (
     Figure,
     reward_against_beta,
@@ -16,10 +17,9 @@ from trimtab.evaluation.metrics import (
     paired_bootstrap,
     pass_at_k,
 )
-from trimtab.evaluation.report import write_report
+from trimtab.evaluation.pages.report import write_report
 from trimtab.evaluation.run import compare, evaluate
 from trimtab.evaluation.table import Row, Table, tabulate
-from trimtab.evaluation.ways import NO_EXTRACTOR, choices, ways
 
 __all__ = [
     "NO_EXTRACTOR",

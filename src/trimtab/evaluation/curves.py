@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError
+from trimtab.evaluation.choosing import ByValue, Values, aligned, check_groups, chunk_index, rewards_of
 from trimtab.evaluation.metrics import Interval, expected_max, mean_interval, ranking_accuracy
 from trimtab.evaluation.run import greedy_row
-from trimtab.evaluation.ways import ByValue, Values, aligned, check_groups, chunk_index, rewards_of
 from trimtab.types import Group
 
 Rankers = Mapping[str, Values]

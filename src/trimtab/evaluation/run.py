@@ -13,9 +13,9 @@ from dataclasses import is_dataclass, replace
 import numpy as np
 
 from trimtab.errors import InputError
+from trimtab.evaluation.choosing import Extract, Values, check_groups, chunk_index, mean_tokens, rewards_of, ways
 from trimtab.evaluation.metrics import Expected, chosen_reward, expected_max
 from trimtab.evaluation.table import GREEDY, Row, Table, row
-from trimtab.evaluation.ways import Extract, Values, check_groups, chunk_index, mean_tokens, rewards_of, ways
 from trimtab.types import Decoder, Group, Prompt, RewardFn, score_answered
 
 

@@ -3,7 +3,7 @@
 A judge prefers what it reads first (or last): every pair is asked both ways round and the mean is the answer, so that a
 constant bias cancels; how large it was is reported. A verdict that cannot be read is asked for again and then NaN,
 never a tie. Cost is counted in calls and tokens. Judge with another model than the one that taught. Chat files are
-`data.chat_evals`'s, win rates `evaluation.win_rate`'s.
+`data.chat_evals`'s, win rates `evaluation.reward_models.win_rate`'s.
 """
 
 import json

@@ -8,8 +8,8 @@ import pytest
 from trimtab.data import all_pairs, best_vs_worst, right_vs_wrong
 from trimtab.decoders import BestOfN, Greedy, LogprobRerank, Longest, Majority, Plain, SoftmaxPolicy
 from trimtab.decoders.model import Ranked, Routed
+from trimtab.evaluation.choosing import aligned, lengths, logprob_values, mean_tokens
 from trimtab.evaluation.run import compare
-from trimtab.evaluation.ways import aligned, lengths, logprob_values, mean_tokens
 from trimtab.learners.token.examples import one_by_one
 from trimtab.rewards import score
 from trimtab.rewards.judge import Judge

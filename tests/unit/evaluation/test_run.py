@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError
+from trimtab.evaluation.choosing import ByValue, ByVote, choices, ways
 from trimtab.evaluation.run import compare, evaluate
 from trimtab.evaluation.table import tabulate
-from trimtab.evaluation.ways import ByValue, ByVote, choices, ways
 from trimtab.testing import prompt
 from trimtab.types import Answer, Completion, Group, Reward
 

@@ -1,7 +1,7 @@
 """A model and texts to the mean activation of every SAE feature, and to the tokens that excite a feature most.
 
 What two policies' features differ in, and which features tell one set of prompts from another (the choice that FPO's
-section 5.3 holds or frees). It judges nothing: `trimtab.evaluation.features` puts intervals and pages on it.
+section 5.3 holds or frees). It judges nothing: `trimtab.evaluation.pages.features` puts intervals and pages on it.
 """
 
 from collections.abc import Iterator, Sequence

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trimtab.errors import InputError
-from trimtab.evaluation.features import feature_changes, features_html
+from trimtab.evaluation.pages.features import feature_changes, features_html
 from trimtab.learners.feature.changes import contrast, feature_scale, mean_features, top_snippets
 from trimtab.learners.feature.check import hidden_rows, token_rows
 from trimtab.lm.load import load_lm

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.evaluation.routing import (
+from trimtab.evaluation.routing.measures import (
     aiq,
     arena_score,
     confusion,

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.data.matrix import ResponseMatrix
-from trimtab.evaluation.report import machine, write_page
-from trimtab.evaluation.report_figures import headline_figure
-from trimtab.evaluation.routing import confusion, frontier, route
+from trimtab.evaluation.pages.figures import headline_figure
+from trimtab.evaluation.pages.report import machine, write_page
+from trimtab.evaluation.routing.measures import confusion, frontier, route
 from trimtab.evaluation.table import Table, plain, row, tabulate
 
 Array = npt.NDArray[np.float64]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.evaluation.reward_check import compare_backends
-from trimtab.evaluation.reward_check import table as check_table
-from trimtab.evaluation.reward_report import best_of_n, calibration_error, overoptimisation, reward_report
-from trimtab.evaluation.rewardbench import item_score, load_rewardbench, rewardbench, table
+from trimtab.evaluation.reward_models.check import compare_backends
+from trimtab.evaluation.reward_models.check import table as check_table
+from trimtab.evaluation.reward_models.report import best_of_n, calibration_error, overoptimisation, reward_report
+from trimtab.evaluation.reward_models.rewardbench import item_score, load_rewardbench, rewardbench, table
 from trimtab.testing import prompt, write_jsonl
 from trimtab.types import Completion, Group, Pair, Reward
 

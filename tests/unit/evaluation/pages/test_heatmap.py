@@ -1,6 +1,6 @@
 import re
 
-from trimtab.evaluation.heatmap import heatmap_html, heatmap_text
+from trimtab.evaluation.pages.heatmap import heatmap_html, heatmap_text
 from trimtab.learners.token.credit import Credit
 
 GOOD = Credit("p", 0, ("<script>", " yes"), (-1.0, -0.5), (-2.0, -2.5), 0.1, True)

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from trimtab.evaluation.choosing import lengths
 from trimtab.evaluation.curves import Figure, PassRate
-from trimtab.evaluation.features import Changes
 from trimtab.evaluation.metrics import Interval, mean_interval
+from trimtab.evaluation.pages.features import Changes
 from trimtab.evaluation.table import GREEDY, Table
-from trimtab.evaluation.ways import lengths
 from trimtab.types import Group
 
 Spec = dict[str, Any]

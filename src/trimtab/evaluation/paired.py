@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.errors import InputError
+from trimtab.evaluation.choosing import token_count
 from trimtab.evaluation.table import plain
-from trimtab.evaluation.ways import token_count
 from trimtab.intervals import Interval, mean_interval, paired_bootstrap
 from trimtab.types import Group
 

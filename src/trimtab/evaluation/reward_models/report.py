@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError
+from trimtab.evaluation.choosing import Values, aligned, lengths, logprob_values
 from trimtab.evaluation.curves import Curve, Figure
 from trimtab.evaluation.metrics import Interval, expected_max, expected_reward, mean_interval, paired_bootstrap
-from trimtab.evaluation.ways import Values, aligned, lengths, logprob_values
 from trimtab.intervals import figure
 from trimtab.types import Group, Pair, RewardFn, completion_seed
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import InputError
+from trimtab.evaluation.choosing import Values, aligned
 from trimtab.evaluation.curves import Figure, PassRate
-from trimtab.evaluation.features import Changes
-from trimtab.evaluation.report_figures import (
+from trimtab.evaluation.pages.features import Changes
+from trimtab.evaluation.pages.figures import (
     changes_figure,
     group_figures,
     headline_figure,
@@ -30,7 +31,6 @@ from trimtab.evaluation.report_figures import (
     pass_rate_figure,
 )
 from trimtab.evaluation.table import Table, plain
-from trimtab.evaluation.ways import Values, aligned
 from trimtab.publish import publish_text, reporting
 from trimtab.types import Completion, Group, Message, message_text
 
@@ -96,7 +96,7 @@ def page(title: str, data: Mapping[str, Any]) -> str:
     """The HTML text: template, style, plotly, script and data in one. The only place where text meets markup."""
     from plotly.offline import get_plotlyjs
 
-    here = files("trimtab.evaluation")
+    here = files("trimtab.evaluation.pages")
     parts = {
         "TITLE": html.escape(title),
         "STYLE": (here / "report.css").read_text(encoding="utf-8"),

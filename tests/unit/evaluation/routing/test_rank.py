@@ -5,8 +5,8 @@ import pytest
 
 from trimtab.data.matrix import from_cells
 from trimtab.errors import InputError
-from trimtab.evaluation.routing import route, routing_table
-from trimtab.evaluation.routing_rank import WinRate, longest, rank_pool, rank_price, shortest
+from trimtab.evaluation.routing.measures import route, routing_table
+from trimtab.evaluation.routing.rank import WinRate, longest, rank_pool, rank_price, shortest
 from trimtab.testing import prompt
 from trimtab.types import Completion, Group
 

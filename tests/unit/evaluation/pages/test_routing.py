@@ -10,7 +10,7 @@ import pytest
 
 from trimtab.data.matrix import ResponseMatrix
 from trimtab.errors import StoreError
-from trimtab.evaluation.routing_report import (
+from trimtab.evaluation.pages.routing import (
     confusion_figure,
     exchange_rates,
     frontier_figure,

@@ -22,7 +22,7 @@ from trimtab.data.messages import prompt_messages
 from trimtab.data.rows import read_rows
 from trimtab.errors import InputError
 from trimtab.evaluation.metrics import Interval, mean_interval
-from trimtab.evaluation.reward_report import null_values
+from trimtab.evaluation.reward_models.report import null_values
 from trimtab.intervals import check_draws
 from trimtab.types import Completion, Group, Prompt, RewardFn, fingerprint
 

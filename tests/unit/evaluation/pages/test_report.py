@@ -9,8 +9,8 @@ import pytest
 
 from trimtab.errors import InputError, StoreError
 from trimtab.evaluation.metrics import Interval
-from trimtab.evaluation.report import embed_json, page, prompt_text, write_report
-from trimtab.evaluation.report_figures import headline_figure
+from trimtab.evaluation.pages.figures import headline_figure
+from trimtab.evaluation.pages.report import embed_json, page, prompt_text, write_report
 from trimtab.evaluation.run import compare
 from trimtab.testing import prompt
 from trimtab.types import Completion, Group, Reward
@@ -74,7 +74,7 @@ def test_report_keeps_groups_values_choices_and_says_what_it_leaves_out(tmp_path
 
 
 def test_features_that_changed_are_a_figure(tmp_path):
-    from trimtab.evaluation.features import Change, Changes
+    from trimtab.evaluation.pages.features import Change, Changes
 
     snippet = type("S", (), {"before": "a ", "token": HOSTILE, "after": " b", "value": 1.0})()
     moved = [Change(7, 1.0, 1.5, Interval(0.5, 0.25, 0.75, 4), (snippet,)), Change(3, 0.0, -1, Interval(-1, -2, 0, 4))]

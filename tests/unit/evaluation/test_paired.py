@@ -3,7 +3,7 @@ import math
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.evaluation.versus import versus
+from trimtab.evaluation.paired import versus
 from trimtab.testing import prompt
 from trimtab.types import Completion, Group, Reward
 

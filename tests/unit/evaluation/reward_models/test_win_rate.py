@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.evaluation.win_rate import win_rates
+from trimtab.evaluation.reward_models.win_rate import win_rates
 
 
 def test_equal_lengths_give_the_plain_win_rate():

@@ -1,0 +1,1 @@
+"""Tables, figures and groups to pages that open offline."""

@@ -1,0 +1,1 @@
+"""How far a reward can be trusted: checks, RewardBench, win rates, and a report of what it prefers."""
