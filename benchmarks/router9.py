@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab.data.matrix import ResponseMatrix, overlap, split_matrix
-from trimtab.data.matrix_files import load_matrix
+from trimtab.data.matrix.files import load_matrix
+from trimtab.data.matrix.matrix import ResponseMatrix, overlap, split_matrix
 from trimtab.embeddings import Encoder
+from trimtab.embeddings.ngrams import Both, HashedNgrams
 from trimtab.evaluation.metrics import paired_bootstrap
 from trimtab.evaluation.routing.measures import gap, route
-from trimtab.learners.model.ngrams import Both, HashedNgrams
 from trimtab.learners.model.router import fit_router
 from trimtab.types import fingerprint
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab.data.matrix import ResponseMatrix
-from trimtab.learners.model.ngrams import HashedNgrams
+from trimtab.data.matrix.matrix import ResponseMatrix
+from trimtab.embeddings.ngrams import HashedNgrams
 from trimtab.learners.model.router import fit_router
 from trimtab.types import Prompt
 

@@ -195,6 +195,24 @@ class Embedder(Protocol):
     def __call__(self, groups: Sequence[Group]) -> list[npt.NDArray[np.floating]]: ...
 
 
+class PromptEmbedder(Protocol):
+    """What a router reads with: prompts to vectors (P, D). `card` identifies what made them.
+
+    `trimtab.embeddings.Encoder` and `HashedNgrams` are two. Where it also declares `blocks` (widths of parts that
+    differ in kind) they are balanced.
+    """
+
+    @property
+    def card(self) -> dict[str, Any]: ...
+
+    def embed_prompts(self, prompts: Sequence[Prompt]) -> npt.NDArray[np.floating]: ...
+
+
+def user_text(prompt: Prompt) -> str:
+    """What a router reads: the user's messages (or raw text), joined by newlines; system messages are left out."""
+    return "\n".join(message_text(m) for m in prompt.messages if m.get("role") in ("user", "text"))
+
+
 def score_answered(groups: Sequence[Group], reward: RewardFn) -> list[list[Reward]]:
     """What `reward` gives, aligned with groups and completions; a completion that failed is not shown to it and gets
     NaN and its own note."""

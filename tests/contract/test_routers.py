@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from trimtab.data.matrix import ResponseMatrix
+from trimtab.data.matrix.matrix import ResponseMatrix
+from trimtab.embeddings.ngrams import HashedNgrams
 from trimtab.learners.model.fits import METHODS
-from trimtab.learners.model.ngrams import HashedNgrams
 from trimtab.learners.model.router import SINGLE, fit_router
 from trimtab.testing import check_router, prompt
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from trimtab.cli.config import load_task, read_sections
 from trimtab.cli.pool import PoolTask
 from trimtab.cli.router_parts import encoder_of
-from trimtab.data.matrix_files import load_matrix
+from trimtab.data.matrix.files import load_matrix
 from trimtab.errors import TrimtabError
 from trimtab.learners.completion.probe.pairwise import PairwiseProbe
 from trimtab.learners.completion.probe.probe import Probe

@@ -27,7 +27,7 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 from reading import Known, View, learners, nulls, table, taken  # noqa: E402
 
 import qprobe_mbpp as bench  # noqa: E402
-from trimtab.data.tasks_code import humaneval  # noqa: E402
+from trimtab.data.tasks.code import humaneval  # noqa: E402
 from trimtab.rewards import UnitTests  # noqa: E402
 from trimtab.samplers import OpenVINO  # noqa: E402
 from trimtab.types import Completion, Group, Prompt, SamplingParams  # noqa: E402

@@ -101,7 +101,7 @@ def cached(kind: str, gs: list[Group], make: Callable[[], Any]) -> list[np.ndarr
 
 def word_vectors(gs: list[Group], dim: int = 256) -> list[np.ndarray]:
     """Hashed n-grams of every answer; cached under RUNS."""
-    from trimtab.learners import HashedNgrams
+    from trimtab.embeddings import HashedNgrams
 
     texts = [Prompt("", ({"role": "user", "content": c.text or " "},)) for g in gs for c in g.completions]
     return cached(f"ngrams-{dim}", gs, lambda: HashedNgrams(dim).embed_prompts(texts))

@@ -25,13 +25,13 @@ from pathlib import Path
 import numpy as np
 
 from trimtab import data, rewards, samplers
-from trimtab.data.matrix import ResponseMatrix
+from trimtab.data.matrix.matrix import ResponseMatrix
 from trimtab.decoders.model import Routed
+from trimtab.embeddings.ngrams import HashedNgrams
 from trimtab.evaluation.metrics import paired_bootstrap
 from trimtab.evaluation.routing.measures import as_dicts, per_tag, route, routing_table
 from trimtab.evaluation.routing.pool import AsText, Pool, fill_pool
 from trimtab.evaluation.routing.rank import longest, rank_pool, shortest
-from trimtab.learners.model.ngrams import HashedNgrams
 from trimtab.learners.model.router import fit_router
 from trimtab.store import Store
 from trimtab.types import Completion, Pair, Prompt, SamplingParams

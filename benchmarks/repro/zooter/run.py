@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab.data.matrix import ResponseMatrix, split_matrix
-from trimtab.data.matrix_files import load_matrix
+from trimtab.data.matrix.files import load_matrix
+from trimtab.data.matrix.matrix import ResponseMatrix, split_matrix
+from trimtab.embeddings.ngrams import HashedNgrams
 from trimtab.evaluation.metrics import paired_bootstrap
 from trimtab.evaluation.routing.measures import gap, mean_rank, route, uplift
 from trimtab.evaluation.routing.rank import longest, rank_pool, shortest
-from trimtab.learners.model.ngrams import HashedNgrams
 from trimtab.learners.model.router import fit_router
 from trimtab.types import Reward
 

@@ -108,7 +108,7 @@ def pool(
 
     from trimtab.cli import make
     from trimtab.cli.config import read_sections
-    from trimtab.data.matrix_files import POOL_MATRIX
+    from trimtab.data.matrix.files import POOL_MATRIX
     from trimtab.errors import InputError
     from trimtab.evaluation.routing.pool import Pool, fill_pool
     from trimtab.store import Store

@@ -74,8 +74,8 @@ def fit(
     json: Json = False,
 ) -> None:
     """Fit a router; unless it beats the best single model on held-out prompts, save that model and say so."""
-    from trimtab.data.matrix_files import load_matrix
-    from trimtab.data.matrix_rows import balanced, without_overlap
+    from trimtab.data.matrix.files import load_matrix
+    from trimtab.data.matrix.rows import balanced, without_overlap
     from trimtab.learners.model.router import fit_router
 
     checks.writable(out)
@@ -131,9 +131,9 @@ def evaluate(
     """The router's reward beside random, best single and oracle, with intervals; per tag; against the oracle."""
     import numpy as np
 
-    from trimtab.data.matrix import split_matrix
-    from trimtab.data.matrix_files import load_matrix
-    from trimtab.data.matrix_rows import join_matrices
+    from trimtab.data.matrix.files import load_matrix
+    from trimtab.data.matrix.matrix import split_matrix
+    from trimtab.data.matrix.rows import join_matrices
     from trimtab.evaluation.pages.routing import write_routing_report
     from trimtab.evaluation.routing.measures import as_dicts, confusion, per_tag, route, routing_table
     from trimtab.intervals import figure

@@ -9,8 +9,8 @@ NGRAMS = "ngrams"
 
 def encoder(name: str) -> Any:
     """The encoder called `name`: one of four, or the folder of a sentence encoder. InputError for an unknown one."""
+    from trimtab.embeddings.ngrams import Both, HashedNgrams
     from trimtab.errors import unknown
-    from trimtab.learners.model.ngrams import Both, HashedNgrams
 
     if name == "ngrams":
         return HashedNgrams()
@@ -39,12 +39,12 @@ def tagged(table: Any, tagger: str, embed: Any, seed: int, out: Path) -> Any:
     import json
     from dataclasses import replace
 
-    from trimtab.data.matrix import text_of
     from trimtab.errors import InputError, unknown
     from trimtab.learners.model.tags import asking, cluster_tags, keyword_tags, llm_tags
+    from trimtab.types import user_text
 
     kind, _, argument = tagger.partition(":")
-    texts = [text_of(p) for p in table.prompts]
+    texts = [user_text(p) for p in table.prompts]
     if kind == "clusters":
         if not argument.isdigit() or int(argument) < 1:
             raise InputError(f"--tagger {tagger!r}: write clusters:16, with the number of clusters")

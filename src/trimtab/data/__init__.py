@@ -3,7 +3,7 @@
 from trimtab.data.pairs import all_pairs, best_vs_worst, right_vs_wrong, to_trl
 from trimtab.data.sources import SOURCES, from_jsonl, from_parquet, from_rows, load, reasoning_gym
 from trimtab.data.splits import split_by_id
-from trimtab.data.tasks_shots import own_successes, with_shots
+from trimtab.data.tasks.shots import own_successes, with_shots
 
 __all__ = [
     "SOURCES",

@@ -14,8 +14,8 @@ from typing import Any
 
 from trimtab.data.messages import SYSTEM, prompt_messages
 from trimtab.data.rows import KINDS, check_depth, kind_of, numbered, read_rows, short
-from trimtab.data.tasks import TASKS
-from trimtab.data.tasks_code import CODE_TASKS
+from trimtab.data.tasks.answers import TASKS
+from trimtab.data.tasks.code import CODE_TASKS
 from trimtab.errors import InputError, unknown
 from trimtab.types import Prompt, canonical_json, fingerprint
 

@@ -4,8 +4,10 @@ import importlib
 from typing import Any
 
 _NAMES = {
+    "Both": "ngrams",
     "Encoder": "encoder",
     "Endpoint": "endpoint",
+    "HashedNgrams": "ngrams",
     "HiddenStates": "hidden_states",
     "StaticVectors": "static",
     "Stored": "stored",

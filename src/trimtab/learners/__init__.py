@@ -4,9 +4,7 @@ import importlib
 from typing import Any
 
 _NAMES = {
-    "Both": "model.ngrams",
     "FeatureLeash": "feature.leash",
-    "HashedNgrams": "model.ngrams",
     "ImplicitReward": "token.policy",
     "LinearFit": "completion.probe.linear",
     "Lora": "token.trainer",

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trimtab.cli.app import app
-from trimtab.data.matrix_files import load_matrix
+from trimtab.data.matrix.files import load_matrix
 from trimtab.testing import scripted_server, tiny_lm, write_jsonl
 
 

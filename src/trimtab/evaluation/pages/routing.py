@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.data.matrix import ResponseMatrix
+from trimtab.data.matrix.matrix import ResponseMatrix
 from trimtab.evaluation.pages.figures import headline_figure
 from trimtab.evaluation.pages.report import machine, write_page
 from trimtab.evaluation.routing.measures import confusion, frontier, route

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from trimtab.data.matrix import ResponseMatrix, from_cells, text_of
+from trimtab.data.matrix.matrix import ResponseMatrix, from_cells
 from trimtab.endpoints import Fault
 from trimtab.errors import InputError
 from trimtab.rewards.score import score
 from trimtab.samplers.cached import Cached
 from trimtab.store import Store
-from trimtab.types import Completion, Group, Prompt, RewardFn, Sampler, SamplingParams, fingerprint
+from trimtab.types import Completion, Group, Prompt, RewardFn, Sampler, SamplingParams, fingerprint, user_text
 
 SPLIT = "pool"
 """The store's split that holds a pool's prompts."""
@@ -62,7 +62,7 @@ class AsText:
         return f"{self.sampler.model}+{fingerprint([self.template, self.stop])[:8]}"
 
     def __call__(self, prompts: Sequence[Prompt], n: int, params: SamplingParams) -> list[Group]:
-        texts = [self._template(p).replace("{prompt}", text_of(p)) for p in prompts]
+        texts = [self._template(p).replace("{prompt}", user_text(p)) for p in prompts]
         raw = [replace(p, messages=({"role": "text", "content": t},)) for p, t in zip(prompts, texts, strict=True)]
         params = replace(params, stop=(*params.stop, *self.stop))
         groups, model = self.sampler(raw, n, params), self.model
@@ -128,7 +128,7 @@ def fill_pool(
                 tokens = _length(c)
                 cost = math.nan if price is None else price.of(tokens)
                 cells.append({
-                    "prompt_id": g.prompt.id, "prompt": text_of(g.prompt), "model": name, "reward": r.value,
+                    "prompt_id": g.prompt.id, "prompt": user_text(g.prompt), "model": name, "reward": r.value,
                     "tokens": tokens, "price": cost, "latency": seconds.get(i), "tags": label, "text": c.text,
                 })  # fmt: skip
     matrix = from_cells(cells, where=str(store.path))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.data.matrix import ResponseMatrix
+from trimtab.data.matrix.matrix import ResponseMatrix
 from trimtab.errors import InputError
 from trimtab.types import Group, Pair, Reward, RewardFn
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.learners.model.blocks import blockwise, scaled
 from trimtab.learners.model.common import levels
-from trimtab.learners.model.features import blockwise, scaled
 from trimtab.learners.model.tags import cluster_tags, tag_means
 
 Array = npt.NDArray[np.float64]

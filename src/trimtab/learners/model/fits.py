@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError, unknown
+from trimtab.learners.model.blocks import blockwise, scaled
 from trimtab.learners.model.common import NO_COMMON, apart, components, filled, known_sets, levels
 from trimtab.learners.model.experts import experts_head, fit_tags
-from trimtab.learners.model.features import blockwise, scaled
 from trimtab.learners.model.tags import kmeans, nearest, smooth
 
 Array = npt.NDArray[np.float64]

@@ -16,17 +16,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.data.matrix import ResponseMatrix, from_groups, normal_text, text_of
+from trimtab.data.matrix.matrix import ResponseMatrix, from_groups, normal_text
 from trimtab.errors import InputError, ModelError, unknown
 from trimtab.fitted import load_fitted, save_fitted
 from trimtab.intervals import Interval, paired_bootstrap
 from trimtab.json_file import Kinds
+from trimtab.learners.model.blocks import scaled
 from trimtab.learners.model.common import NO_COMMON, apart, components
 from trimtab.learners.model.experts import tag_probability
-from trimtab.learners.model.features import scaled
 from trimtab.learners.model.fits import HEADS, METHODS, Weights, fit_constant, only
-from trimtab.learners.model.ngrams import PromptEmbedder
-from trimtab.types import Group, Prompt, fingerprint
+from trimtab.types import Group, Prompt, PromptEmbedder, fingerprint, user_text
 
 Array = npt.NDArray[np.float64]
 CARD, WEIGHTS = "router.json", "router.safetensors"
@@ -250,7 +249,7 @@ def _which(method: str, models: Sequence[str], matrix: ResponseMatrix, options: 
 
 
 def _text_hashes(prompts: Sequence[Prompt]) -> npt.NDArray[np.uint64]:
-    return np.array([int(fingerprint(normal_text(text_of(p)))[:16], 16) for p in prompts], np.uint64)
+    return np.array([int(fingerprint(normal_text(user_text(p)))[:16], 16) for p in prompts], np.uint64)
 
 
 def _refuse(matrix: ResponseMatrix, reward: Array, keep: npt.NDArray[Any]) -> None:

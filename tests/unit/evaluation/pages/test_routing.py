@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from trimtab.data.matrix import ResponseMatrix
+from trimtab.data.matrix.matrix import ResponseMatrix
 from trimtab.errors import StoreError
 from trimtab.evaluation.pages.routing import (
     confusion_figure,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trimtab.data.matrix import from_cells
+from trimtab.data.matrix.matrix import from_cells
 from trimtab.errors import InputError
 from trimtab.evaluation.routing.measures import route, routing_table
 from trimtab.evaluation.routing.rank import WinRate, longest, rank_pool, rank_price, shortest

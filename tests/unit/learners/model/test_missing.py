@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from trimtab.data.matrix import ResponseMatrix
+from trimtab.data.matrix.matrix import ResponseMatrix
+from trimtab.embeddings.ngrams import HashedNgrams
 from trimtab.errors import InputError
 from trimtab.learners.model.common import components, filled, levels
 from trimtab.learners.model.fits import HEADS, METHODS, fit_constant, fit_zooter, zooter_targets
 from trimtab.learners.model.losses import silver
-from trimtab.learners.model.ngrams import HashedNgrams
 from trimtab.learners.model.router import fit_router
 from trimtab.learners.model.tags import smooth
 from trimtab.testing import prompt

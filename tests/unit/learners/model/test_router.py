@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from trimtab.data.matrix import ResponseMatrix
+from trimtab.data.matrix.matrix import ResponseMatrix
+from trimtab.embeddings.ngrams import HashedNgrams
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.model.experts import ridge
 from trimtab.learners.model.fits import METHODS
-from trimtab.learners.model.ngrams import HashedNgrams
 from trimtab.learners.model.router import check_pool, fit_router, load_router
 from trimtab.testing import prompt
 from trimtab.types import Completion, Group, Reward

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from trimtab.data.matrix import ResponseMatrix, overlap
+from trimtab.data.matrix.matrix import ResponseMatrix, overlap
 from trimtab.errors import InputError
 
 

@@ -7,28 +7,14 @@ the words is what it does not see; a sentence encoder beside it does (`Both`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.data.matrix import text_of
-from trimtab.types import Completion, Embedder, Group, Prompt
+from trimtab.types import Completion, Embedder, Group, Prompt, PromptEmbedder, user_text
 
 Array = npt.NDArray[np.float32]
-
-
-class PromptEmbedder(Protocol):
-    """What a router reads with: prompts to vectors (P, D). `card` identifies what made them.
-
-    `trimtab.embeddings.Encoder` is one, beside the two here. Where it also declares `blocks` (widths of parts that
-    differ in kind) they are balanced.
-    """
-
-    @property
-    def card(self) -> dict[str, Any]: ...
-
-    def embed_prompts(self, prompts: Sequence[Prompt]) -> npt.NDArray[np.floating]: ...
 
 
 _WORD = np.zeros(256, bool)
@@ -79,7 +65,7 @@ class HashedNgrams:
 
     def embed_prompts(self, prompts: Sequence[Prompt]) -> Array:
         """(P, D) vectors of the users' messages; system messages are not read."""
-        return self.embed_texts([text_of(p) for p in prompts])
+        return self.embed_texts([user_text(p) for p in prompts])
 
     def embed_texts(self, texts: Sequence[str]) -> Array:
         """(P, D) vectors of texts."""

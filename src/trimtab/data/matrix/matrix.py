@@ -22,7 +22,7 @@ import numpy.typing as npt
 from trimtab.data.cells import number
 from trimtab.errors import InputError, unknown
 from trimtab.publish import publish
-from trimtab.types import Completion, Group, Prompt, Reward, fingerprint, message_text
+from trimtab.types import Completion, Group, Prompt, Reward, fingerprint, user_text
 
 Array = npt.NDArray[np.float64]
 COLUMNS = ("prompt_id", "prompt", "model", "reward", "tokens", "price", "latency", "tags", "text")
@@ -130,7 +130,7 @@ class ResponseMatrix:
                 cell = (self.reward_PM, _of(self.tokens_PM), _of(self.price_PM), _of(self.latency_PM))
                 numbers = (None if math.isnan(a[p, m]) else float(a[p, m]) for a in cell)
                 text = self.text_PM[p][m] if self.text_PM else None
-                values = (prompt.id, text_of(prompt), self.models[m], *numbers, list(self.tags[p]), text)
+                values = (prompt.id, user_text(prompt), self.models[m], *numbers, list(self.tags[p]), text)
                 rows.append(dict(zip(COLUMNS, values, strict=True)))
         return rows
 
@@ -187,7 +187,7 @@ def from_cells(cells: Iterable[Mapping[str, Any]], *, where: str = "rows") -> Re
         named = given is not None and given == given and given != ""
         id = str(given) if named else fingerprint([cell["prompt"], label])
         prompt = Prompt(id, ({"role": "user", "content": cell["prompt"]},), cell.get("target"), where)
-        if text_of(prompts.setdefault(id, prompt)) != cell["prompt"]:
+        if user_text(prompts.setdefault(id, prompt)) != cell["prompt"]:
             raise InputError(f"{place}: prompt_id {id!r} was used before for another prompt")
         tags.setdefault(id, label)
         models.setdefault(cell["model"], len(models))
@@ -204,7 +204,7 @@ def from_cells(cells: Iterable[Mapping[str, Any]], *, where: str = "rows") -> Re
         text[at[id]][models[model]] = str(same[0].get("text") or "")
     merged = sum(len(s) - 1 for s in seen.values())
     known = tuple(map(tuple, text)) if any(t for row in text for t in row) else ()
-    same_text = len(prompts) - len({text_of(p) for p in prompts.values()})
+    same_text = len(prompts) - len({user_text(p) for p in prompts.values()})
     note = f"{merged} repeated cells averaged; {same_text} prompts repeat another's text"
     return ResponseMatrix(
         tuple(prompts.values()), tuple(models), arrays["reward"], tuple(tags.values()),
@@ -227,7 +227,7 @@ def from_groups(groups: Iterable[Group], *, tags: Mapping[str, Sequence[str]] | 
         label = list(tags.get(g.prompt.id, ())) if tags is not None else [g.prompt.source] if g.prompt.source else []
         for c, r in zip(g.completions, g.rewards, strict=True):
             tokens = c.paid_tokens
-            row = {"prompt_id": g.prompt.id, "prompt": text_of(g.prompt), "model": c.model, "reward": r.value}
+            row = {"prompt_id": g.prompt.id, "prompt": user_text(g.prompt), "model": c.model, "reward": r.value}
             cells.append({**row, "tokens": tokens, "tags": label, "text": c.text})
     matrix = from_cells(cells, where="groups")
     return replace(matrix, prompts=tuple(messages[p.id] for p in matrix.prompts))
@@ -244,7 +244,7 @@ def split_matrix(
         raise InputError(f"test must be a share between 0 and 1, got {test!r}")
     order = np.random.default_rng(seed).permutation(len(matrix))
     cut = round(test * len(matrix))
-    texts = [normal_text(text_of(p)) for p in matrix.prompts]
+    texts = [normal_text(user_text(p)) for p in matrix.prompts]
     known = {texts[i] for i in order[cut:]}
     moved = [i for i in order[:cut] if texts[i] in known]
     held = [i for i in order[:cut] if texts[i] not in known]
@@ -259,15 +259,10 @@ def overlap(train: ResponseMatrix, test: ResponseMatrix, n: int = 6) -> tuple[in
     The paper drops training queries that share a 6-gram of words with the evaluation set; the mask says which, so
     `train.rows(~mask)` is the clean set. Prompts shorter than n words are compared whole.
     """
-    seen = {normal_text(text_of(p)) for p in train.prompts}
-    same = sum(normal_text(text_of(p)) in seen for p in test.prompts)
-    held = {g for p in test.prompts for g in _ngrams(text_of(p), n)}
-    return same, np.array([not held.isdisjoint(_ngrams(text_of(p), n)) for p in train.prompts], bool)
-
-
-def text_of(prompt: Prompt) -> str:
-    """What a router reads: the user's messages (or raw text), joined by newlines; system messages are left out."""
-    return "\n".join(message_text(m) for m in prompt.messages if m.get("role") in ("user", "text"))
+    seen = {normal_text(user_text(p)) for p in train.prompts}
+    same = sum(normal_text(user_text(p)) in seen for p in test.prompts)
+    held = {g for p in test.prompts for g in _ngrams(user_text(p), n)}
+    return same, np.array([not held.isdisjoint(_ngrams(user_text(p), n)) for p in train.prompts], bool)
 
 
 def normal_text(text: str) -> str:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trimtab.data.tasks_shots import own_successes, with_shots
+from trimtab.data.tasks.shots import own_successes, with_shots
 from trimtab.errors import InputError
 from trimtab.types import Completion, Group, Prompt, Reward
 

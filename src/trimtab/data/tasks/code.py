@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trimtab.data.rows import kind_of
-from trimtab.data.tasks import some, task_rows
+from trimtab.data.tasks.answers import some, task_rows
 from trimtab.errors import InputError, unknown
 from trimtab.types import Prompt
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from trimtab.embeddings import HiddenStates
-from trimtab.learners.model.ngrams import Both, HashedNgrams, OfPrompts, char_hashes, word_hashes
+from trimtab.embeddings.ngrams import Both, HashedNgrams, OfPrompts, char_hashes, word_hashes
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Group
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.data.cells import number
-from trimtab.data.matrix import COLUMNS, ResponseMatrix, from_cells
-from trimtab.data.matrix_wide import long_cells, looks_long, looks_wide, wide_cells
+from trimtab.data.matrix.matrix import COLUMNS, ResponseMatrix, from_cells
+from trimtab.data.matrix.wide import long_cells, looks_long, looks_wide, wide_cells
 from trimtab.data.rows import read_rows, refuse_name
 from trimtab.errors import InputError, unknown
 

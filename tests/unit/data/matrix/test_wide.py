@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trimtab.data.cells import as_number, number
-from trimtab.data.matrix import from_cells, text_of
-from trimtab.data.matrix_files import from_long, from_wide, load_matrix
+from trimtab.data.matrix.files import from_long, from_wide, load_matrix
+from trimtab.data.matrix.matrix import from_cells
 from trimtab.errors import InputError
 from trimtab.testing import write_jsonl
+from trimtab.types import user_text
 
 MIXTRAL, GPT4 = "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
 ROUTELLM = f"""prompt,{MIXTRAL},{GPT4},{MIXTRAL}_response,{GPT4}_response
@@ -31,7 +32,7 @@ def test_routellm_s_table_is_read_as_it_is(tmp_path):
     m = load_matrix(written(tmp_path, ROUTELLM))
     assert m.models == ("mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview")
     assert m.reward_PM.tolist() == [[1, 0], [0, 1]] and m.text_PM == (("5", "four, I think"), ("no", "yes"))
-    assert text_of(m.prompts[0]) == "Two and three?\nA sum." and m.prompts[0].target is None
+    assert user_text(m.prompts[0]) == "Two and three?\nA sum." and m.prompts[0].target is None
     assert m.note.startswith("models are mistralai/Mixtral-8x7B-Instruct-v0.1, gpt-4-1106-preview")
 
 
@@ -46,7 +47,7 @@ def test_routellm_s_table_is_read_as_it_is(tmp_path):
 )
 def test_wide_tables_of_many_dresses_are_one_matrix(tmp_path, header, rows):
     m = load_matrix(written(tmp_path, f"{header}\n{rows}\n"))
-    assert m.models == ("a", "b") and [text_of(p) for p in m.prompts] == ["q1", "q2"]
+    assert m.models == ("a", "b") and [user_text(p) for p in m.prompts] == ["q1", "q2"]
     np.testing.assert_array_equal(m.reward_PM, [[1, 0], [np.nan, 0.5]])
     np.testing.assert_array_equal(m.price_PM, [[0.5, 0.25], [np.nan, np.nan]])
     tags = "topic" not in header
@@ -194,7 +195,7 @@ def test_any_table_is_read_or_refused(tmp_path, rows):
 def test_common_prompts():
     cells = [("p", "x", 1), ("p", "y", 0), ("q", "x", 1), ("r", "y", 1)]
     m = from_cells([{"prompt": p, "model": n, "reward": r} for p, n, r in cells])
-    assert m.whole_P.tolist() == [True, False, False] and [text_of(p) for p in m.common().prompts] == ["p"]
+    assert m.whole_P.tolist() == [True, False, False] and [user_text(p) for p in m.common().prompts] == ["p"]
     with pytest.raises(InputError, match="no prompt has a reward of all 2 models .of 2 prompts: x 1, y 1."):
         m.rows([1, 2]).common()
     whole = m.common()

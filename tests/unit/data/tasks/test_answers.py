@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trimtab import data
-from trimtab.data.tasks import PAL_SHOTS, pal_prompt
+from trimtab.data.tasks.answers import PAL_SHOTS, pal_prompt
 from trimtab.errors import InputError
 from trimtab.rewards import ExactMatch, UnitTests, math_answer
 from trimtab.rewards.unit_tests import check_gold

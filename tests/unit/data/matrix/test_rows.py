@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from trimtab.data.matrix import ResponseMatrix, split_matrix
-from trimtab.data.matrix_rows import balanced, join_matrices, without_overlap
+from trimtab.data.matrix.matrix import ResponseMatrix, split_matrix
+from trimtab.data.matrix.rows import balanced, join_matrices, without_overlap
 from trimtab.errors import InputError
 from trimtab.testing import prompt
 

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from trimtab.data.matrix import ResponseMatrix, from_cells, from_groups, overlap, split_matrix, text_of
-from trimtab.data.matrix_files import load_matrix
+from trimtab.data.matrix.files import load_matrix
+from trimtab.data.matrix.matrix import ResponseMatrix, from_cells, from_groups, overlap, split_matrix
 from trimtab.errors import InputError
 from trimtab.testing import prompt, write_jsonl
-from trimtab.types import Completion, Group, Reward
+from trimtab.types import Completion, Group, Reward, user_text
 
 
 def cell(p, m, r, **more):
@@ -54,7 +54,7 @@ def test_long_form_survives_a_round_trip(tmp_path, name):
     before.save(tmp_path / name)
     after = load_matrix(tmp_path / name)
     assert after.models == before.models
-    assert [text_of(p) for p in after.prompts] == ["a?", "b?"]
+    assert [user_text(p) for p in after.prompts] == ["a?", "b?"]
     np.testing.assert_array_equal(after.reward_PM, [[1, np.nan], [np.nan, 0.25]])
     np.testing.assert_array_equal(after.tokens_PM, before.tokens_PM)
     np.testing.assert_array_equal(after.latency_PM, [[2.5, np.nan], [np.nan, np.nan]])

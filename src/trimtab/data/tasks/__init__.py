@@ -1,0 +1,1 @@
+"""Named tasks to PROMPTS, one function a task, and examples put in front of them."""
