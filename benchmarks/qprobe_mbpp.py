@@ -1,4 +1,4 @@
-"""What chooses best among a small model's programs: the reader against log-prob, greedy, agreement and the plain probe.
+"""What chooses best among a small model's programs: reranker, log-prob, greedy, agreement or the plain probe.
 
     make bench NAME=qprobe_mbpp        needs TRIMTAB_DATA (or ../shared/data) with mbpp/samples_qwen05.jsonl.gz
 
@@ -6,10 +6,10 @@
 cross-validation over prompts, three seeds of folds. One forward pass over all completions (repro/qprobe/states.py)
 comes first and is kept in CACHE (default ~/.cache/trimtab/bench/qprobe_mbpp): about 80 CPU-minutes. It can be cut short
 with MINUTES=30 or left out with MINUTES=0; what is missing is said, and the table is made of the prompts that have
-their first COMPLETIONS=8 (or 16, in an order of their own). SEEDS=3. VIEWS names the states the reader may take.
+their first COMPLETIONS=8 (or 16, in an order of their own). SEEDS=3. VIEWS names the states the reranker may take.
 DTYPE=bfloat16 takes three fifths of the time on a CPU that has it: mean log-probs to 0.004, states to 2 %.
 SMALL=1: 12 prompts x 4, no states. The last line is JSON:
-reader_minus_logprob and `lower`, its interval's lower end; reader_minus_greedy (null without greedy answers).
+reranker_minus_logprob and `lower`, its interval's lower end; reranker_minus_greedy (null without greedy answers).
 """
 
 import datetime
@@ -134,7 +134,7 @@ def greedy_rewards(groups: list[Group]) -> np.ndarray:
 
 
 def visible_test(groups: list[Group]) -> list[np.ndarray]:
-    """1 where a program passes the one test that its prompt shows: more than any reader here is told."""
+    """1 where a program passes the one test that its prompt shows: more than any reranker here is told."""
     shown = [
         Group(Prompt(g.prompt.id, (), {**g.prompt.columns, "tests": g.prompt.columns["tests"][:1]}), g.completions)
         for g in groups
@@ -162,7 +162,7 @@ def small() -> None:
         made = tuple(Completion(t, "q", 0, i, logprobs=(-float(len(t)),)) for i, t in enumerate(texts))
         groups.append(Group(prompt_of(row), made))
     groups = [Group(g.prompt, g.completions, tuple(r)) for g, r in zip(groups, UnitTests()(groups), strict=True)]
-    fits = {"reader": learners({}, None, {})["reader: cues alone"]}
+    fits = {"reranker": learners({}, None, {})["reranker: cues alone"]}
     report(groups, nulls(groups, None), fits, seeds=1, completions=4)
 
 
@@ -182,10 +182,11 @@ def report(
     against = ["mean log-prob", *(x for x in ("greedy", "majority of equal texts") if x in chosen)]
     text, rows = table(chosen, against, len(groups))
     by_name = {r["name"]: r for r in rows}
-    gap, versus = by_name["reader"]["minus_mean log-prob"], by_name["reader"].get("minus_greedy")
+    gap, versus = by_name["reranker"]["minus_mean log-prob"], by_name["reranker"].get("minus_greedy")
     facts = {
-        "reader_minus_logprob": gap["mean"], "lower": gap["lower"], "upper": gap["upper"],
-        "reader_minus_greedy": versus["mean"] if versus else None, "greedy_lower": versus["lower"] if versus else None,
+        "reranker_minus_logprob": gap["mean"], "lower": gap["lower"], "upper": gap["upper"],
+        "reranker_minus_greedy": versus["mean"] if versus else None,
+        "greedy_lower": versus["lower"] if versus else None,
         "dtype": DTYPE, "prompts": len(groups), "completions": completions, "seeds": seeds, "views": list(VIEWS),
         "rows": rows, "forms": forms,
         "machine": platform.processor() or platform.machine(), "cpus": os.cpu_count(),

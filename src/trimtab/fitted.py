@@ -1,7 +1,7 @@
 """A fitted thing's folder: one safetensors file and one JSON card that holds the file's SHA-256, published together.
 
 Loading compares the two, so weights of another fit, a cut file and a flipped bit are errors that name the folder.
-Probes, readers, routers and pairwise probes are saved here; what their tensors mean is theirs.
+Probes, rerankers, routers and pairwise probes are saved here; what their tensors mean is theirs.
 """
 
 import hashlib

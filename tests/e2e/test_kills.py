@@ -73,7 +73,7 @@ VERBS = {
     "score": (1, ["score", "-o", "run"], "run"),
     "embed": (2, ["embed", "-o", "run"], "run"),
     "fit probe": (3, ["fit", "probe", "-o", "run"], "run"),
-    "fit reader": (3, ["fit", "reader", "-o", "run"], "run"),
+    "fit reranker": (3, ["fit", "reranker", "-o", "run"], "run"),
     "report": (4, ["report", "-o", "run"], "run"),
     "train": (0, ["train", "pairs.jsonl", *TRAIN, "--out", "policy"], "policy"),
     "train lora": (0, ["train", "pairs.jsonl", *TRAIN, "--lora-rank", "2", "--out", "policy"], "policy"),

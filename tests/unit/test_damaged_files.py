@@ -27,7 +27,7 @@ from trimtab.errors import TrimtabError
 from trimtab.learners.completion.probe.pairwise import PairwiseProbe
 from trimtab.learners.completion.probe.probe import Probe
 from trimtab.learners.completion.reranker.cues import same_text
-from trimtab.learners.completion.reranker.reranker import Reader
+from trimtab.learners.completion.reranker.reranker import Reranker
 from trimtab.learners.completion.reranker.search import Form
 from trimtab.learners.completion.west_of_n.west_of_n import _rows
 from trimtab.learners.feature.sae import SAE, load_sae
@@ -108,14 +108,14 @@ def read_sae(folder):
     return load_sae(folder).layer
 
 
-def reader(folder):
-    card = {"kind": "reader", "form": {"cues": ["count"], "states": None, "l2": 0.1, "pool": False},
+def reranker(folder):
+    card = {"kind": "reranker", "form": {"cues": ["count"], "states": None, "l2": 0.1, "pool": False},
             "same": describe(same_text), "embedder": None}  # fmt: skip
-    Reader(Form(("count",)), np.array([1.5]), np.zeros(0, np.float32), card).save(folder)
+    Reranker(Form(("count",)), np.array([1.5]), np.zeros(0, np.float32), card).save(folder)
 
 
-def read_reader(folder):
-    found = Reader.load(folder)
+def read_reranker(folder):
+    found = Reranker.load(folder)
     return found.cue_C.tobytes(), found.state_D.tobytes()
 
 
@@ -179,7 +179,7 @@ KINDS = {
         lambda f: PairwiseProbe({"linear_D": np.ones(3), "mean_D": np.ones(3)}, {"embedder": EMBEDDER}).save(f),
         lambda f: PairwiseProbe.load(f).weights_hash, True,
     ),
-    "reader": (reader, read_reader, True),
+    "reranker": (reranker, read_reranker, True),
     "router": (router, read_router, True),
     "sae": (sae, read_sae, False),
     "policy": (policy, read_policy, False),

@@ -4,7 +4,7 @@
 
 The run's completions are the API's; they are read by its own model's states (what an API does not give), by another
 language model (SmolLM2-135M) and by a sentence encoder (all-MiniLM-L6-v2). The vectors are kept in the run, beside its
-own. Probes are fitted on its training prompts and judged on its test prompts. The reader has the API's log-probs too.
+own. Probes are fitted on its training prompts and judged on its test prompts. The reranker has the API's log-probs too.
 Writes benchmarks/results/qprobe_api_only.json.
 """
 
@@ -18,11 +18,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from reader_tasks import read_run, split
 from reading import View, nulls, table, taken
+from reranker_tasks import read_run, split
 
 from trimtab.embeddings import Encoder, HiddenStates, Stored
-from trimtab.learners import fit_probe, fit_reader
+from trimtab.learners import fit_probe, fit_reranker
 from trimtab.rewards import extractor
 from trimtab.store import Store
 
@@ -38,22 +38,22 @@ def main() -> None:
     run = sys.argv[1] if len(sys.argv) > 1 else "runs/demo"
     name, groups, views, greedy = read_run(run)
     train, test, greedy_P = split(groups, greedy)
-    readers = {"its own states (layer 20)": views["layer20.text"]}
+    rerankers = {"its own states (layer 20)": views["layer20.text"]}
     for key, make in OTHERS.items():
         vectors, embedder, store = {}, make(), Store(run)
         for part, chosen in (("train", train), ("test", test)):
             print(f"{key}: {part}", flush=True)
             for g, x in zip(chosen, Stored(embedder, store, part, suffix=key)(chosen), strict=True):
                 vectors[g.prompt.id] = np.asarray(x, np.float32)
-        readers[key] = View(key, vectors)
+        rerankers[key] = View(key, vectors)
     rewards = {"greedy": greedy_P, **nulls(test, extractor("last_number"))}
     oracle = rewards.pop("oracle")
-    for who, view in readers.items():
+    for who, view in rerankers.items():
         for loss in ("mse", "ce", "pg"):
             probe = fit_probe(train, view, loss=loss, l2=(1.0, 0.1))
             rewards[f"probe {loss}, {who}"] = taken([[r.value for r in row] for row in probe(test)], test)
-        reader = fit_reader(train, view, same=extractor("last_number"))
-        rewards[f"reader, {who}"] = taken([[r.value for r in row] for row in reader(test)], test)
+        reranker = fit_reranker(train, view, same=extractor("last_number"))
+        rewards[f"reranker, {who}"] = taken([[r.value for r in row] for row in reranker(test)], test)
     text, rows = table(rewards | {"oracle": oracle}, ["greedy", "mean log-prob"], len(test))
     print(text)
     facts = {

@@ -26,8 +26,8 @@ import numpy as np
 BENCHMARKS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(BENCHMARKS), str(Path(__file__).resolve().parent)]
 
-from reader_tasks import read_run, split  # noqa: E402
 from reading import View, nulls, table, taken  # noqa: E402
+from reranker_tasks import read_run, split  # noqa: E402
 
 from trimtab import evaluation  # noqa: E402
 from trimtab.data import all_pairs  # noqa: E402

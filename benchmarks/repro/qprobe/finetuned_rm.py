@@ -16,8 +16,8 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from reader_tasks import read_run, split
 from reading import nulls, table, taken
+from reranker_tasks import read_run, split
 
 from trimtab.data.pairs import right_vs_wrong
 from trimtab.learners import Lora, fit_probe, train_reward_model

@@ -1,4 +1,4 @@
-"""Every way of choosing among stored completions, judged by cross-validation over prompts: the reader's table.
+"""Every way of choosing among stored completions, judged by cross-validation over prompts: the reranker's table.
 
 All that is learnt, hyper-parameters included, is learnt on the other folds' prompts; folds are drawn anew for each seed
 and a prompt's reward is the mean over seeds. Differences are paired over prompts with a 95 % bootstrap interval.
@@ -13,7 +13,7 @@ import numpy as np
 from trimtab.errors import InputError
 from trimtab.evaluation import choosing as null_ways
 from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
-from trimtab.learners import fit_probe, fit_reader
+from trimtab.learners import fit_probe, fit_reranker
 from trimtab.learners.completion.reranker.cues import agreement, likeness, same_text
 from trimtab.types import Group, Reward, RewardFn
 
@@ -76,7 +76,7 @@ def learners(
     signals: Mapping[str, RewardFn] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Name -> a function of training groups that gives a RewardFn. `probes`: loss -> the one view that the
-    paper's kind of probe reads. `signals`: rewards that readers may read beside their cues; the same reader without
+    paper's kind of probe reads. `signals`: rewards that rerankers may read beside their cues; the same reranker without
     them has a row of its own."""
     kwargs: dict[str, Any] = {} if same is None else {"same": same}
     out: dict[str, Any] = {
@@ -85,28 +85,28 @@ def learners(
         )
         for loss, view in probes.items()
     }
-    out["reader: cues alone"] = lambda train: fit_reader(train, None, **kwargs)
-    out["reader: log-prob and states"] = lambda train: fit_reader(
+    out["reranker: cues alone"] = lambda train: fit_reranker(train, None, **kwargs)
+    out["reranker: log-prob and states"] = lambda train: fit_reranker(
         train, views, cues=[("mean_logprob",)], pool=(False,), **kwargs
     )
     heard = kwargs
     if signals:
         for name in signals:
-            out[f"reader: log-prob and {name}"] = lambda train, name=name: fit_reader(
+            out[f"reranker: log-prob and {name}"] = lambda train, name=name: fit_reranker(
                 train, None, cues=[("mean_logprob",)], pool=(False,), signals={name: signals[name]}
             )
         heard = {**kwargs, "signals": signals}
-        out["reader without signals"] = lambda train: fit_reader(train, views, **kwargs)
-        out["reader: cues and signals"] = lambda train: fit_reader(train, None, **heard)
-    out["reader"] = lambda train: fit_reader(train, views, **heard)
-    out["reader, margin 0"] = lambda train: fit_reader(train, views, margin=0.0, **heard)
+        out["reranker without signals"] = lambda train: fit_reranker(train, views, **kwargs)
+        out["reranker: cues and signals"] = lambda train: fit_reranker(train, None, **heard)
+    out["reranker"] = lambda train: fit_reranker(train, views, **heard)
+    out["reranker, margin 0"] = lambda train: fit_reranker(train, views, margin=0.0, **heard)
     return out
 
 
 def cross_validated(
     groups: Sequence[Group], fits: Mapping[str, Any], *, seeds: int, folds: int = 5, say: Callable[[str], None] = print
 ) -> tuple[Chosen, dict[str, list[str]]]:
-    """The rewards of what each fitted way takes on prompts that it was not fitted on, and the forms readers chose."""
+    """The rewards of what each fitted way takes on prompts that it was not fitted on, and the forms rerankers chose."""
     out = {name: np.zeros(len(groups)) for name in fits}
     forms: dict[str, list[str]] = {name: [] for name in fits}
     for seed in range(seeds):

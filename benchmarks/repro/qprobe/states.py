@@ -1,4 +1,4 @@
-"""Stored MBPP completions to everything the readers may look at, in one pass: states, log-probs, P(yes).
+"""Stored MBPP completions to everything the rerankers may look at, in one pass: states, log-probs, P(yes).
 
 For each completion, from Qwen2.5-Coder-0.5B in float32: hidden states of LAYERS at the last text token, after the
 closing fence, averaged over the answer, averaged with each token's surprise as its weight, and at the end of the

@@ -1,4 +1,4 @@
-"""Transfer, as in Q-Probe's table 1: probes and readers fitted on MBPP's samples choose among HumanEval's.
+"""Transfer, as in Q-Probe's table 1: probes and rerankers fitted on MBPP's samples choose among HumanEval's.
 
     python benchmarks/repro/qprobe/transfer.py      PROMPTS=60, MINUTES=60
 

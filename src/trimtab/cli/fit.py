@@ -31,7 +31,7 @@ def probe(
 
 
 @fit.command()
-def reader(
+def reranker(
     where: Where = None,
     config: Config = None,
     states: Annotated[bool, typer.Option(help="Also read the stored vectors; without, cues alone.")] = True,
@@ -40,13 +40,13 @@ def reader(
     sets: Sets = None,
     json: Json = False,
 ) -> None:
-    """Fit a reader: log-prob, length, agreement and states within the group, its form chosen over training prompts."""
-    from trimtab.cli import reader, stages
+    """Fit a reranker: log-prob, length, agreement and states within a group, its form chosen over training prompts."""
+    from trimtab.cli import reranker, stages
     from trimtab.cli.config import load_task
 
     task = load_task(one_source(where, config), {"out": out, "reward.name": reward}, sets or ())
     groups, store = stages.scored_groups(task, "train")
-    facts = reader.fit(
+    facts = reranker.fit(
         store, groups, stages.answer_of(task, groups), states=states, folds=task.probe.folds, seed=task.probe.seed
     )
     emit(facts, stages.facts_text("fitted", facts), json)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from trimtab import embeddings, evaluation, learners, rewards, samplers
-from trimtab.cli import make, probes, reader
+from trimtab.cli import make, probes, reranker
 from trimtab.cli.config import Task
 from trimtab.cli.prompts import open_store, reward_name, reward_of, run_store
 from trimtab.errors import InputError
@@ -128,7 +128,7 @@ def _evaluated(task: Task, strict: bool) -> Evaluated:
     extract = _extract(task, groups)
     with working("comparing ways of choosing"):
         values = {f"probe {loss}": [[r.value for r in row] for row in p(groups)] for loss, p in fitted.items()}
-        values |= reader.values(store, name, groups, extract or rewards.extractor("whole"))
+        values |= reranker.values(store, name, groups, extract or rewards.extractor("whole"))
         # the best on training prompts, never on test
         best = max(fitted, key=lambda loss: probes.held_out(fitted[loss].card), default="")
         table = evaluation.compare(

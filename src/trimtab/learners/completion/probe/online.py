@@ -37,7 +37,7 @@ def online_rounds(
     """`rounds` rounds of n new labels a prompt; each round's scorer chooses what the next one labels.
 
     score: groups to the same groups with rewards (`rewards.score`); fit: scored groups to a RewardFn (`fit_probe`,
-    `fit_reader`). From the second round on, n x k candidates a prompt are sampled and one of every k is taken by
+    `fit_reranker`). From the second round on, n x k candidates a prompt are sampled and one of every k is taken by
     softmax(value / beta); beta in the units of the scorer's values, divided by their spread within the round. Each
     round samples by a seed of its own, and the completions of a prompt are numbered through. InputError for settings
     below 1, or beta not above 0.

@@ -1,7 +1,7 @@
-"""Scored GROUPS to a Reader: a nearly linear way of choosing among k completions that starts from the log-prob null.
+"""Scored GROUPS to a Reranker: a nearly linear way of choosing among k completions that starts from the log-prob null.
 
 Q-Probe (arXiv 2402.14688) reads one state and is often worse than the highest mean log-prob, which it never prints. A
-reader adds up what is cheap: cues of the group (`reader_cues`) and a linear probe on states, both relative to the
+reranker adds up what is cheap: cues of the group (`cues`) and a linear probe on states, both relative to the
 group, with weights from a listwise loss; then it may add up the chances of the completions that say the same. Which
 cues, which states, how much of them: chosen by cross-validation over prompts among forms of which the mean log-prob
 alone is one. It does not sample or embed, and its values compare completions of one group only.
@@ -45,7 +45,7 @@ CUE_SETS: tuple[tuple[str, ...], ...] = (
 L2S = (10.0, 3.0, 1.0, 0.3)
 """Ridge strengths on states standardised within the prompt: strong, for hundreds of prompts and a thousand columns."""
 
-FILE, CARD, KIND = "reader.safetensors", "card.json", "reader"
+FILE, CARD, KIND = "reranker.safetensors", "card.json", "reranker"
 _NEEDS: Kinds = {
     "form": dict, "form.cues": list, "form.states?": (str, type(None)), "form.l2?": NUMBER, "form.pool?": bool,
     "same": str, "embedder": (dict, type(None)), "signals?": dict,
@@ -53,7 +53,7 @@ _NEEDS: Kinds = {
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class Reranker:
     """Value of a completion relative to its group; a RewardFn. Higher is better; one group's values are log-odds.
 
     `cue_C` weighs the cues `form.cues`, `state_D` the embedding (empty: no states are read, and no embedder is needed).
@@ -69,16 +69,16 @@ class Reader:
     """Rewards that the form reads as cues, by name."""
 
     def __repr__(self) -> str:
-        """Short, and the same for the same reader: it is the manifest's entry."""
+        """Short, and the same for the same reranker: it is the manifest's entry."""
         weights = hashlib.sha256(self.cue_C.tobytes() + self.state_D.tobytes()).hexdigest()[:32]
-        return f"Reader({self.form!r}, weights={weights!r}, same={describe(self.same)!r})"
+        return f"Reranker({self.form!r}, weights={weights!r}, same={describe(self.same)!r})"
 
     def __call__(self, groups: Sequence[Group]) -> list[list[Reward]]:
         """One reward a completion. ModelError when states are read and the embedder is missing or not the card's."""
         states: list[Any] = [None] * len(groups)
         if len(self.state_D):
             if self.embed is None:
-                raise ModelError("this reader reads states and has no embedder: Reader.load(folder, embed)")
+                raise ModelError("this reranker reads states and has no embedder: Reranker.load(folder, embed)")
             check_card(self.card["embedder"], self.embed.card)
             states = self.embed(groups)
         said_R = cue_rows(groups, self.form.cues, self.same, self.signals) @ self.cue_C
@@ -94,30 +94,30 @@ class Reader:
             state_ND = np.asarray(state_ND, dtype=np.float64)
             if state_ND.shape != (len(group.completions), len(self.state_D)):
                 raise InputError(
-                    f"prompt {group.prompt.id!r}: states of shape {state_ND.shape}, this reader takes "
+                    f"prompt {group.prompt.id!r}: states of shape {state_ND.shape}, this reranker takes "
                     f"{(len(group.completions), len(self.state_D))}"
                 )
             value_N = value_N + (state_ND - state_ND.mean(0)) @ self.state_D.astype(np.float64)
         return pooled(value_N, same_class(group, self.same)) if self.form.pool else value_N
 
     def save(self, folder: str | Path) -> Path:
-        """Writes reader.safetensors and card.json into `folder` (made if needed); returns it."""
+        """Writes reranker.safetensors and card.json into `folder` (made if needed); returns it."""
         return save_fitted(Path(folder), {"cues": self.cue_C, "states": self.state_D}, self.card, FILE, CARD)
 
     @classmethod
     def load(
         cls, folder: str | Path, embed: Embedder | None = None, same: Same = same_text,
         signals: Mapping[str, RewardFn] | None = None,
-    ) -> "Reader":  # fmt: skip
-        """The reader of `folder`, with the same rewards as when it was saved. InputError when files are missing or
+    ) -> "Reranker":  # fmt: skip
+        """The reranker of `folder`, with the same rewards as when it was saved. InputError when files are missing or
         broken; ModelError, with the difference, when `embed`, `same` or `signals` are not those it was fitted with."""
         folder = Path(folder)
-        card, tensors = load_fitted(folder, FILE, CARD, what="reader", kind=KIND, needs=_NEEDS)
+        card, tensors = load_fitted(folder, FILE, CARD, what="reranker", kind=KIND, needs=_NEEDS)
         try:
             form = Form(**{**card["form"], "cues": tuple(card["form"]["cues"])})
             cue_C, state_D = tensors["cues"], tensors["states"]
         except (KeyError, TypeError) as e:
-            raise InputError(f"{folder} holds no readable reader: {e}; fit it again") from e
+            raise InputError(f"{folder} holds no readable reranker: {e}; fit it again") from e
         if describe(same) != card["same"]:
             raise ModelError(f"{folder}: fitted with same={card['same']}, given {describe(same)}; give that function")
         if embed is not None and card["embedder"] is not None:
@@ -133,13 +133,13 @@ class Reader:
         )
 
 
-def fit_reader(
+def fit_reranker(
     groups: Sequence[Group], embeds: Embedder | Mapping[str, Embedder] | None = None, *,
     cues: Sequence[Sequence[str]] = CUE_SETS, same: Same = same_text, signals: Mapping[str, RewardFn] | None = None,
     l2s: Sequence[float] = L2S, pool: Sequence[bool] = (False, True), margin: float = 1.0, folds: int = 5,
     seed: int = 0,
-) -> Reader:  # fmt: skip
-    """Fit a reader to scored groups; its form is the best over folds of prompts, and no more complex than it pays for.
+) -> Reranker:  # fmt: skip
+    """Fit a reranker to scored groups; its form is the best over folds of prompts, no more complex than it pays for.
 
     embeds: name -> embedder, or one, or None for cues alone; each is tried by itself (an embedder of several layers
     concatenates them). cues: the sets tried, () for states alone. signals: name -> any reward, read as one more cue (a
@@ -182,7 +182,7 @@ def fit_reader(
         "selection": [{**asdict(form), "reward": float(value_P.mean())} for form, value_P in tried],
         "trimtab": __version__,
     }  # fmt: skip
-    return Reader(best, cue_C, state_D, card, embed, same, heard)
+    return Reranker(best, cue_C, state_D, card, embed, same, heard)
 
 
 def _null(rows: Rows, same: Same) -> dict[str, Any]:
@@ -195,4 +195,4 @@ def _null(rows: Rows, same: Same) -> dict[str, Any]:
 
 
 def _reward(value: float) -> Reward:
-    return Reward(float(value)) if np.isfinite(value) else Reward(float("nan"), "the reader's value is not finite")
+    return Reward(float(value)) if np.isfinite(value) else Reward(float("nan"), "the reranker's value is not finite")

@@ -1,6 +1,6 @@
-"""Scored GROUPS, cues and states to the held-out reward of every form of a reader, and to the weights of one form.
+"""Scored GROUPS, cues and states to the held-out reward of every form of a reranker, and to the weights of one form.
 
-The search behind `reader.fit_reader`: folds of prompts, states scored by ridges, listwise weights on top, the reward of
+The search behind `fit_reranker`: folds of prompts, states scored by ridges, listwise weights on top, the reward of
 what each form chooses. Cross-fitting is nested: the weights that judge a fold are learnt from scores of ridges that
 saw neither that fold nor the scored row's own. With ridges that saw the judged fold, a weight's sign leans towards what
 is right there: pure noise then earned 0.027 more than chance on 40 prompts (29 November 2026).
@@ -52,7 +52,9 @@ class Rows:
         if len({g.prompt.id for g in groups}) < len(groups):
             raise InputError("a prompt comes in two groups; join their completions into one")
         if folds < 3:
-            raise InputError(f"a reader needs at least 3 folds (one to judge, one to score, one to learn), not {folds}")
+            raise InputError(
+                f"a reranker needs at least 3 folds (one to judge, one to score, one to learn), not {folds}"
+            )
         rewards = [g.reward_N for g in groups]
         told = np.array([bool(np.isfinite(r).any() and np.nanmax(r) > np.nanmin(r)) for r in rewards], dtype=bool)
         if told.sum() < 2:
@@ -291,7 +293,7 @@ def pooled(value_N: Floats, class_N: Ints) -> Floats:
     """log sum of exp(value) over the completions of the same class, ties within it broken by the value itself.
 
     With values that are log-odds of being the right one, this is the log-odds that the class is right: majority vote
-    when all values are equal, each vote weighted by the reader otherwise.
+    when all values are equal, each vote weighted by the reranker otherwise.
     """
     shifted = value_N - value_N.max(initial=-np.inf) if len(value_N) else value_N
     return np.log(np.bincount(class_N, np.exp(shifted)))[class_N] + TIE * shifted

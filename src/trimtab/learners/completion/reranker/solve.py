@@ -1,4 +1,4 @@
-"""Within-prompt ROWS to weights in closed form or a few Newton steps: the two small solvers of a reader.
+"""Within-prompt ROWS to weights in closed form or a few Newton steps: the two small solvers of a reranker.
 
 States: ridge regression of the reward on the state, both centred within their prompt, so that nothing is spent on how
 hard a prompt is; sums by fold are made once, and leaving folds out is a small solve. Cues: a listwise logit (ListNet,

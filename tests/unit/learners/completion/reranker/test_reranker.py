@@ -1,4 +1,4 @@
-"""A reader starts from the log-prob null, learns what adds to it, and ties with it when nothing does."""
+"""A reranker starts from the log-prob null, learns what adds to it, and ties with it when nothing does."""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError, ModelError
-from trimtab.learners import Reader, fit_reader
+from trimtab.learners import Reranker, fit_reranker
 from trimtab.learners.completion.reranker.cues import agreement, cue_rows, length, likeness, same_class, same_text
 from trimtab.learners.completion.reranker.search import Form, Rows, View, choose, luck, pooled
 from trimtab.learners.completion.reranker.solve import Ridge, centre, listwise
@@ -53,59 +53,59 @@ def by_logprob(groups: list[Group]) -> np.ndarray:
     return chosen([[np.mean(c.logprobs) for c in g.completions] for g in groups], groups)
 
 
-def by(reader: Reader, groups: list[Group]) -> np.ndarray:
-    return chosen([[r.value for r in row] for row in reader(groups)], groups)
+def by(reranker: Reranker, groups: list[Group]) -> np.ndarray:
+    return chosen([[r.value for r in row] for row in reranker(groups)], groups)
 
 
 def test_it_adds_states_to_logprobs_where_both_tell_something():
     test = make(300, 2.0, 1.0, 2)
-    reader = fit_reader(make(80, 2.0, 1.0, 1), Numbers())
-    check_scorer(reader, test[:5])
-    assert reader.form.states == "states"
-    assert (by(reader, test) - by_logprob(test)).mean() > 0.1
+    reranker = fit_reranker(make(80, 2.0, 1.0, 1), Numbers())
+    check_scorer(reranker, test[:5])
+    assert reranker.form.states == "states"
+    assert (by(reranker, test) - by_logprob(test)).mean() > 0.1
 
 
 def test_it_ties_with_the_null_where_only_the_null_tells_something():
     test = make(300, 0.0, 2.0, 4)
-    reader = fit_reader(make(80, 0.0, 2.0, 3), Numbers())
-    assert abs((by(reader, test) - by_logprob(test)).mean()) < 0.05
+    reranker = fit_reranker(make(80, 0.0, 2.0, 3), Numbers())
+    assert abs((by(reranker, test) - by_logprob(test)).mean()) < 0.05
 
 
 def test_the_simplest_form_is_the_null_whatever_the_rewards_say():
     groups = make(30, 0.0, -1.0, 13)  # the likelier, the worse
-    reader = fit_reader(groups, cues=[("mean_logprob",)], pool=(False,))
-    assert reader.form.states is None and reader.cue_C[0] > 0
-    np.testing.assert_array_equal(by(reader, groups), by_logprob(groups))
+    reranker = fit_reranker(groups, cues=[("mean_logprob",)], pool=(False,))
+    assert reranker.form.states is None and reranker.cue_C[0] > 0
+    np.testing.assert_array_equal(by(reranker, groups), by_logprob(groups))
 
 
-def test_the_same_groups_in_any_order_give_the_same_reader_and_it_survives_disk(tmp_path):
+def test_the_same_groups_in_any_order_give_the_same_reranker_and_it_survives_disk(tmp_path):
     train, test = make(40, 2.0, 1.0, 5), make(6, 2.0, 1.0, 6)
-    reader = fit_reader(train, {"a": Numbers()}, l2s=(1.0,))
-    again = fit_reader(train[::-1], {"a": Numbers()}, l2s=(1.0,))
-    assert again.form == reader.form
-    np.testing.assert_array_equal(again.state_D, reader.state_D)
-    loaded = Reader.load(reader.save(tmp_path / "r"), Numbers())
-    assert repr(loaded) == repr(reader)
-    assert loaded(test) == reader(test)
+    reranker = fit_reranker(train, {"a": Numbers()}, l2s=(1.0,))
+    again = fit_reranker(train[::-1], {"a": Numbers()}, l2s=(1.0,))
+    assert again.form == reranker.form
+    np.testing.assert_array_equal(again.state_D, reranker.state_D)
+    loaded = Reranker.load(reranker.save(tmp_path / "r"), Numbers())
+    assert repr(loaded) == repr(reranker)
+    assert loaded(test) == reranker(test)
     with pytest.raises(ModelError, match="other embeddings"):
-        Reader.load(tmp_path / "r", Numbers("others"))
+        Reranker.load(tmp_path / "r", Numbers("others"))
     with pytest.raises(ModelError, match="same="):
-        Reader.load(tmp_path / "r", Numbers(), same=repr)
+        Reranker.load(tmp_path / "r", Numbers(), same=repr)
     with pytest.raises(ModelError, match="no embedder"):
-        Reader.load(tmp_path / "r")(test)
+        Reranker.load(tmp_path / "r")(test)
     (tmp_path / "r" / "card.json").write_text("{")
-    with pytest.raises(InputError, match="no readable reader"):
-        Reader.load(tmp_path / "r")
+    with pytest.raises(InputError, match="no readable reranker"):
+        Reranker.load(tmp_path / "r")
 
 
 def test_values_are_relative_to_the_group():
     groups = make(40, 2.0, 1.0, 7)
-    reader = fit_reader(groups, Numbers(), cues=[("mean_logprob",)], pool=(False,))
+    reranker = fit_reranker(groups, Numbers(), cues=[("mean_logprob",)], pool=(False,))
     g = groups[0]
     moved = replace(g, completions=tuple(
         replace(c, text=" ".join(str(float(x) + 5) for x in c.text.split())) for c in g.completions
     ))  # fmt: skip
-    values, shifted = ([r.value for r in reader([x])[0]] for x in (g, moved))
+    values, shifted = ([r.value for r in reranker([x])[0]] for x in (g, moved))
     np.testing.assert_allclose(values, shifted, atol=1e-4)
     assert sum(values) == pytest.approx(0, abs=1e-4)
 
@@ -221,8 +221,8 @@ def test_states_of_noise_are_seldom_chosen(logprob):
     chosen_states = 0
     for seed in range(60):
         groups, x = null(40, 1000 + seed, logprob=logprob)
-        reader = fit_reader(groups, Noise(x), cues=[("mean_logprob",)], pool=(False,), seed=seed)
-        chosen_states += reader.form.states is not None
+        reranker = fit_reranker(groups, Noise(x), cues=[("mean_logprob",)], pool=(False,), seed=seed)
+        chosen_states += reranker.form.states is not None
     assert chosen_states / 60 <= 0.2
 
 
@@ -239,10 +239,10 @@ def test_the_null_of_the_card_is_the_mean_logprob_whatever_was_tried_first():
     rows = Rows.of(groups, 5, 0)
     want = rows.chosen(np.array([np.mean(c.logprobs) for g in rows.groups for c in g.completions])).mean()
     for cues in ([("length",), ("mean_logprob",)], [("likeness",)]):
-        metrics = fit_reader(groups, cues=cues).card["metrics"]
+        metrics = fit_reranker(groups, cues=cues).card["metrics"]
         assert metrics["null"] == "mean_logprob" and metrics["held_out_null"] == pytest.approx(want)
     bare = [replace(g, completions=tuple(replace(c, logprobs=None) for c in g.completions)) for g in groups]
-    metrics = fit_reader(bare).card["metrics"]
+    metrics = fit_reranker(bare).card["metrics"]
     told = [g.reward_N.mean() for g in groups if np.ptp(g.reward_N) > 0]
     assert metrics["null"] == "random choice" and metrics["held_out_null"] == pytest.approx(np.mean(told))
 
@@ -308,22 +308,22 @@ def swapped(groups: list[Group]) -> list[Group]:
 
 def test_a_signal_is_read_where_it_tells_something_and_wanted_back(tmp_path):
     train, test = swapped(make(80, 2.0, 1.0, 14)), swapped(make(200, 2.0, 1.0, 15))
-    reader = fit_reader(train, cues=[("mean_logprob",)], pool=(False,), signals={"second": Second()})
-    assert reader.form.cues == ("mean_logprob", "second")
-    assert (by(reader, test) - by_logprob(test)).mean() > 0.1
-    folder = reader.save(tmp_path / "r")
-    assert Reader.load(folder, signals={"second": Second()})(test) == reader(test)
+    reranker = fit_reranker(train, cues=[("mean_logprob",)], pool=(False,), signals={"second": Second()})
+    assert reranker.form.cues == ("mean_logprob", "second")
+    assert (by(reranker, test) - by_logprob(test)).mean() > 0.1
+    folder = reranker.save(tmp_path / "r")
+    assert Reranker.load(folder, signals={"second": Second()})(test) == reranker(test)
     for other in (None, {"second": Second(holes=True)}, {"another": Second()}):
         with pytest.raises(ModelError, match="signal 'second'"):
-            Reader.load(folder, signals=other)
+            Reranker.load(folder, signals=other)
     with pytest.raises(InputError, match="name of a cue: length"):
-        fit_reader(train, signals={"length": Second()})
+        fit_reranker(train, signals={"length": Second()})
 
 
 def test_a_signal_that_tells_nothing_ties_with_the_null_and_nan_says_nothing():
     train, test = make(80, 0.0, 2.0, 16), make(300, 0.0, 2.0, 17)
-    reader = fit_reader(train, cues=[("mean_logprob",)], pool=(False,), signals={"second": Second()})
-    assert abs((by(reader, test) - by_logprob(test)).mean()) < 0.05
+    reranker = fit_reranker(train, cues=[("mean_logprob",)], pool=(False,), signals={"second": Second()})
+    assert abs((by(reranker, test) - by_logprob(test)).mean()) < 0.05
     (g,) = train[:1]
     row_N = cue_rows([g], ("s",), same_text, {"s": Second(holes=True)})[:, 0]
     np.testing.assert_allclose(row_N[[0, 3, 6]], 0, atol=1e-12)  # the mean of the others, which centring takes away
@@ -333,16 +333,16 @@ def test_a_signal_that_tells_nothing_ties_with_the_null_and_nan_says_nothing():
 def test_unscored_completions_are_not_learnt_from():
     groups = make(40, 2.0, 1.0, 11)
     spoiled = [replace(g, rewards=(Reward(math.nan, "died"), *g.rewards[1:])) for g in groups]
-    reader = fit_reader(spoiled, Numbers(), l2s=(1.0,))
-    assert reader.card["unscored"] == 40
-    assert np.isfinite([r.value for row in reader(spoiled) for r in row]).all()
+    reranker = fit_reranker(spoiled, Numbers(), l2s=(1.0,))
+    assert reranker.card["unscored"] == 40
+    assert np.isfinite([r.value for row in reranker(spoiled) for r in row]).all()
 
 
 def test_without_logprobs_the_other_cues_are_left():
     groups = make(40, 2.0, 0.0, 12)
     bare = [replace(g, completions=tuple(replace(c, logprobs=None) for c in g.completions)) for g in groups]
-    reader = fit_reader(bare, Numbers(), l2s=(1.0,))
-    assert reader.form.states == "states" and not any("logprob" in c for c in reader.form.cues)
+    reranker = fit_reranker(bare, Numbers(), l2s=(1.0,))
+    assert reranker.form.states == "states" and not any("logprob" in c for c in reranker.form.cues)
 
 
 @pytest.mark.parametrize(
@@ -355,8 +355,8 @@ def test_without_logprobs_the_other_cues_are_left():
 )
 def test_what_cannot_be_learnt_from_is_refused(groups, message):
     with pytest.raises(InputError, match=message):
-        fit_reader(groups, Numbers())
+        fit_reranker(groups, Numbers())
     with pytest.raises(InputError, match="nothing to read"):
-        fit_reader(make(9, 1, 1, 1), cues=[()])
+        fit_reranker(make(9, 1, 1, 1), cues=[()])
     with pytest.raises(InputError, match="at least 3 folds"):
-        fit_reader(make(9, 1, 1, 1), folds=2)
+        fit_reranker(make(9, 1, 1, 1), folds=2)

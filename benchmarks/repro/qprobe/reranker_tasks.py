@@ -1,9 +1,9 @@
-"""The reader on finished runs of `trimtab run` or `trimtab demo`: train and test prompts together, cross-validated.
+"""The reranker on finished runs of `trimtab run` or `trimtab demo`: train and test prompts together, cross-validated.
 
-    python benchmarks/repro/qprobe/reader_tasks.py RUN [RUN ...] [--extract last_number] [--seeds 3]
+    python benchmarks/repro/qprobe/reranker_tasks.py RUN [RUN ...] [--extract last_number] [--seeds 3]
 
 Greedy answers are only stored for the test prompts, so the difference to greedy is over these. Writes
-benchmarks/results/reader_tasks.json, one entry a task and size.
+benchmarks/results/reranker_tasks.json, one entry a task and size.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from trimtab.embeddings import Stored
 from trimtab.rewards import extractor
 from trimtab.store import Store
 
-RESULTS = Path(__file__).resolve().parents[2] / "results" / "reader_tasks.json"
+RESULTS = Path(__file__).resolve().parents[2] / "results" / "reranker_tasks.json"
 
 
 def read_run(folder: str) -> tuple[str, list[Any], dict[str, View], np.ndarray]:

@@ -1,4 +1,4 @@
-"""The reader as a stage: stored rewards and vectors to `readers/reader` of a run, and its values on other groups."""
+"""The reranker as a stage: stored rewards and vectors to `rerankers/reranker` of a run, and its values elsewhere."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,37 +9,37 @@ from trimtab.errors import InputError
 from trimtab.store import Store
 from trimtab.types import Group
 
-FOLDER = "readers/reader"
+FOLDER = "rerankers/reranker"
 
 
 def fit(
     store: Store, groups: Sequence[Group], same: Callable[[str], Any], *, states: bool, folds: int, seed: int
 ) -> dict[str, Any]:
-    """Fits a reader to the scored groups of "train" and saves it; every stored layer and pooling is tried."""
+    """Fits a reranker to the scored groups of "train" and saves it; every stored layer and pooling is tried."""
     views = {}
     if states:
         if "embeddings/train" not in store.tables("embeddings"):
             raise InputError(f"{store.path} holds no vectors; run `trimtab embed` first, or fit with --no-states")
         keys = store.settings("embeddings/train")["keys"]
         views = {key: embeddings.Stored(None, store, "train", keys=(key,)) for key in keys}
-    reader = learners.fit_reader(groups, views, same=same, folds=folds, seed=seed)
-    reader.save(store.path / FOLDER)
-    form, metrics = reader.form, reader.card["metrics"]
+    reranker = learners.fit_reranker(groups, views, same=same, folds=folds, seed=seed)
+    reranker.save(store.path / FOLDER)
+    form, metrics = reranker.form, reranker.card["metrics"]
     return {
         "cues": "+".join(form.cues) or "none", "states": form.states or "none", "l2": form.l2, "pool": form.pool,
         "held_out_reward": round(metrics["held_out_reward"], 4), "held_out_null": round(metrics["held_out_null"], 4),
         "null": metrics["null"],
-        "forms_tried": len(reader.card["selection"]), "learnable_prompts": reader.card["learnable_prompts"],
+        "forms_tried": len(reranker.card["selection"]), "learnable_prompts": reranker.card["learnable_prompts"],
     }  # fmt: skip
 
 
 def values(store: Store, name: str, groups: Sequence[Group], same: Callable[[str], Any]) -> dict[str, Any]:
-    """{"reader": its value for every completion of the stored set `name`}, {} when the run has no reader."""
+    """{"reranker": its value for every completion of the stored set `name`}, {} when the run has no reranker."""
     folder = Path(store.path) / FOLDER
     if not (folder / "card.json").exists():
         return {}
-    reader = learners.Reader.load(folder, same=same)
-    if reader.form.states is not None:
-        embed = embeddings.Stored(None, store, name, keys=(reader.form.states,))
-        reader = learners.Reader.load(folder, embed, same)
-    return {"reader": [[r.value for r in row] for row in reader(groups)]}
+    reranker = learners.Reranker.load(folder, same=same)
+    if reranker.form.states is not None:
+        embed = embeddings.Stored(None, store, name, keys=(reranker.form.states,))
+        reranker = learners.Reranker.load(folder, embed, same)
+    return {"reranker": [[r.value for r in row] for row in reranker(groups)]}
