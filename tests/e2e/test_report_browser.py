@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from trimtab.evaluation import curves
-from trimtab.evaluation.choosing import choices, ways
+from trimtab.evaluation.choosing import choices, strategies
 from trimtab.evaluation.pages.report import write_report
 from trimtab.evaluation.run import compare
 from trimtab.types import Completion, Group, Prompt, Reward
@@ -76,7 +76,7 @@ def make_report(path, prompts=100, n=32):
         curves.reward_against_k(groups, values, greedy_groups=greedy, draws=500, permutations=2),
         curves.reward_against_beta(groups, values, greedy_groups=greedy, draws=500, permutations=2),
     ]
-    every_way, _ = ways(groups, values, soft=[], extract=extract)
+    every_way, _ = strategies(groups, values, soft=[], extract=extract)
     return write_report(
         path, table, figures, groups, values=values, choices=choices(groups, every_way), greedy_groups=greedy,
         pass_rates=curves.value_against_pass_rate(groups, values, draws=500),

@@ -90,9 +90,9 @@ class Picked:
 
 def table1(g: Given) -> Any:
     """Table 1: every probe beside its nulls, minus greedy and minus the highest mean log-prob."""
-    chosen = ways(g, g.rankers())
+    chosen = strategies(g, g.rankers())
     if g.few is not None:
-        few = ways(g.few, {f"probe {loss}": g.few.values(g.few.train, loss) for loss in LOSSES})
+        few = strategies(g.few, {f"probe {loss}": g.few.values(g.few.train, loss) for loss in LOSSES})
         chosen |= {f"k-shot, {name}": reward for name, reward in few.items()}
     chosen |= {"pass@k skyline": chosen.pop("oracle")}
     text, rows = table(chosen, ["greedy", "mean log-prob"], len(g.test))
@@ -100,8 +100,8 @@ def table1(g: Given) -> Any:
     return rows
 
 
-def ways(g: Given, rankers: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Every way of choosing to its reward on the test prompts."""
+def strategies(g: Given, rankers: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Every strategy to its reward on the test prompts."""
     chosen = {"greedy": g.greedy, **nulls(g.test, g.same)}
     oracle = chosen.pop("oracle")
     if g.prompt_rm is not None:

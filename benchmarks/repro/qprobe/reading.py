@@ -1,4 +1,4 @@
-"""Every way of choosing among stored completions, judged by cross-validation over prompts: the reranker's table.
+"""Every strategy among stored completions, judged by cross-validation over prompts: the reranker's table.
 
 All that is learnt, hyper-parameters included, is learnt on the other folds' prompts; folds are drawn anew for each seed
 and a prompt's reward is the mean over seeds. Differences are paired over prompts with a 95 % bootstrap interval.
@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from trimtab.errors import InputError
-from trimtab.evaluation import choosing as null_ways
+from trimtab.evaluation import strategies as null_strategies
 from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
 from trimtab.learners import fit_probe, fit_reranker
 from trimtab.learners.completion.reranker.cues import agreement, likeness, same_text
 from trimtab.types import Group, Reward, RewardFn
 
 Chosen = dict[str, np.ndarray]
-"""Way of choosing -> reward of what it takes from each prompt, shape (P,), NaN where it has none."""
+"""Strategy -> reward of what it takes from each prompt, shape (P,), NaN where it has none."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ def nulls(groups: Sequence[Group], same: Callable[[str], Any] | None) -> Chosen:
     """What needs no fit: pass@1, longest, mean and sum log-prob, majority vote (exact text without an extractor),
     likeness to the others, oracle."""
     out: Chosen = {"pass@1": np.array([np.nanmean(g.reward_N) for g in groups])}
-    for way in null_ways(groups, {}, extract=same)[0]:
-        out[way.name] = np.array(
-            [way(p, np.arange(len(g.completions))[None])[0] @ g.reward_N for p, g in enumerate(groups)]
+    for strategy in null_strategies(groups, {}, extract=same)[0]:
+        out[strategy.name] = np.array(
+            [strategy(p, np.arange(len(g.completions))[None])[0] @ g.reward_N for p, g in enumerate(groups)]
         )
     if same is None:
         out["majority of equal texts"] = taken([agreement(g, same_text) for g in groups], groups)
@@ -106,7 +106,7 @@ def learners(
 def cross_validated(
     groups: Sequence[Group], fits: Mapping[str, Any], *, seeds: int, folds: int = 5, say: Callable[[str], None] = print
 ) -> tuple[Chosen, dict[str, list[str]]]:
-    """The rewards of what each fitted way takes on prompts that it was not fitted on, and the forms rerankers chose."""
+    """The rewards of what each fitted strategy takes on prompts it was not fitted on, and the forms rerankers chose."""
     out = {name: np.zeros(len(groups)) for name in fits}
     forms: dict[str, list[str]] = {name: [] for name in fits}
     for seed in range(seeds):

@@ -6,7 +6,7 @@ from trimtab.cli.options import Device, Json, Out, Sets, emit, progress
 
 
 def demo(out: Out = None, device: Device = None, sets: Sets = None, json: Json = False) -> None:
-    """The main job in minutes: sums by a 0.5B model, every way of choosing compared, a report in runs/demo."""
+    """The main job in minutes: sums by a 0.5B model, every strategy compared, a report in runs/demo."""
     from trimtab.cli import checks, stages
     from trimtab.cli.config import load_task
 

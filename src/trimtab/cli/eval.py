@@ -1,4 +1,4 @@
-"""`trimtab eval`: what every way of choosing buys, in one table."""
+"""`trimtab eval`: what every strategy buys, in one table."""
 
 from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, Where, emit, one_source
 
@@ -12,7 +12,7 @@ def eval(
     sets: Sets = None,
     json: Json = False,
 ) -> None:
-    """Compare every way of choosing on the test prompts, with intervals, beside its nulls."""
+    """Compare every strategy on the test prompts, with intervals, beside its nulls."""
     from trimtab.cli import stages
     from trimtab.cli.config import load_task
 

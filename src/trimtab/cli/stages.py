@@ -94,7 +94,7 @@ def fit(task: Task) -> dict[str, Any]:
 
 
 def evaluate(task: Task, *, strict: bool = False) -> evaluation.Table:
-    """What every way of choosing buys on the test prompts; kept as table.json in the run directory.
+    """What every strategy buys on the test prompts; kept as table.json in the run directory.
 
     Probes that have not been fitted are left out with a note; with `strict` they are an InputError.
     """
@@ -126,7 +126,7 @@ def _evaluated(task: Task, strict: bool) -> Evaluated:
     greedy = store.groups("greedy", reward) if "greedy" in store.names("completions") else None
     fitted, notes = probes.load(task, store, name, strict=strict)
     extract = _extract(task, groups)
-    with working("comparing ways of choosing"):
+    with working("comparing strategies"):
         values = {f"probe {loss}": [[r.value for r in row] for row in p(groups)] for loss, p in fitted.items()}
         values |= reranker.values(store, name, groups, extract or rewards.extractor("whole"))
         # the best on training prompts, never on test
@@ -158,10 +158,10 @@ def _write_report(task: Task, e: Evaluated) -> Path:
             figures.append(refits.against_prompts())
             if len(task.embed.layers) > 1 and task.embed.kind == "hidden_states":
                 figures.append(refits.against_layer())
-        ways, _ = evaluation.ways(e.groups, e.values, beta=task.eval.beta, soft=[], extract=e.extract)
+        strategies, _ = evaluation.strategies(e.groups, e.values, beta=task.eval.beta, soft=[], extract=e.extract)
         return evaluation.write_report(
             Path(task.out) / "report.html", e.table, figures, e.groups, values=e.values,
-            choices=evaluation.choices(e.groups, ways), greedy_groups=e.greedy,
+            choices=evaluation.choices(e.groups, strategies), greedy_groups=e.greedy,
             pass_rates=evaluation.value_against_pass_rate(e.groups, e.values, draws=draws, seed=seed),
             meta={"model": _models(e.groups), "reward": task.reward.name, **e.table.meta},
             title=f"trimtab: {task.out}",

@@ -1,6 +1,6 @@
 """What did each lever buy? Numbers with intervals beside their nulls."""
 
-from trimtab.evaluation.choosing import NO_EXTRACTOR, choices, ways
+from trimtab.evaluation.choosing import NO_EXTRACTOR, choices, strategies
 from trimtab.evaluation.curves import (
     Figure,
     reward_against_beta,
@@ -39,8 +39,8 @@ __all__ = [
     "reward_against_k",
     "reward_against_layer",
     "reward_against_prompts",
+    "strategies",
     "tabulate",
     "value_against_pass_rate",
-    "ways",
     "write_report",
 ]

@@ -1,7 +1,7 @@
-"""Groups to ways of choosing: each gives the probability with which every completion of a chunk would be taken.
+"""Groups to strategies: each gives the probability with which every completion of a chunk would be taken.
 
 The nulls that a learned ranking must beat (longest, mean and sum log-prob, majority vote), and the rankings themselves,
-by argmax or softmax(value/β). A way that cannot be had (no log-probs, no extractor) is left out with a note, never
+by argmax or softmax(value/β). One that cannot be had (no log-probs, no extractor) is left out with a note, never
 filled with zeros. It does not score completions and knows no intervals.
 """
 
@@ -55,7 +55,7 @@ class ByVote:
         return weight_CN
 
 
-Way = ByValue | ByVote
+Strategy = ByValue | ByVote
 
 
 def token_count(completion: Completion) -> float:
@@ -105,14 +105,14 @@ def aligned(groups: Sequence[Group], name: str, values: Values) -> list[npt.NDAr
     return [np.where(f, math.nan, v) for f, v in zip(failed, arrays, strict=True)]
 
 
-def ways(
+def strategies(
     groups: Sequence[Group], rankers: Mapping[str, Values], *, beta: float = 0.1, soft: Sequence[str] | None = None,
     extract: Extract | None = None,
-) -> tuple[list[Way], list[str]]:  # fmt: skip
+) -> tuple[list[Strategy], list[str]]:  # fmt: skip
     """The nulls, every ranking by argmax, the rankings named in `soft` (default: all) by softmax(value/β); and notes on
     what is left out. InputError for a name in `soft` that is no ranking, or values that do not fit the groups."""
     length, unit = lengths(groups)
-    out: list[Way] = [ByValue("longest", length)]
+    out: list[Strategy] = [ByValue("longest", length)]
     notes = [] if unit == "tokens" else ["longest is by characters: token counts are unknown"]
     for name, mean in (("mean log-prob", True), ("sum log-prob", False)):
         values = logprob_values(groups, mean=mean)
@@ -180,23 +180,23 @@ def chunk_index(groups: Sequence[Group], k: int, permutations: int, seed: int) -
     return [chunks(len(g.completions), k, rng, permutations) for g, rng in zip(groups, rngs, strict=True)]
 
 
-def rewards_of(way: Way, groups: Sequence[Group], index_P: Sequence[npt.NDArray[np.intp]]) -> list[Expected]:
-    """The expected reward of a way of choosing on every group, over the given chunks."""
+def rewards_of(strategy: Strategy, groups: Sequence[Group], index_P: Sequence[npt.NDArray[np.intp]]) -> list[Expected]:
+    """The expected reward of a strategy on every group, over the given chunks."""
     return [
-        chosen_reward(way(p, index), g.reward_N[index])
+        chosen_reward(strategy(p, index), g.reward_N[index])
         for p, (g, index) in enumerate(zip(groups, index_P, strict=True))
     ]
 
 
-def choices(groups: Sequence[Group], all_ways: Sequence[Way]) -> dict[str, list[tuple[int, ...]]]:
-    """Which completions each way would take from the whole group: indices tied at the highest probability, a tuple a
+def choices(groups: Sequence[Group], strategies: Sequence[Strategy]) -> dict[str, list[tuple[int, ...]]]:
+    """Which completions each strategy would take of the whole group: indices tied at the highest probability, a tuple a
     group, empty where it can choose nothing."""
     picked: dict[str, list[tuple[int, ...]]] = {}
-    for way in all_ways:
-        picked[way.name] = []
+    for strategy in strategies:
+        picked[strategy.name] = []
         for p, g in enumerate(groups):
-            weight = way(p, np.arange(len(g.completions))[None])[0]
+            weight = strategy(p, np.arange(len(g.completions))[None])[0]
             top = weight.max(initial=0.0)
             ties = tuple(np.flatnonzero(weight >= top - 1e-12).tolist()) if top > 0 else ()
-            picked[way.name].append(ties)
+            picked[strategy.name].append(ties)
     return picked

@@ -175,8 +175,8 @@ def _rewards(
     groups: Sequence[Group], rankers: Rankers, k: int, beta: float, permutations: int, seed: int
 ) -> dict[str, list[float]]:
     index_P = chunk_index(groups, k, permutations, seed)
-    ways = [ByValue(name, aligned(groups, name, values), beta) for name, values in rankers.items()]
-    return {way.name: [e.reward for e in rewards_of(way, groups, index_P)] for way in ways}
+    strategies = [ByValue(name, aligned(groups, name, values), beta) for name, values in rankers.items()]
+    return {strategy.name: [e.reward for e in rewards_of(strategy, groups, index_P)] for strategy in strategies}
 
 
 def _lines(

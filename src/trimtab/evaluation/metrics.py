@@ -50,7 +50,7 @@ def chunks(n: int, k: int, rng: np.random.Generator, permutations: int = 1) -> n
 def chosen_reward(weight_CN: npt.ArrayLike, reward_CN: npt.ArrayLike) -> Expected:
     """The mean reward of what is chosen, given that it was scored.
 
-    Row c holds the probabilities with which a way of choosing takes each completion of chunk c; they sum to 1, or to 0
+    Row c holds the probabilities with which a strategy takes each completion of chunk c; they sum to 1, or to 0
     where it could choose nothing. Σ w·r / Σ w over the scored entries; `unscored` is the rest of the probability.
     """
     weight, reward = np.atleast_2d(np.asarray(weight_CN, float)), np.atleast_2d(np.asarray(reward_CN, float))
@@ -88,8 +88,8 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     n, c, k = int(n), int(c), int(k)
     if not (0 <= c <= n and 1 <= k <= n):
         raise InputError(f"pass@k needs 0 <= c <= n and 1 <= k <= n, got n = {n}, c = {c}, k = {k}")
-    ways = math.comb(n, k)
-    return (ways - math.comb(n - c, k)) / ways  # in whole numbers, so that 3 of 10 is 0.3
+    draws = math.comb(n, k)
+    return (draws - math.comb(n - c, k)) / draws  # in whole numbers, so that 3 of 10 is 0.3
 
 
 def expected_max(reward_N: npt.ArrayLike, k: int) -> Expected:

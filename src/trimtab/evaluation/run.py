@@ -1,7 +1,7 @@
-"""Groups with rewards, or a live decoder, to what each way of choosing buys, in one table.
+"""Groups with rewards, or a live decoder, to what each strategy buys, in one table.
 
 `compare` needs no model: it reads stored groups and integrates the choice out over disjoint chunks of k (Q-Probe's
-protocol, arXiv 2402.14688), every way on the same chunks. `evaluate` runs a decoder and scores the answers it gives.
+protocol, arXiv 2402.14688), all on the same chunks. `evaluate` runs a decoder and scores the answers it gives.
 Neither samples completions of its own, and neither fits anything.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import is_dataclass, replace
 import numpy as np
 
 from trimtab.errors import InputError
-from trimtab.evaluation.choosing import Extract, Values, check_groups, chunk_index, mean_tokens, rewards_of, ways
+from trimtab.evaluation.choosing import Extract, Values, check_groups, chunk_index, mean_tokens, rewards_of, strategies
 from trimtab.evaluation.metrics import Expected, chosen_reward, expected_max
 from trimtab.evaluation.table import GREEDY, Row, Table, row
 from trimtab.types import Decoder, Group, Prompt, RewardFn, score_answered
@@ -25,7 +25,7 @@ def compare(
     soft: Sequence[str] | None = None, extract: Extract | None = None, permutations: int = 16, draws: int = 10_000,
     seed: int = 0,
 ) -> Table:  # fmt: skip
-    """What every way of choosing among k stored completions buys, beside its nulls and the oracle.
+    """What every strategy among k stored completions buys, beside its nulls and the oracle.
 
     `rankers` maps a name to one value a completion, aligned with `groups`; each gives a row by argmax, and those named
     in `soft` (default all) one by softmax(value/β). `greedy_groups` hold one greedy completion a prompt, scored.
@@ -36,7 +36,7 @@ def compare(
     """
     k = check_groups(groups, k)
     index_P = chunk_index(groups, k, permutations, seed)
-    all_ways, notes = ways(groups, rankers or {}, beta=beta, soft=soft, extract=extract)
+    chosen_by, notes = strategies(groups, rankers or {}, beta=beta, soft=soft, extract=extract)
     once = mean_tokens(groups)
     often = k * once
     if math.isnan(once):
@@ -51,8 +51,8 @@ def compare(
     means = [chosen_reward(np.full(len(g.completions), 1 / len(g.completions)), g.reward_N) for g in groups]
     rows = [_row("pass@1", means, greedy, once, settings)]
     rows += [greedy] if greedy else []
-    for way in all_ways:
-        rows.append(_row(way.name, rewards_of(way, groups, index_P), greedy, often, settings))
+    for strategy in chosen_by:
+        rows.append(_row(strategy.name, rewards_of(strategy, groups, index_P), greedy, often, settings))
     oracle = [expected_max(g.reward_N, k) for g in groups]
     rows.append(_row("oracle", oracle, greedy, often, settings))
     meta = {
@@ -119,7 +119,7 @@ def _warnings(groups: Sequence[Group]) -> list[str]:
     if unscored:
         notes.append(f"{unscored:,} of {len(reward):,} completions are unscored{_why(groups)}; they count in no mean")
     if np.ptp(reward[np.isfinite(reward)]) == 0:
-        notes.append("every scored completion has the same reward: no way of choosing can buy anything")
+        notes.append("every scored completion has the same reward: no strategy can buy anything")
     if len(groups) == 1:
         notes.append("one prompt gives no interval")
     cut = sum(c.finish == "length" for g in groups for c in g.completions)

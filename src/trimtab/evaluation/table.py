@@ -1,4 +1,4 @@
-"""Per-prompt rewards of ways of choosing to one table: reward, paired difference to greedy, tokens spent, unscored.
+"""Per-prompt rewards of strategies to one table: reward, paired difference to greedy, tokens spent, unscored.
 
 Every number has a 95 % interval from a bootstrap over prompts; differences are paired. A row whose interval against
 greedy holds 0 says so in words. It does not choose or score anything.
@@ -21,7 +21,7 @@ GREEDY = "greedy"
 
 @dataclass(frozen=True)
 class Row:
-    """What one way of choosing bought. `tokens` is the mean generated a prompt (NaN: unknown), `unscored` the expected
+    """What one strategy bought. `tokens` is the mean generated a prompt (NaN: unknown), `unscored` the expected
     number of prompts (of `n`) whose choice had no reward, `reward_P` the rewards behind it (NaN: unscored)."""
 
     name: str

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError
-from trimtab.evaluation.choosing import ByValue, ByVote, choices, ways
+from trimtab.evaluation.choosing import ByValue, ByVote, choices, strategies
 from trimtab.evaluation.run import compare, evaluate
 from trimtab.evaluation.table import tabulate
 from trimtab.testing import prompt
@@ -105,7 +105,7 @@ def test_a_completion_without_logprobs_is_never_chosen_by_them():
 
 def test_all_rewards_equal_is_said():
     table = compare([group("p", "ab", [1, 1]), group("q", "ab", [1, 1])])
-    assert any("no way of choosing can buy anything" in n for n in table.notes)
+    assert any("no strategy can buy anything" in n for n in table.notes)
 
 
 def test_a_planted_signal_is_better_and_noise_shows_no_difference():
@@ -161,16 +161,16 @@ def test_majority_by_hand():
 def test_a_vote_without_answers_is_said(answers, voted, note):
     texts = ("aab", "bbb", "aac")
     groups = [group(name, text, [1.0, 0, 0]) for name, text in zip("pqr", texts, strict=True)]
-    all_ways, notes = ways(groups, {}, extract=answers.get)
-    assert ("majority vote" in [w.name for w in all_ways]) is voted
+    found, notes = strategies(groups, {}, extract=answers.get)
+    assert ("majority vote" in [w.name for w in found]) is voted
     assert [n for n in notes if n.startswith("majority") and note in n] or not note
     assert not [n for n in notes if n.startswith("majority")] or note
 
 
 def test_choices_name_every_tied_completion():
     groups, _ = toy()
-    all_ways, _ = ways(groups, {"x": [[0, 1, 1], [NAN, NAN, NAN], [5, NAN, 6]]}, soft=[], extract=lambda t: t)
-    picked = choices(groups, all_ways)
+    found, _ = strategies(groups, {"x": [[0, 1, 1], [NAN, NAN, NAN], [5, NAN, 6]]}, soft=[], extract=lambda t: t)
+    picked = choices(groups, found)
     assert picked["x"] == [(1, 2), (), (2,)]
     assert picked["longest"] == [(2,), (0, 2), (1, 2)]
     assert picked["majority vote"] == [(0, 1), (0, 1, 2), (1, 2)]

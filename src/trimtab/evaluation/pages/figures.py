@@ -48,7 +48,7 @@ def headline_figure(table: Table) -> Spec:
     }
     note = "Dot: mean over prompts. Whisker: 95 % interval of a paired bootstrap over prompts. "
     note += "Hollow: the interval holds 0, no difference was shown. " if versus else "There is no greedy row. "
-    note += "The oracle knows the rewards; no way of choosing can beat it."
+    note += "The oracle knows the rewards; no strategy can beat it."
     return _spec("headline", "Expected reward minus greedy's" if versus else "Expected reward", note, traces, layout)
 
 

@@ -33,7 +33,7 @@ function interval(x, show) {
 function drawTable() {
   const versus = data.table.rows.some((r) => r.versus_greedy);
   const extra = data.extra ? data.extra.map((e) => e.head) : ["tokens a prompt", "unscored prompts"];
-  const head = [data.subject || "way of choosing", "expected reward", ...(versus ? ["minus " + BASE, "against " + BASE] : []), ...extra];
+  const head = [data.subject || "strategy", "expected reward", ...(versus ? ["minus " + BASE, "against " + BASE] : []), ...extra];
   const right = (name) => (extra.includes(name) ? "number" : null);
   const body = data.table.rows.map((r, i) => {
     const verdict = data.verdicts[i];
@@ -124,8 +124,8 @@ const FILTERS = [
   ["rewards differ", (g) => best(g) !== null && Math.min(...scored(g.rewards)) < best(g)],
   ["no completion reaches the highest reward", (g) => best(g) !== null && best(g) < high],
   ["some completion is unscored", (g) => g.rewards.includes(null)],
-  ["ways of choosing differ in reward", (g) => new Set(data.ways.map((_, w) => chosenReward(g, w))).size > 1],
-  ...data.ways.map((name, w) => [`a better one was missed by ${name}`, (g) => best(g) !== null && (chosenReward(g, w) === null || chosenReward(g, w) < best(g) - 1e-9)]),
+  ["strategies differ in reward", (g) => new Set(data.strategies.map((_, w) => chosenReward(g, w))).size > 1],
+  ...data.strategies.map((name, w) => [`a better one was missed by ${name}`, (g) => best(g) !== null && (chosenReward(g, w) === null || chosenReward(g, w) < best(g) - 1e-9)]),
 ];
 const ORDERS = [
   ["index", (g) => g.completions.map((_, i) => -i)],
@@ -189,17 +189,17 @@ function openGroup(at, jump) {
 
 function completionCard(g, i) {
   const [text, finish, tokens, logprob, model] = g.completions[i];
-  const ways = data.ways.filter((_, w) => g.chosen[w].includes(i)).map((name, _) => {
-    const ties = g.chosen[data.ways.indexOf(name)].length;
+  const strategies = data.strategies.filter((_, w) => g.chosen[w].includes(i)).map((name, _) => {
+    const ties = g.chosen[data.strategies.indexOf(name)].length;
     return el("span", { class: "chip pick" }, ties > 1 ? `${name} (1 of ${ties} tied)` : name);
   });
   const reward = el("span", { class: "chip" }, g.rewards[i] === null ? "unscored" : `reward ${+g.rewards[i].toFixed(4)}`);
   if (g.rewards[i] !== null) reward.style.color = shade(g.rewards[i], "null");
   const values = data.rankings.map((name, v) => el("span", {}, name + " ", el("b", {}, number(g.values[v][i]))));
-  return el("div", { class: "card completion" + (ways.length ? " chosen" : "") },
+  return el("div", { class: "card completion" + (strategies.length ? " chosen" : "") },
     el("div", { class: "facts" }, el("b", {}, `#${i}`), reward, ...values, ...described(text, finish, tokens, logprob, model)),
     g.why[i] ? el("p", { class: "note" }, g.why[i]) : null,
-    ways.length ? el("div", { class: "ways" }, ...ways) : null,
+    strategies.length ? el("div", { class: "strategies" }, ...strategies) : null,
     el("pre", { tabindex: "0" }, text || "(empty)"));
 }
 

@@ -35,7 +35,7 @@ from trimtab.publish import publish_text, reporting
 from trimtab.types import Completion, Group, Message, message_text
 
 Choices = Mapping[str, Sequence[Sequence[int]]]
-"""A way's name to the indices it would take, a sequence a group: what `ways.choices` returns."""
+"""A strategy's name to the indices it would take, a sequence a group: what `evaluation.choices` returns."""
 
 
 def write_report(
@@ -43,11 +43,11 @@ def write_report(
     values: Mapping[str, Values] | None = None, choices: Choices | None = None,
     greedy_groups: Sequence[Group] | None = None, pass_rates: Sequence[PassRate] = (),
     changes: Mapping[str, Changes] | None = None,
-    meta: Mapping[str, Any] | None = None, title: str = "What each way of choosing bought", max_groups: int = 1000,
+    meta: Mapping[str, Any] | None = None, title: str = "What each strategy bought", max_groups: int = 1000,
 ) -> Path:  # fmt: skip
     """Writes the report to `path` and returns it.
 
-    `values` (rankings) and `choices` (which completions each way takes) are aligned with `groups` and shown in the
+    `values` (rankings) and `choices` (which completions each strategy takes) are aligned with `groups` and shown in the
     browser of groups, which holds the first `max_groups` and says so. `meta` is shown as it is: model, revision, seeds;
     date, versions and machine are added. `changes` (a method's name to `feature_changes`) are drawn, a figure each.
     InputError when values or choices do not fit the groups; StoreError when the
@@ -73,7 +73,7 @@ def write_report(
         "figures": plots + group_figures(groups),
         "meta": {**machine(), **plain(table.meta), **plain(dict(meta or {}))},
         "rankings": list(values),
-        "ways": list(choices),
+        "strategies": list(choices),
         "groups": [
             _group(g, [v[i].tolist() for v in rankings.values()], [list(c[i]) for c in choices.values()])
             for i, g in enumerate(groups[:max_groups])

@@ -62,7 +62,7 @@ def write_routing_report(
     data = {
         "title": title, "table": plain(replace(table, notes=())), "verdicts": [r.verdict for r in table.rows],
         "notes": [*notes, *table.notes], "figures": figures, "meta": {**machine(), **plain(dict(meta or {}))},
-        "baseline": BASE, "subject": "way of routing", "rankings": [], "ways": [], "groups": [], "greedy": {},
+        "baseline": BASE, "subject": "strategy", "rankings": [], "strategies": [], "groups": [], "greedy": {},
         "extra": [{"head": "dollars a prompt", "values": cost}, {"head": "chose a best model", "values": _share(
             values, reward, best, len(matrix.models))}],
     }  # fmt: skip

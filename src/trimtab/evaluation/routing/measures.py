@@ -46,7 +46,7 @@ def common(reward_PM: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 
 
 class RoutingRow(NamedTuple):
-    """One way of routing: its reward, what it gains over the best single model, and its place between the ends."""
+    """One strategy: its reward, what it gains over the best single model, and its place between the ends."""
 
     name: str
     reward: Interval

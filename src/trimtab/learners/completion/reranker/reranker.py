@@ -1,4 +1,4 @@
-"""Scored GROUPS to a Reranker: a nearly linear way of choosing among k completions that starts from the log-prob null.
+"""Scored GROUPS to a Reranker: a nearly linear choice among k completions that starts from the log-prob null.
 
 Q-Probe (arXiv 2402.14688) reads one state and is often worse than the highest mean log-prob, which it never prints. A
 reranker adds up what is cheap: cues of the group (`cues`) and a linear probe on states, both relative to the
