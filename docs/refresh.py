@@ -23,6 +23,7 @@ ROOMS = [
     "learners",
     "decoders",
     "evaluation",
+    "jobs",
     "cli",
     "server",
 ]

@@ -6,8 +6,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "data", "decoders", "embeddings", "errors", "evaluation", "learners", "lm", "rewards", "samplers", "sandbox",
-    "store", "tensors", "testing", "types", "workers",
+    "data", "decoders", "embeddings", "errors", "evaluation", "jobs", "learners", "lm", "rewards", "samplers",
+    "sandbox", "store", "tensors", "testing", "types", "workers",
 )  # fmt: skip
 _NAMES = {
     "Answer": "types", "Completion": "types", "Group": "types", "Pair": "types", "Prompt": "types", "Reward": "types",

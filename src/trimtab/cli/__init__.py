@@ -89,7 +89,7 @@ def _outside(error: Exception) -> Exception | None:
     from trimtab.publish import refusal
 
     if isinstance(error, ModuleNotFoundError):
-        from trimtab.cli.checks import EXTRAS
+        from trimtab.jobs.checks import EXTRAS
 
         name = (error.name or "").split(".")[0]
         return InputError(f"{name} is not installed: pip install 'trimtab[{EXTRAS[name]}]'") if name in EXTRAS else None

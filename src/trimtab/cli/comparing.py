@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from trimtab import data, rewards, samplers
-from trimtab.cli import make
-from trimtab.cli.config import Model, RewardSpec, Task
+from trimtab.cli.config import RewardSpec, Task
 from trimtab.cli.prompts import reward_of
 from trimtab.errors import InputError
+from trimtab.jobs import make
 from trimtab.store import Store
 from trimtab.types import Group, Prompt, Sampler, SamplingParams, fingerprint
 
@@ -48,7 +48,7 @@ def collect(
         raise InputError(f"{models[0]} is a model: give --out for its completions and --reward to score them")
     if reward:  # whatever can be wrong is found before the first completion is paid for
         reward_of(Task(reward=RewardSpec(name=reward)))
-    made = {n: make.sampler(Model(name=n, engine=how.engine, device=how.device)) for n in models}
+    made = {n: make.sampler(n, how.engine, device=how.device) for n in models}
     _ = [sampler.model for sampler in made.values()]  # an unknown name or an adapter without its base raises here
     asked = _prompts(prompts, runs, split, how.raw) if models else []
     found: dict[str, list[Group]] = {}

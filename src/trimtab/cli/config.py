@@ -14,6 +14,7 @@ from typing import Any
 
 from trimtab.cli.limits import check_limits
 from trimtab.errors import InputError, unknown
+from trimtab.jobs.make import Server
 from trimtab.json_file import read_json
 from trimtab.named import search
 
@@ -40,25 +41,6 @@ class Data:
     shots: int = 0
     """Examples in front of every prompt: right answers of the training prompts of the run `shots_from`."""
     shots_from: str = ""
-
-
-@dataclass(frozen=True)
-class Server:
-    """How a server is asked: the same keys in [model], a pool's [[models]], [embed] and a judge's file."""
-
-    base_url: str = ""
-    api_key_env: str = "OPENAI_API_KEY"
-    """The environment variable that holds the key."""
-    timeout: float = 120.0
-    """Seconds that one request to a server may take."""
-    concurrency: int = 0
-    """Requests at once; 0: the engine's own default."""
-    retries: int = 5
-    """Further attempts at what may pass: 429, 5xx, time-outs, broken connections."""
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Goes into every request as it is: {min_p = 0.05}."""
-    fields: dict[str, Any] = field(default_factory=dict)
-    """Renames a field of the request, or leaves it out: {max_tokens = "max_completion_tokens", seed = false}."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli import checks, pairs
+from trimtab.cli import pairs
 from trimtab.cli.options import Chat, Device, Dtype, Json, emit
+from trimtab.jobs import checks
 
 
 def credit(

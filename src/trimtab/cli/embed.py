@@ -14,11 +14,12 @@ def embed(
     json: Json = False,
 ) -> None:
     """Store the hidden states of every completion at the chosen layers (or an encoder's vectors)."""
-    from trimtab.cli import checks, stages
+    from trimtab.cli import stages
     from trimtab.cli.config import load_task
+    from trimtab.cli.plan import plan
 
     flags = {"out": out, "embed.model": model, "embed.layers": layer or None, "model.device": device}
     task = load_task(one_source(where, config), flags, sets or ())
-    checks.check_task(task, ("embed",))
+    plan(task, ("embed",))
     facts = stages.embed(task)
     emit(facts, stages.facts_text("embedded", facts), json)

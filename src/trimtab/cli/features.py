@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from trimtab.cli import checks
 from trimtab.cli.options import Chat, Device, Dtype, Json, emit
 from trimtab.cli.pairs import Split, completions, load_texts, open_run
+from trimtab.jobs import checks
 
 features = typer.Typer(
     help="Sparse autoencoders and drift: check, train, and see what changed.",

@@ -20,12 +20,13 @@ def probe(
     json: Json = False,
 ) -> None:
     """Fit a Q-probe for each loss; layer and L2 are chosen by cross-validation over the training prompts."""
-    from trimtab.cli import checks, stages
+    from trimtab.cli import stages
     from trimtab.cli.config import load_task
+    from trimtab.cli.plan import plan
 
     flags = {"out": out, "probe.losses": loss or None, "reward.name": reward}
     task = load_task(one_source(where, config), flags, sets or ())
-    checks.check_task(task, ("fit",))
+    plan(task, ("fit",))
     facts = stages.fit(task)
     emit(facts, stages.facts_text("fitted", facts), json)
 

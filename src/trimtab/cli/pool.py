@@ -24,7 +24,7 @@ A pool file (TOML):
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,11 +106,11 @@ def pool(
     """Let every model of a pool answer every prompt, score all, write the response matrix. Run again to continue."""
     import numpy as np
 
-    from trimtab.cli import make
     from trimtab.cli.config import read_sections
     from trimtab.data.matrix.files import POOL_MATRIX
     from trimtab.errors import InputError
     from trimtab.evaluation.routing.pool import Pool, fill_pool
+    from trimtab.jobs import make
     from trimtab.store import Store
     from trimtab.types import SamplingParams
 
@@ -163,22 +163,20 @@ def pool(
 
 def _check(task: PoolTask, members: Sequence[Member], rewards: Mapping[str, Any], asked: Sequence[Any]) -> None:
     """InputError with all that stands in the way, before the first model is loaded."""
-    from trimtab.cli import checks
-    from trimtab.errors import TrimtabError
+    from trimtab.jobs import checks
 
     of = {source: [p for p in asked if p.source == source] for source in rewards}
-    problems: list[str] = []
-    for check in (
+    checks.every([
         lambda: checks.writable(task.out),
-        *(partial(checks.engine, m) for m in members),
-        *(partial(checks.check_columns, r, of[source]) for source, r in rewards.items()),
-        *(partial(checks.fit_context, m, asked, task.max_tokens) for m in members if not m.template),
-    ):
-        try:
-            check()
-        except TrimtabError as e:
-            problems.append(str(e))
-    checks.refuse(problems)
+        *(partial(checks.sampler, **_model(m)) for m in members),
+        *(partial(checks.columns, r, of[source]) for source, r in rewards.items()),
+        *(partial(checks.context, m.name, m.engine, asked, task.max_tokens) for m in members if not m.template),
+    ])  # fmt: skip
+
+
+def _model(m: Member) -> dict[str, Any]:
+    """The keys that a pool's model shares with a task's."""
+    return {f.name: getattr(m, f.name) for f in fields(Model)}
 
 
 def _prompts(files: Sequence[str], chat: bool) -> tuple[list[Any], dict[str, list[str]]]:
@@ -199,13 +197,13 @@ def _prompts(files: Sequence[str], chat: bool) -> tuple[list[Any], dict[str, lis
 
 
 def _sampler(m: Member) -> Any:
-    from trimtab.cli import make
     from trimtab.errors import InputError
     from trimtab.evaluation.routing.pool import AsText
+    from trimtab.jobs import make
 
     if not m.name:
         raise InputError("a model of the pool has no name; give `name` in its [[models]] section")
-    sampler = make.sampler(m)
+    sampler = make.sampler(**_model(m))
     return AsText(sampler, m.template, tuple(m.stop)) if m.template else sampler
 
 

@@ -13,8 +13,9 @@ def report(
     json: Json = False,
 ) -> None:
     """Write report.html into the run directory."""
-    from trimtab.cli import checks, stages
+    from trimtab.cli import stages
     from trimtab.cli.config import load_task
+    from trimtab.jobs import checks
 
     checks.need("plotly")
     flags = {"out": out, "probe.losses": loss or None, "reward.name": reward}

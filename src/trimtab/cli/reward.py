@@ -169,15 +169,15 @@ def judge(
     json: Json = False,
 ) -> None:
     """Win rate and length-controlled win rate over a baseline, or a mean rating, by an LLM judge in both orders."""
-    from trimtab.cli import checks, make
     from trimtab.cli.config import load_model
     from trimtab.cli.reward_parts import judged
+    from trimtab.jobs import checks, make
 
     engine = engine or ("openai" if base_url else None)
     flags = {"model.name": judge_model, "model.base_url": base_url, "model.engine": engine, "model.device": device}
     model = load_model(config, flags, sets or ())
-    checks.engine(model)
-    sampler = make.sampler(model)
+    checks.sampler(**vars(model))
+    sampler = make.sampler(**vars(model))
     facts, text = judged(ours, theirs, questions, sampler, graded, limit, skills)
     emit(_plain(facts), text, json)
 

@@ -10,12 +10,9 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli import checks
 from trimtab.cli.options import Json, emit
 from trimtab.cli.router_parts import (
-    NGRAMS,
     best_single,
-    encoder,
     encoder_of,
     given_prices,
     known_prices,
@@ -25,6 +22,8 @@ from trimtab.cli.router_parts import (
     tagged,
     unseen,
 )
+from trimtab.jobs import checks
+from trimtab.jobs.make import NGRAMS, encoder
 
 router = typer.Typer(help="Fit, judge and ask a router among models.", no_args_is_help=True, rich_markup_mode=None)
 

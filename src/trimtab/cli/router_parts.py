@@ -4,24 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-NGRAMS = "ngrams"
-
-
-def encoder(name: str) -> Any:
-    """The encoder called `name`: one of four, or the folder of a sentence encoder. InputError for an unknown one."""
-    from trimtab.embeddings.ngrams import Both, HashedNgrams
-    from trimtab.errors import unknown
-
-    if name == "ngrams":
-        return HashedNgrams()
-    from trimtab.embeddings import Encoder, StaticVectors
-
-    if name == "static":
-        return StaticVectors()
-    if name not in ("minilm", "both") and not Path(name).is_dir():
-        raise unknown("encoder", name, ("ngrams", "static", "minilm", "both", "a folder"))
-    sentence = Encoder(name, overflow="head+tail") if Path(name).is_dir() else Encoder(overflow="head+tail")
-    return Both(sentence, HashedNgrams()) if name == "both" else sentence
+from trimtab.jobs.make import NGRAMS
 
 
 def unseen(table: Any, fitted: Any, name: str) -> tuple[Any, int]:
@@ -56,10 +39,9 @@ def tagged(table: Any, tagger: str, embed: Any, seed: int, out: Path) -> Any:
             raise InputError(f'--tagger {tagger!r}: {e}; the file is JSON such as {{"code": ["python"]}}') from e
         tags = keyword_tags(texts, words)
     elif kind == "llm":
-        from trimtab.cli import make
-        from trimtab.cli.config import Model
+        from trimtab.jobs import make
 
-        tags = llm_tags(texts, asking(make.sampler(Model(**make.named(argument)))), out / "tags.jsonl")
+        tags = llm_tags(texts, asking(make.sampler(argument)), out / "tags.jsonl")
     else:
         raise unknown("tagger", kind, ("clusters", "keywords", "llm"))
     return replace(table, tags=tuple(map(tuple, tags)))

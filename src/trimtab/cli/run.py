@@ -16,11 +16,12 @@ def run(
     json: Json = False,
 ) -> None:
     """Sample, score, embed, fit, evaluate and report, from one task file. Run it again to resume."""
-    from trimtab.cli import checks, stages
+    from trimtab.cli import stages
     from trimtab.cli.config import load_task
+    from trimtab.cli.plan import plan as planned
 
     resolved = load_task(task, {"out": out, "model.device": device}, sets or ())
-    facts = checks.check_task(resolved)
+    facts = planned(resolved)
     if plan:
         emit(facts, stages.facts_text("planned", facts), json)
         return

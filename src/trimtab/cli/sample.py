@@ -27,8 +27,9 @@ def sample(
     json: Json = False,
 ) -> None:
     """Sample n completions for every prompt into the store, and one greedy completion for every test prompt."""
-    from trimtab.cli import checks, stages
+    from trimtab.cli import stages
     from trimtab.cli.config import load_task
+    from trimtab.cli.plan import plan
 
     flags = {
         "out": out, "data.prompts": prompts, "model.name": model, "model.engine": engine, "sample.train_n": n,
@@ -39,7 +40,7 @@ def sample(
     if check_gold:
         _check_gold(task, json)
         return
-    checks.check_task(task, ("sample",))
+    plan(task, ("sample",))
     facts = stages.sample(task)
     emit(facts, stages.facts_text("sampled", facts), json)
 

@@ -12,11 +12,12 @@ def score(
     json: Json = False,
 ) -> None:
     """Score every stored completion; what could not be scored is NaN with a note, and counted."""
-    from trimtab.cli import checks, stages
+    from trimtab.cli import stages
     from trimtab.cli.config import load_task
     from trimtab.cli.prompts import reward_of, run_store
+    from trimtab.jobs import checks
 
     task = load_task(one_source(where, config), {"out": out, "reward.name": reward}, sets or ())
-    checks.check_columns(reward_of(task)[1], run_store(task).prompts())
+    checks.columns(reward_of(task)[1], run_store(task).prompts())
     facts = stages.score(task)
     emit(facts, stages.facts_text("scored", facts), json)

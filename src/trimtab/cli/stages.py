@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from trimtab import embeddings, evaluation, learners, rewards, samplers
-from trimtab.cli import make, probes, reranker
+from trimtab.cli import probes, reranker
 from trimtab.cli.config import Task
 from trimtab.cli.prompts import open_store, reward_name, reward_of, run_store
 from trimtab.errors import InputError
+from trimtab.jobs import make
 from trimtab.progress import working
 from trimtab.publish import publish_text
 from trimtab.store import Store
@@ -51,7 +52,7 @@ def sample(task: Task) -> dict[str, Any]:
     s = task.sample
     params = SamplingParams(s.temperature, s.top_p, s.top_k, s.max_tokens, tuple(s.stop), s.seed)
     greedy = SamplingParams(0.0, 1.0, 0, s.max_tokens, tuple(s.stop), s.seed)
-    sampler = make.sampler(task.model)
+    sampler = make.sampler(**vars(task.model))
     facts: dict[str, Any] = {"model": sampler.model}
     for name, n, how in (("train", s.train_n, params), ("test", s.test_n, params), ("greedy", 1, greedy)):
         groups = samplers.Cached(sampler, store, name)(store.prompts(SETS[name]), n, how)
@@ -80,7 +81,8 @@ def score(task: Task) -> dict[str, Any]:
 def embed(task: Task) -> dict[str, Any]:
     """Completions to vectors, those of the greedy answers excepted: nothing chooses among one."""
     store = run_store(task, keep=True)
-    embedder = make.embedder(task.embed, task.model)
+    m = task.model
+    embedder = make.embedder(**vars(task.embed), beside=m.name, device=m.device, dtype=m.dtype)
     facts: dict[str, Any] = {k: embedder.card[k] for k in ("model", "layers") if k in embedder.card}
     for set_ in _sampled(store, "greedy"):
         vectors = embeddings.Stored(embedder, store, set_)(store.groups(set_, None))

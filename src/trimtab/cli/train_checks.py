@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trimtab.cli import checks
-from trimtab.errors import InputError, TrimtabError, unknown
+from trimtab.errors import InputError, unknown
+from trimtab.jobs import checks
 
 
 def check_training(
@@ -13,8 +13,7 @@ def check_training(
     settings: Mapping[str, float] | None = None, leash: bool = False,
 ) -> None:  # fmt: skip
     """InputError with all that is wrong with a training's settings; a reward model has no `loss` to name."""
-    problems = []
-    for check in (
+    checks.every((
         lambda: checks.writable(out),
         lambda: checks.local_model(model),
         lambda: checks.local_model(reference) if reference else None,
@@ -23,12 +22,7 @@ def check_training(
         lambda: _numbers(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate),
         lambda: _word("--overlong", overlong, ("refuse", "drop")),
         lambda: checks.need("torch", "transformers", *(["peft"] if lora else [])),
-    ):
-        try:
-            check()
-        except TrimtabError as e:
-            problems.append(str(e))
-    checks.refuse(problems)
+    ))  # fmt: skip
 
 
 def _loss(loss: str, settings: Mapping[str, float], leash: bool) -> None:

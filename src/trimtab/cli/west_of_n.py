@@ -57,8 +57,8 @@ def west_of_n(
     json: Json = False,
 ) -> None:
     """West-of-N self-training: teacher, best against worst, filters, student, rounds. Run again to continue."""
-    from trimtab.cli import checks
     from trimtab.cli import pairs as naming
+    from trimtab.jobs import checks
     from trimtab.learners.completion.west_of_n.west_of_n import west_of_n as learn
 
     store = naming.open_run(run)

@@ -5,10 +5,11 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from trimtab.cli import checks
 from trimtab.cli.app import app
 from trimtab.cli.config import load_task
+from trimtab.cli.plan import STAGES, plan
 from trimtab.errors import InputError
+from trimtab.jobs import checks
 from trimtab.testing import tiny_lm, write_jsonl
 
 REWARDS = """
@@ -30,17 +31,17 @@ def boom(prompts, n, params):
 
 @pytest.fixture
 def task(tmp_path, monkeypatch):
-    """Writes a task of these lines beside sound prompts and gives what `check_task` says."""
+    """Writes a task of these lines beside sound prompts and gives what `plan` says."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     sys.modules.pop("checked_rewards", None)
     (tmp_path / "checked_rewards.py").write_text(REWARDS)
     write_jsonl(tmp_path / "p.jsonl", [{"prompt": f"q{i}", "answer": str(i)} for i in range(8)])
 
-    def check(*sets, stages=checks.STAGES):
+    def check(*sets, stages=STAGES):
         base = ["data.prompts=p.jsonl", "data.test=3", "model.engine=checked_rewards:boom", "probe.losses=[]",
                 "reward.name=checked_rewards:fine"]  # fmt: skip
-        return checks.check_task(load_task(None, {"out": "run"}, [*base, *sets]), stages)
+        return plan(load_task(None, {"out": "run"}, [*base, *sets]), stages)
 
     yield check
     assert not (tmp_path / "run").exists(), "a check writes nothing"
