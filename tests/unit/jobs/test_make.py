@@ -37,7 +37,7 @@ def test_the_word_names_engine_and_model(word, settings, made):
 
 
 def test_a_server_is_the_engine_where_an_address_is_given():
-    made = make.sampler("m", base_url="http://h:1/v1", api_key_env="", concurrency=2, timeout=3.0)
+    made = make.sampler("m", base_url="http://h:1/v1", concurrency=2, timeout=3.0)
     assert isinstance(made, samplers.OpenAI) and (made.model, made.concurrency, made.timeout_s) == ("m", 2, 3.0)
     with pytest.raises(InputError, match="unknown engine 'opnvino'; did you mean 'openvino'"):
         make.sampler("m", "opnvino")
