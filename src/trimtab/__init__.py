@@ -10,8 +10,8 @@ _ROOMS = (
     "sandbox", "store", "tensors", "testing", "types", "workers",
 )  # fmt: skip
 _NAMES = {
-    "Answer": "types", "Completion": "types", "Group": "types", "Pair": "types", "Prompt": "types", "Reward": "types",
-    "SamplingParams": "types", "Store": "store", "TrimtabError": "errors", "Usage": "types",
+    "Answer": "types", "Completion": "types", "Group": "types", "Pair": "types", "Price": "types", "Prompt": "types",
+    "Reward": "types", "SamplingParams": "types", "Store": "store", "TrimtabError": "errors", "Usage": "types",
 }  # fmt: skip
 
 __all__ = ["__version__", *_NAMES, *_ROOMS]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]

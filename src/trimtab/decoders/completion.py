@@ -283,12 +283,10 @@ def choose(
 
 
 def answer(group: Group, index: int, note: str = "") -> Answer:
-    """The completion at `index`, with the tokens of the whole group: NaN where not one of them was counted."""
+    """The completion at `index`, with the usage of the whole group; a note where not every token was counted."""
     chosen = group.completions[index]
     counts = [c.paid_tokens for c in group.completions if not c.failed]
-    known = [n for n in counts if n is not None]
     notes = [note, f"failed: {chosen.note}" if chosen.failed else ""]
-    if unknown := len(counts) - len(known):
-        notes.append(f"tokens of {unknown} completions are unknown and not counted")
-    tokens = sum(known) if known else math.nan
-    return Answer(chosen, group, tokens, note="; ".join(filter(None, notes)))
+    if unknown := counts.count(None):
+        notes.append(f"tokens of {unknown} completions are unknown")
+    return Answer(chosen, group, group.usage, note="; ".join(filter(None, notes)))

@@ -18,7 +18,7 @@ from trimtab.decoders.token_tree import TokenTree
 from trimtab.errors import InputError
 from trimtab.lm.chat import encode_prompt, end_length, end_tokens
 from trimtab.lm.load import LM
-from trimtab.types import Answer, Completion, Group, Prompt, Reward, RewardFn, completion_seed
+from trimtab.types import Answer, Completion, Group, Prompt, Reward, RewardFn, Usage, completion_seed
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class BeamSearch:
         completions = tuple(_completion(self.lm, h.tokens, h.logprobs, i, h.ended) for i, h in enumerate(best))
         rewards = tuple(Reward(self.value(h), "" if h.ended else "cut before the end token") for h in best)
         group = Group(prompt, completions, rewards)
-        return Answer(completions[0], group, sum(len(h.tokens) for h in best), note=rewards[0].note)
+        return Answer(completions[0], group, group.usage, note=rewards[0].note)
 
     def value(self, hypothesis: _Hypothesis) -> float:
         """The objective of a finished hypothesis."""
@@ -219,11 +219,11 @@ class ChunkedBestOfN:
                     )
                 rows, parents = [rows[best]] * self.n, [best] * self.n
                 if rows[0][-1][0] in ends or step == self.max_tokens - 1:
-                    return Answer(group.completions[best], group, spent)
+                    return Answer(group.completions[best], group, Usage(completion_tokens=spent))
             last = torch.tensor([[r[-1][0] for r in rows]])
             # parents are chosen after the draw: grow the drawn tokens under their own, then continue from the best
             next_NV = tree.grow(torch.tensor([parents]), last)[0]
-        return Answer(group.completions[0], group, spent)
+        return Answer(group.completions[0], group, Usage(completion_tokens=spent))
 
     def _scored(self, prompt: Prompt, rows: Sequence[Sequence[tuple[int, float]]], ends: set[int]) -> Group:
         completions = tuple(

@@ -12,7 +12,7 @@ from trimtab.evaluation.choosing import ByValue, ByVote, choices, strategies
 from trimtab.evaluation.run import compare, evaluate
 from trimtab.evaluation.table import tabulate
 from trimtab.testing import prompt
-from trimtab.types import Answer, Completion, Group, Reward
+from trimtab.types import Answer, Completion, Group, Reward, Usage
 
 NAN = math.nan
 
@@ -198,7 +198,7 @@ class Says:
 
     def __call__(self, prompts):
         groups = [Group(p, (completion(self.text, 0), completion("other", 1))) for p in prompts]
-        return [Answer(g.completions[0], g, tokens=7) for g in groups]
+        return [Answer(g.completions[0], g, Usage(completion_tokens=7)) for g in groups]
 
 
 def exact(groups):
