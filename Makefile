@@ -53,9 +53,7 @@ fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev
-	@test -n "$(NAME)" || { echo "make bench NAME=...: one of"; ls benchmarks/*.py benchmarks/*/*.py; exit 2; }
-	@file=$$(find benchmarks -name '$(NAME).py' | head -n 1); test -n "$$file" || { echo "no benchmark named $(NAME)"; exit 2; }; \
-	  $(BIN)/python "$$file"
+	@$(BIN)/python -m benchmarks $(NAME) $(if $(SMALL),--small) $(ARGS)
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/refresh.py

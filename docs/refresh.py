@@ -1,4 +1,4 @@
-"""Writes the generated parts of the docs: the annotated tree in README.md and the CLI reference. `make docs` runs it.
+"""Writes the generated pages: the annotated tree in README.md, the CLI reference, the benchmarks' index. `make docs`.
 
 The tree is made of the modules' own first lines, so it cannot drift; tests fail when either part is stale.
 """
@@ -84,7 +84,19 @@ def cli() -> str:
     return "\n".join(re.sub(r"[ \t]+$", "", p, flags=re.MULTILINE) for p in parts)
 
 
-GENERATED = {ROOT / "README.md": readme, ROOT / "docs" / "reference" / "cli.md": cli}
+def benchmarks() -> str:
+    """benchmarks/README.md: every benchmark with its figures, floors and peers."""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import index
+
+    return index.page()
+
+
+GENERATED = {
+    ROOT / "README.md": readme,
+    ROOT / "docs" / "reference" / "cli.md": cli,
+    ROOT / "benchmarks" / "README.md": benchmarks,
+}
 
 if __name__ == "__main__":
     for path, make in GENERATED.items():

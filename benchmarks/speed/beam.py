@@ -5,36 +5,31 @@ of 4 (left-padded), as one would; ours the same way. They alternate. `ratio` is 
 two ways, `ratios_cpu_time` the same in processor time (fairer when others use the machine); `worst_gap` the smallest
 difference of Σ log π (ours − theirs, must not be below −0.001), both recomputed by one plain forward. The length under
 `length_penalty=1.0` (transformers' default) is shown beside, since it is not the same objective.
-SMALL=1: 2 prompts, 24 tokens. MODEL=name or folder overrides.
+--small: 2 prompts, 24 tokens.
 """
 
-import json
-import os
-import platform
 import random
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
+from benchmarks.run import Run
 from trimtab.decoders.token import BeamSearch
 from trimtab.lm.chat import encode_prompt
 from trimtab.lm.load import load_lm
 from trimtab.tensors import token_logprobs
 from trimtab.types import Prompt
 
-SMALL = bool(os.environ.get("SMALL"))
-MODEL = os.environ.get("MODEL", "smollm2-135m")
-PROMPTS, NEW, BEAMS, BATCH = (2, 24, 5, 2) if SMALL else (8, 64, 5, 4)
-ROUNDS = 1 if SMALL else 3
+SETTINGS = {"model": "smollm2-135m", "prompts": 8, "new_tokens": 64, "beams": 5, "batch": 4, "rounds": 3}
+SMALL = {"prompts": 2, "new_tokens": 24, "batch": 2, "rounds": 1}
 TOPICS = ("a lost key", "the tide", "two brothers", "a slow train", "bread", "an old map", "winter", "the night market")
 
 
-def prompts() -> list[Prompt]:
+def prompts(count: int) -> list[Prompt]:
     rng = random.Random(0)
     out = []
-    for topic in TOPICS[:PROMPTS]:
+    for topic in TOPICS[:count]:
         filler = " ".join(rng.choice(["It", "rained", "and", "the", "people", "waited", "there."]) for _ in range(165))
         content = f"{filler}\nContinue this story about {topic} in one sentence."
         out.append(Prompt(topic, ({"role": "user", "content": content},)))
@@ -42,14 +37,14 @@ def prompts() -> list[Prompt]:
 
 
 @torch.inference_mode()
-def theirs(lm, rows: list[list[int]], length_penalty: float) -> list[list[int]]:
+def theirs(lm, rows: list[list[int]], length_penalty: float, s) -> list[list[int]]:
     width = max(map(len, rows))
     pad = lm.tokenizer.pad_token_id or 0
     ids = torch.tensor([[pad] * (width - len(r)) + r for r in rows])
     mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
     found = lm.model.generate(
-        ids, attention_mask=mask, num_beams=BEAMS, length_penalty=length_penalty, do_sample=False, max_new_tokens=NEW,
-        pad_token_id=pad,
+        ids, attention_mask=mask, num_beams=s.beams, length_penalty=length_penalty, do_sample=False,
+        max_new_tokens=s.new_tokens, pad_token_id=pad,
     )[:, width:].tolist()  # fmt: skip
     end = lm.model.generation_config.eos_token_id
     ends = {end} if isinstance(end, int) else set(end)
@@ -68,23 +63,24 @@ def timed(work) -> tuple[float, float, list]:
     return time.perf_counter() - begun, time.process_time() - used, result
 
 
-def main() -> None:
-    lm = load_lm(MODEL, "float32")
-    asked = prompts()
+def main(run: Run) -> None:
+    s = run.settings
+    lm = load_lm(s.model, "float32")
+    asked = prompts(s.prompts)
     rows = [encode_prompt(lm.tokenizer, p) for p in asked]
     times: dict[str, list[float]] = {}
     cpu_times: dict[str, list[float]] = {}
     answers: dict[str, list[list[int]]] = {}
-    for way, batch in (("single", 1), (f"batch_{BATCH}", BATCH)):
-        search = BeamSearch(lm, width=BEAMS, max_tokens=NEW, require_end=False, batch=batch)
+    for way, batch in (("single", 1), (f"batch_{s.batch}", s.batch)):
+        search = BeamSearch(lm, width=s.beams, max_tokens=s.new_tokens, require_end=False, batch=batch)
         parts = [range(i, min(i + batch, len(rows))) for i in range(0, len(rows), batch)]
         works = {
-            "ours": lambda s=search: [list(a.completion.tokens or ()) for a in s(asked)],
-            "generate": lambda ps=parts: [x for p in ps for x in theirs(lm, [rows[i] for i in p], 0.0)],
+            "ours": lambda x=search: [list(a.completion.tokens or ()) for a in x(asked)],
+            "generate": lambda ps=parts: [x for p in ps for x in theirs(lm, [rows[i] for i in p], 0.0, s)],
         }
         search(asked[:1])  # both warm up on one prompt
-        theirs(lm, rows[:1], 0.0)
-        for _ in range(ROUNDS):
+        theirs(lm, rows[:1], 0.0, s)
+        for _ in range(s.rounds):
             for side, work in works.items():
                 spent, used, found = timed(work)
                 times.setdefault(f"{side}_{way}", []).append(spent)
@@ -94,29 +90,19 @@ def main() -> None:
     ratios, cpu_ratios = (
         {
             way: statistics.median(t[f"generate_{way}"]) / statistics.median(t[f"ours_{way}"])
-            for way in ("single", f"batch_{BATCH}")
+            for way in ("single", f"batch_{s.batch}")
         }
         for t in (times, cpu_times)
     )
     value = {k: [log_likelihood(lm, p, c) for p, c in zip(rows, v, strict=True)] for k, v in answers.items()}
     gaps = [a - b for way in ratios for a, b in zip(value[f"ours_{way}"], value[f"generate_{way}"], strict=True)]
-    default = theirs(lm, rows[:2], 1.0)
-    result = {
+    default = theirs(lm, rows[:2], 1.0, s)
+    figures = {
         "ratio": round(min(ratios.values()), 3), "ratios": {k: round(v, 3) for k, v in ratios.items()},
-        "ratios_cpu_time": {k: round(v, 3) for k, v in cpu_ratios.items()}, "threads": torch.get_num_threads(),
+        "ratios_cpu_time": {k: round(v, 3) for k, v in cpu_ratios.items()},
         "worst_gap": round(min(gaps), 5), "best_gap": round(max(gaps), 3),
         "seconds": {k: round(statistics.median(v), 3) for k, v in times.items()},
         "mean_length": statistics.mean(map(len, answers["ours_single"])),
         "mean_length_penalty_1": statistics.mean(map(len, default)), "prompt_tokens": statistics.mean(map(len, rows)),
-        "new_tokens": NEW, "beams": BEAMS, "model": MODEL, "small": SMALL,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
-    if not SMALL:
-        results = Path(__file__).resolve().parent.parent / "results"
-        results.mkdir(exist_ok=True)
-        (results / "beam.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
+    run.write(figures)

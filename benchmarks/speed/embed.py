@@ -5,29 +5,25 @@ Prompts are 60 tokens in the model's chat template. Two sets of answers, 6 to 30
   answers    sums written out as a model does, some alike (`ratio_answers`)
 Peers, alternating with ours: `plain` = the model called once a completion with output_hidden_states, head included, as
 the method's own scripts do; `body` = the same without the head; `batched` = the body on all 16 at once, right-padded.
-Ratios are time of the peer over time of ours. SMALL=1: SmolLM2-135M, one group. MODEL=name or folder overrides.
+Ratios are time of the peer over time of ours. --small: SmolLM2-135M, one group.
 """
 
-import json
-import os
-import platform
 import random
 import resource
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.run import Run
 from trimtab.embeddings import HiddenStates
 from trimtab.lm.chat import encode_prompt
 from trimtab.lm.load import load_lm
 from trimtab.types import Completion, Group, Prompt
 
-SMALL = bool(os.environ.get("SMALL"))
-MODEL = os.environ.get("MODEL") or ("smollm2-135m" if SMALL else "qwen2.5-coder-0.5b")
+SETTINGS = {"model": "qwen2.5-coder-0.5b", "groups": 2}
+SMALL = {"model": "smollm2-135m", "groups": 1}
 LAYER, K, PROMPT_TOKENS = 20, 16, 60
-GROUPS = 1 if SMALL else 2
 
 
 def prompt_of(lm, number: int, rng: random.Random) -> tuple[Prompt, str]:
@@ -58,10 +54,10 @@ def answers_of(lm, total: str, rng: random.Random, *, distinct: bool) -> list[li
     return [[*lm.tokenizer(t, add_special_tokens=False)["input_ids"][:29], end] for t in texts]
 
 
-def make_groups(lm, *, distinct: bool) -> list[Group]:
+def make_groups(lm, count: int, *, distinct: bool) -> list[Group]:
     rng = random.Random(0)
     groups = []
-    for number in range(GROUPS):
+    for number in range(count):
         p, total = prompt_of(lm, number, rng)
         rows = answers_of(lm, total, rng, distinct=distinct)
         groups.append(Group(p, tuple(Completion("", lm.id, i, i, tokens=tuple(r)) for i, r in enumerate(rows))))
@@ -118,14 +114,16 @@ def measure(lm, groups: list[Group]) -> dict[str, float]:
     return {**seconds, "difference": worst, "completions": len(groups) * K}
 
 
-def main() -> None:
-    lm = load_lm(MODEL, "float32")
-    found = {name: measure(lm, make_groups(lm, distinct=name == "distinct")) for name in ("distinct", "answers")}
+def main(run: Run) -> None:
+    s = run.settings
+    lm = load_lm(s.model, "float32")
+    ways = ("distinct", "answers")
+    found = {name: measure(lm, make_groups(lm, s.groups, distinct=name == "distinct")) for name in ways}
     for name, f in found.items():
-        rates = ", ".join(f"{s} {f['completions'] / f[s]:.1f}" for s in ("ours", "plain", "body", "batched"))
+        rates = ", ".join(f"{x} {f['completions'] / f[x]:.1f}" for x in ("ours", "plain", "body", "batched"))
         print(f"{name}: completions/s: {rates}; largest relative difference {f['difference']:.1e}")
     d, a = found["distinct"], found["answers"]
-    result = {
+    figures = {
         "ratio": round(d["plain"] / d["ours"], 2),
         "ratio_answers": round(a["plain"] / a["ours"], 2),
         "ratio_without_head": round(d["body"] / d["ours"], 2),
@@ -134,15 +132,6 @@ def main() -> None:
         "completions_per_s": round(d["completions"] / d["ours"], 1),
         "completions_per_s_answers": round(a["completions"] / a["ours"], 1),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "model": Path(MODEL).name,
-        "small": SMALL,
-        "machine": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}",
-        "threads": torch.get_num_threads(),
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
-    print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
+    run.write(figures)

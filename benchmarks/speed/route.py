@@ -1,7 +1,5 @@
 """Decision latency: prompt text in, chosen model out, at 20, 200, 1,000 and 4,000 tokens, concurrency 1 and 10.
 
-    make bench NAME=route            SMALL=1: fewer lengths and rounds for the peers
-
 Ours: a fitted `tags` router on hashed n-grams (no window: every token is read), text to choice. Peers: the local
 encoders that LLMRouter 0.4 (Longformer-base-4096, mean pooling) and RouteLLM 0.2 (its `bert` router, BERT-base, cut at
 512 tokens; its other routers call OpenAI for embeddings) run in process. Their weights are out of reach, so the same
@@ -10,23 +8,21 @@ same. Their tokenizers are not timed (in their favour). Same threads for all. La
 time) and ratio (LLMRouter's p50 over ours, 1,000 tokens).
 """
 
-import json
-import os
-import platform
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks import results
+from benchmarks.run import Run
 from trimtab.data.matrix.matrix import ResponseMatrix
 from trimtab.embeddings.ngrams import HashedNgrams
 from trimtab.learners.model.router import fit_router
 from trimtab.types import Prompt
 
-SMALL = os.environ.get("SMALL") == "1"
+SETTINGS = {"seconds": 3.0, "peer_seconds": 3.0, "every_peer": True}
+SMALL = {"seconds": 1.0, "peer_seconds": 0.5, "every_peer": False}  # peers: not at concurrency 10, not at 4,000 tokens
 LENGTHS = (20, 200, 1000, 4000)
-RESULTS = Path(__file__).parents[1] / "results"
 WORDS = """
 the of and to in is that for it as was with be by on not he his but at are this have from or had an they which
 one you were all her she there would their we him been has when who will no more if out so up said what its
@@ -100,7 +96,8 @@ def latencies(decide, inputs: list, concurrency: int, seconds: float, least: int
     return np.array(times)
 
 
-def main() -> None:
+def main(run: Run) -> None:
+    s = run.settings
     router = our_router()
     rows = []
     p50: dict[tuple[str, int, int], float] = {}
@@ -109,14 +106,14 @@ def main() -> None:
         ours = name.startswith("trimtab")
         for tokens in LENGTHS:
             for concurrency in (1, 10):
-                if SMALL and not ours and (concurrency == 10 or tokens == 4000):
+                if not (s.every_peer or ours) and (concurrency == 10 or tokens == 4000):
                     continue
                 if ours:
                     texts = [text(tokens, i) for i in range(20)]
                     inputs = [Prompt(str(i), ({"role": "user", "content": t},)) for i, t in enumerate(texts)]
                 else:
                     inputs = [np.random.default_rng(i).integers(5, 30000, tokens) for i in range(4)]
-                seconds, least = (1.0 if SMALL else 3.0, 50) if ours else (0.5 if SMALL else 3.0, 5)
+                seconds, least = (s.seconds, 50) if ours else (s.peer_seconds, 5)
                 ms = latencies(decide, inputs, concurrency, seconds, least)
                 q = np.quantile(ms, [0.5, 0.95, 0.99])
                 p50[name, tokens, concurrency] = float(q[0])
@@ -125,22 +122,12 @@ def main() -> None:
                 said = "  ".join(f"p{p} {v:9.2f}" for p, v in zip((50, 95, 99), q, strict=True))
                 print(f"{name:32} {tokens:5} tokens, C={concurrency:2}: {said} ms  (n = {len(ms)})", flush=True)
     mine = p50["trimtab tags, n-grams", 1000, 1]
-    result = {
+    figures = {
         "p50_ms_1000": mine,
         "ratio": p50["LLMRouter Longformer-base-4096", 1000, 1] / mine,
         "ratio_routellm": p50["RouteLLM BERT-base (512)", 1000, 1] / mine,
-        "small": SMALL,
     }
-    file = RESULTS / "router9.json"
-    if file.is_file():  # what the fast encoder costs in quality, as `make bench NAME=router9` measured it
-        measured = json.loads(file.read_text())
-        result |= {"gap_fast": measured["gap_fast"], "gap_with_minilm": measured["gap"]}
-    if not SMALL:
-        about = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d")}
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "route.json").write_text(json.dumps({**result, **about, "rows": rows}, indent=1) + "\n")
-    print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
+    if (results.FOLDER / "router9.json").is_file():  # what the fast encoder costs in quality, as router9 measured it
+        measured = results.read("router9")["figures"]
+        figures |= {"gap_fast": measured["gap_fast"], "gap_with_minilm": measured["gap"]}
+    run.write(figures, rows)

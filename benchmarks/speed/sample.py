@@ -6,34 +6,26 @@ One prompt a call, k completions of exactly 64 tokens each (the end token is swi
   raw           the same loaded pipeline, generate() with num_return_sequences = k and no log-probs
   transformers  generate() with num_return_sequences = k, in bfloat16 and in float32
 `ratio` is ours over bfloat16, `ratio_float32` ours over float32, `ratio_raw` ours over raw: each the worst over k.
-On a CPU without bfloat16 instructions bfloat16 is emulated, so float32 is then the harder peer. SMALL=1: k = 16,
-16 tokens. MODEL=name overrides smollm2-135m.
+On a CPU without bfloat16 instructions bfloat16 is emulated, so float32 is then the harder peer. --small: k = 16,
+16 tokens.
 """
 
 import dataclasses
-import json
-import os
-import platform
 import statistics
 import time
 
 import numpy as np
-import openvino as ov
-import openvino_genai as genai
 import torch
-from transformers.utils.logging import disable_progress_bar
 
+from benchmarks.run import Run
 from trimtab.lm.chat import encode_prompt
 from trimtab.lm.load import load_lm
 from trimtab.samplers import OpenVINO
 from trimtab.samplers import openvino as engine_room
 from trimtab.types import Prompt, SamplingParams
 
-SMALL = bool(os.environ.get("SMALL"))
-MODEL = os.environ.get("MODEL") or "smollm2-135m"
-KS = (16,) if SMALL else (16, 48)
-TOKENS = 16 if SMALL else 64
-ROUNDS = 1 if SMALL else 3
+SETTINGS = {"model": "smollm2-135m", "ks": ("16", "48"), "new_tokens": 64, "rounds": 3}
+SMALL = {"ks": ("16",), "new_tokens": 16, "rounds": 1}
 
 
 def prompts() -> list[Prompt]:
@@ -41,14 +33,19 @@ def prompts() -> list[Prompt]:
     return [Prompt(str(n), ({"role": "user", "content": text.format(n)},)) for n in range(10, 99)]
 
 
-def main() -> None:
+def main(run: Run) -> None:
+    import openvino as ov
+    import openvino_genai as genai
+    from transformers.utils.logging import disable_progress_bar
+
+    model, tokens_each, ks = run.settings.model, run.settings.new_tokens, [int(k) for k in run.settings.ks]
     disable_progress_bar()
-    sampler = OpenVINO(MODEL)
-    engine = engine_room._engine(MODEL, sampler.max_seqs, sampler.cache_gb, sampler.threads, sampler.device)
+    sampler = OpenVINO(model)
+    engine = engine_room._engine(model, sampler.max_seqs, sampler.cache_gb, sampler.threads, sampler.device)
     endless = dataclasses.replace(engine, ends=frozenset())
     engine_room._engine = lambda *_: endless  # the sampler has no switch to ignore the end token
-    params = SamplingParams(0.8, 0.95, 0, TOKENS, (), 1)
-    peers = {"bfloat16": load_lm(MODEL, dtype="bfloat16"), "float32": load_lm(MODEL, dtype="float32")}
+    params = SamplingParams(0.8, 0.95, 0, tokens_each, (), 1)
+    peers = {"bfloat16": load_lm(model, dtype="bfloat16"), "float32": load_lm(model, dtype="float32")}
     tokenizer = peers["float32"].tokenizer
 
     def ours(prompt: Prompt, k: int) -> int:
@@ -57,58 +54,46 @@ def main() -> None:
 
     def raw(prompt: Prompt, k: int) -> int:
         config = genai.GenerationConfig(
-            max_new_tokens=TOKENS, do_sample=True, temperature=0.8, top_p=0.95, top_k=2**31 - 1, num_return_sequences=k,
-            ignore_eos=True,
+            max_new_tokens=tokens_each, do_sample=True, temperature=0.8, top_p=0.95, top_k=2**31 - 1,
+            num_return_sequences=k, ignore_eos=True,
         )  # fmt: skip
         ids = ov.Tensor(np.array([encode_prompt(tokenizer, prompt)], dtype=np.int64))
         (result,) = engine.pipeline.generate([ids], [config])
         return sum(map(len, result.m_generation_ids))
 
     def transformers(dtype: str):
-        def run(prompt: Prompt, k: int) -> int:
+        def generate(prompt: Prompt, k: int) -> int:
             ids = torch.tensor([encode_prompt(tokenizer, prompt)])
             with torch.inference_mode():
                 out = peers[dtype].model.generate(
                     ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=0.8, top_p=0.95, top_k=0,
-                    min_new_tokens=TOKENS, max_new_tokens=TOKENS, num_return_sequences=k,
+                    min_new_tokens=tokens_each, max_new_tokens=tokens_each, num_return_sequences=k,
                 )  # fmt: skip
             return (out.shape[1] - ids.shape[1]) * out.shape[0]
 
-        return run
+        return generate
 
     sides = {"ours": ours, "raw": raw, **{d: transformers(d) for d in peers}}
-    speed = {(side, k): [] for side in sides for k in KS}
+    speed = {(side, k): [] for side in sides for k in ks}
     unused = iter(prompts())
     for side in ("ours", "raw"):
         sides[side](next(unused), 4)  # buffers and threads are made on the first call
-    for k in KS:
-        for _ in range(ROUNDS):
-            for side, run in sides.items():
+    for k in ks:
+        for _ in range(run.settings.rounds):
+            for side, way in sides.items():
                 # a prompt of its own, so that no side finds another's in a prefix cache
                 prompt = next(unused)
                 begun = time.perf_counter()
-                tokens = run(prompt, k)
+                tokens = way(prompt, k)
                 speed[side, k].append(tokens / (time.perf_counter() - begun))
-                assert tokens == k * TOKENS, (side, tokens)
+                assert tokens == k * tokens_each, (side, tokens)
 
     def worst(peer: str) -> float:
-        return min(statistics.median(speed["ours", k]) / statistics.median(speed[peer, k]) for k in KS)
+        return min(statistics.median(speed["ours", k]) / statistics.median(speed[peer, k]) for k in ks)
 
-    result = {
-        "ratio": round(worst("bfloat16"), 2),
-        "ratio_float32": round(worst("float32"), 2),
+    run.write({
+        "ratio": round(worst("bfloat16"), 2), "ratio_float32": round(worst("float32"), 2),
         "ratio_raw": round(worst("raw"), 3),
         "tokens_per_s": {f"{side} k={k}": round(statistics.median(v), 1) for (side, k), v in speed.items()},
-        "model": MODEL,
-        "new_tokens": TOKENS,
-        "small": SMALL,
-        "openvino_genai": genai.__version__,
-        "machine": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}",
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-    }
-    print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    })  # fmt: skip

@@ -1,31 +1,27 @@
 """A folder that holds a random model of Gemma-2-2B's shape, for dpo.py and fpo.py on a GPU, where speed is asked of 2B.
 
-    python benchmarks/speed/shape_2b.py FOLDER
-    export MODEL=FOLDER DEVICE=cuda DTYPE=bfloat16 STEPS=8 ROUNDS=1
-    BATCH=12 python benchmarks/speed/dpo.py
-    BATCH=8 SAE_WIDTH=16384 LAYER=25 python benchmarks/speed/fpo.py
+    python -m benchmarks.speed.shape_2b FOLDER
+    python -m benchmarks dpo --device cuda --model FOLDER dtype=bfloat16 steps=8 rounds=1 batch=12
+    python -m benchmarks fpo --device cuda --model FOLDER dtype=bfloat16 steps=8 rounds=1 sae_width=16384 layer=25
 
-Time and memory do not depend on the values of the weights. The tokenizer is SmolLM2's (or TOKENIZER, a folder that
-has one): its tokens are a part of the vocabulary of 256,000, which the head computes in full all the same. LAYERS and
-HIDDEN in the environment make it smaller.
+Time and memory do not depend on the values of the weights. The tokenizer is SmolLM2's (or --tokenizer, a folder that
+has one): its tokens are a part of the vocabulary of 256,000, which the head computes in full all the same.
 """
 
-import os
-import sys
+import argparse
 
 import torch
 
 
-def main(folder: str) -> None:
+def main(folder: str, tokenizer_name: str, layers: int, D: int) -> None:
     from transformers import AutoModelForCausalLM, Gemma2Config
 
     from trimtab.lm.load import default_device, load_tokenizer
 
-    tokenizer = load_tokenizer(os.environ.get("TOKENIZER", "smollm2-135m"))
-    D = int(os.environ.get("HIDDEN") or 2304)
+    tokenizer = load_tokenizer(tokenizer_name)
     config = Gemma2Config(
         vocab_size=256_000, hidden_size=D, intermediate_size=4 * D,
-        num_hidden_layers=int(os.environ.get("LAYERS") or 26),
+        num_hidden_layers=layers,
         num_attention_heads=8, num_key_value_heads=4, head_dim=256, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
@@ -38,4 +34,10 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder")
+    parser.add_argument("--tokenizer", default="smollm2-135m")
+    parser.add_argument("--layers", type=int, default=26)
+    parser.add_argument("--hidden", type=int, default=2304)
+    args = parser.parse_args()
+    main(args.folder, args.tokenizer, args.layers, args.hidden)

@@ -6,12 +6,9 @@
 2. A reward model (SmolLM2-135M with a fresh head, float32) over texts of mixed length: real tokens/s of `RewardModel`
    (batches by length) against transformers' text-classification pipeline in batches of 8 and of 32 in the order given;
    `rm_ratio` is ours over the better of the two. One text at a time pads nothing and is shown beside.
-Both sides alternate; the rewards must agree to 1e-3. SMALL=1: a tiny random model. ROUNDS=1 alternates once.
+Both sides alternate; the rewards must agree to 1e-3. --small: a tiny random model (model=tiny).
 """
 
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -21,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.run import Run
 from trimtab.embeddings import HiddenStates, Stored
 from trimtab.learners import filter_pairs, fit_probe_pairs, pseudo_pairs
 from trimtab.learners.completion.reward_model import set_padding
@@ -31,11 +29,11 @@ from trimtab.store import Store
 from trimtab.testing import tiny_lm
 from trimtab.types import Completion, Group, Pair, Prompt
 
-SMALL = bool(os.environ.get("SMALL"))
-N, PROMPTS, THEIR_PROMPTS, TEXTS, ROUNDS = (
-    (64, 8, 1, 24, 1) if SMALL else (64, 12, 1, 48, int(os.environ.get("ROUNDS", "3")))
-)
-LAYER = 2 if SMALL else 20
+SETTINGS = {
+    "model": "smollm2-135m", "layer": 20, "n": 64, "prompts": 12, "their_prompts": 1, "texts": 48, "longest": 400,
+    "rounds": 3, "warm": False,
+}  # fmt: skip
+SMALL = {"model": "tiny", "layer": 2, "prompts": 8, "texts": 24, "longest": 90, "rounds": 1, "warm": True}
 WORDS = (
     "the",
     "of",
@@ -62,13 +60,13 @@ def text(rng: np.random.Generator, words: int) -> str:
     return " " + " ".join(rng.choice(WORDS) for _ in range(words))
 
 
-def sampled(rng: np.random.Generator) -> list[Group]:
+def sampled(rng: np.random.Generator, s) -> list[Group]:
     return [
         Group(
             Prompt(f"p{p}", ({"role": "text", "content": text(rng, 24).strip()},)),
-            tuple(Completion(text(rng, int(rng.integers(4, 16))), "m", 0, i) for i in range(N)),
+            tuple(Completion(text(rng, int(rng.integers(4, 16))), "m", 0, i) for i in range(s.n)),
         )
-        for p in range(PROMPTS)
+        for p in range(s.prompts)
     ]
 
 
@@ -79,7 +77,7 @@ def build(groups: list[Group], teacher) -> list[tuple[str, int, int]]:
 
 
 @torch.inference_mode()
-def forward_each(lm, probe, groups: list[Group]) -> list[tuple[str, int, int]]:
+def forward_each(lm, probe, groups: list[Group], layer: int) -> list[tuple[str, int, int]]:
     """The same pairs with a forward pass a text."""
     values = []
     for g in groups:
@@ -87,29 +85,29 @@ def forward_each(lm, probe, groups: list[Group]) -> list[tuple[str, int, int]]:
         for c in g.completions:
             ids = torch.tensor([prompt + encode_completion(lm.tokenizer, c)])
             out = lm.model(ids, use_cache=False, output_hidden_states=True, logits_to_keep=1)
-            states.append(out.hidden_states[LAYER][0, -1].float().numpy())
+            states.append(out.hidden_states[layer][0, -1].float().numpy())
         values.append(probe.values(np.stack(states)))
     return [(g.prompt.id, int(v.argmax()), int(v.argmin())) for g, v in zip(groups, values, strict=True)]
 
 
-def pairs_side(model: str, folder: Path) -> dict:
+def pairs_side(model: str, folder: Path, s) -> dict:
     rng = np.random.default_rng(0)
-    groups, lm, store = sampled(rng), load_lm(model, "float32"), Store(folder / "run")
+    groups, lm, store = sampled(rng, s), load_lm(model, "float32"), Store(folder / "run")
     store.add_prompts([g.prompt for g in groups], "pool")
-    with store.writer("completions/pool", {"n": N}) as w:
+    with store.writer("completions/pool", {"n": s.n}) as w:
         w.append_groups(groups)
-    embed = Stored(HiddenStates(lm, (LAYER,)), store, "pool", keys=(f"layer{LAYER}.last",))
+    embed = Stored(HiddenStates(lm, (s.layer,)), store, "pool", keys=(f"layer{s.layer}.last",))
     embed_seconds = timed(lambda: embed(groups))[0]
     labelled = [Pair(g.prompt, g.completions[0], g.completions[1]) for g in groups]
     probe = fit_probe_pairs(labelled, embed, l2=1.0)
-    some = groups[:THEIR_PROMPTS]
+    some = groups[: s.their_prompts]
     build(groups, probe)
-    forward_each(lm, probe, [Group(g.prompt, g.completions[:2]) for g in some])
+    forward_each(lm, probe, [Group(g.prompt, g.completions[:2]) for g in some], s.layer)
     rates: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for _ in range(ROUNDS):
+    for _ in range(s.rounds):
         spent, kept = timed(lambda: build(groups, probe))
-        rates["ours"].append(PROMPTS / spent)  # pairs made, before the filter drops a quarter
-        spent, theirs = timed(lambda: forward_each(lm, probe, some))
+        rates["ours"].append(s.prompts / spent)  # pairs made, before the filter drops a quarter
+        spent, theirs = timed(lambda: forward_each(lm, probe, some, s.layer))
         rates["theirs"].append(len(some) / spent)
         mine = {p: (c, r) for p, c, r in build(some, probe)}
         agree = [mine[p] == (c, r) for p, c, r in theirs if p in mine]
@@ -122,7 +120,7 @@ def pairs_side(model: str, folder: Path) -> dict:
     }  # fmt: skip
 
 
-def reward_side(model: str, folder: Path) -> dict:
+def reward_side(model: str, folder: Path, s) -> dict:
     from transformers import pipeline
 
     lm = load_classifier(model, "float32", new_head=True)
@@ -130,7 +128,7 @@ def reward_side(model: str, folder: Path) -> dict:
     lm.model.save_pretrained(folder / "rm")
     lm.tokenizer.save_pretrained(folder / "rm")
     rng = np.random.default_rng(1)
-    sizes = np.clip(np.exp(rng.normal(4.0, 0.9, TEXTS)), 8, 90 if SMALL else 400).astype(int)
+    sizes = np.clip(np.exp(rng.normal(4.0, 0.9, s.texts)), 8, s.longest).astype(int)
     groups = [
         Group(Prompt(f"q{i}", ({"role": "text", "content": "Question:"},)), (Completion(text(rng, int(n)), "m", 0, 0),))
         for i, n in enumerate(sizes)
@@ -151,8 +149,8 @@ def reward_side(model: str, folder: Path) -> dict:
     rates: dict[str, list[float]] = {k: [] for k in ways}
     values: dict[str, list[float]] = {}
     rm(groups[:2])
-    theirs(2) if SMALL else None
-    for _ in range(min(ROUNDS, 2)):
+    theirs(2) if s.warm else None
+    for _ in range(min(s.rounds, 2)):
         for name, way in ways.items():
             spent, values[name] = timed(way)
             rates[name].append(tokens / spent)
@@ -162,7 +160,7 @@ def reward_side(model: str, folder: Path) -> dict:
     return {
         "rm_ratio": round(found["ours"] / max(found["pipeline_8"], found["pipeline_32"]), 3),
         "rm_ratio_one_by_one": round(found["ours"] / found["pipeline_1"], 3),
-        "rm_tokens_s": {k: round(v, 1) for k, v in found.items()}, "rm_texts": TEXTS, "rm_tokens": tokens,
+        "rm_tokens_s": {k: round(v, 1) for k, v in found.items()}, "rm_texts": s.texts, "rm_tokens": tokens,
         "rm_largest_difference": float(f"{worst:.2g}"),
     }  # fmt: skip
 
@@ -173,22 +171,9 @@ def timed(work) -> tuple[float, object]:
     return time.perf_counter() - begun, result
 
 
-def main() -> None:
-    load = os.getloadavg()[0]  # an idle machine is below 1: others' work slows both sides, not always alike
+def main(run: Run) -> None:
+    s = run.settings
     with tempfile.TemporaryDirectory() as tmp:
         folder = Path(tmp)
-        model = str(tiny_lm(folder / "lm", layers=4, hidden=128)) if SMALL else os.environ.get("MODEL", "smollm2-135m")
-        result = {
-            **pairs_side(model, folder), **reward_side(model, folder), "samples_a_prompt": N, "prompts": PROMPTS,
-            "model": "tiny" if SMALL else model, "small": SMALL, "rounds": ROUNDS, "load_at_start": round(load, 1),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d"),
-        }  # fmt: skip
-    if not SMALL:
-        results = Path(__file__).resolve().parent.parent / "results"
-        results.mkdir(exist_ok=True)
-        (results / "west_of_n.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
+        model = str(tiny_lm(folder / "lm", layers=4, hidden=128)) if s.model == "tiny" else s.model
+        run.write({**pairs_side(model, folder, s), **reward_side(model, folder, s)})

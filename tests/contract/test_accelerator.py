@@ -9,9 +9,9 @@ import os
 import numpy as np
 import pytest
 import torch
+
 from tests.unit.learners.feature.conftest import make_sae
 from tests.unit.learners.token.conftest import make_groups, make_pairs
-
 from trimtab.decoders import BeamSearch
 from trimtab.embeddings import HiddenStates
 from trimtab.embeddings.logprobs import completion_logprobs

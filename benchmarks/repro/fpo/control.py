@@ -1,32 +1,34 @@
 """FPO's section 5.3 at the smallest size: features on the leash by choice, one target that moves as asked, one control.
 
-    python benchmarks/repro/fpo/control.py FOLDER      after run.py FOLDER --model stories, whose model and SAE it takes
+    python -m benchmarks fpo_control [folder=runs/fpo]          takes the model and the SAE of fpo_claims there
 
 Preference pairs for positive words (task.py) raise the oracle's reward. Features are found by contrast on the start's
 own training samples: `target` between those with more positive and more negative words, `control` between those with
 and without direct speech, as many of each and none in both. Arms: no leash (LN-DPO), the target's features held, the
 control's held, at three alphas, three seeds, one rate. Asked for: with the target held, the reward rises less than with
 the control held; speech stays where it was in every arm. Measured on samples for the test prompts, 95 % paired
-bootstrap over prompts of the mean over seeds. Writes benchmarks/results/fpo_control.json and prints the page's table.
+bootstrap over prompts of the mean over seeds. Prints the page's table. --small: one alpha, one seed.
 """
 
-import json
-import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from methods import STORIES, Run
-from run import Bench, cached, rewards_of
-from tables import RESULTS, cell, interval, table
-from task import value
 
+from benchmarks.repro.fpo.claims import Bench, cached, rewards_of
+from benchmarks.repro.fpo.methods import STORIES, Training
+from benchmarks.repro.fpo.tables import cell, interval
+from benchmarks.repro.fpo.task import value
+from benchmarks.results import markdown, stacked
+from benchmarks.run import Run
 from trimtab.learners.feature.changes import contrast, mean_features
 from trimtab.types import Group
 
-COUNT, ALPHAS, SEEDS = 12, (5.0, 20.0, 100.0), (0, 1, 2)
-BASE = Run("ln_dpo", "ln_dpo", {"beta": 2.0})
+SETTINGS = {"folder": "runs/fpo", "alphas": ("5", "20", "100"), "seeds": 3}
+SMALL = {"folder": "runs/fpo_small", "alphas": ("20",), "seeds": 1}
+COUNT = 12
+BASE = Training("ln_dpo", "ln_dpo", {"beta": 2.0})
 
 
 def speaks(text: str) -> bool:
@@ -64,23 +66,23 @@ def measured(bench: Bench, policy: Any, seed: int, held: dict[str, list[int]]) -
     }  # fmt: skip
 
 
-def main() -> None:
-    folder = Path(sys.argv[1]) / STORIES.name
+def main(run: Run) -> None:
+    folder, alphas = Path(run.settings.folder) / STORIES.name, [float(a) for a in run.settings.alphas]
     bench = Bench(STORIES, folder)
     held = cached(folder / "held.json", lambda: features(bench))
-    arms: dict[str, Run | None] = {"start": None, "no leash": BASE}
+    arms: dict[str, Training | None] = {"start": None, "no leash": BASE}
     for name, ids in held.items():
         arms |= {
-            f"{name} held, alpha {a:g}": Run("fpo", "fpo", {"beta": 2.0}, "sae", alpha=a, hold=tuple(ids))
-            for a in ALPHAS
+            f"{name} held, alpha {a:g}": Training("fpo", "fpo", {"beta": 2.0}, "sae", alpha=a, hold=tuple(ids))
+            for a in alphas
         }
     found: dict[str, dict[str, np.ndarray]] = {}
-    for name, run in arms.items():
+    for name, arm in arms.items():
         rows = []
-        for seed in SEEDS:
+        for seed in range(run.settings.seeds):
 
-            def one(run: Run | None = run, seed: int = seed) -> dict[str, Any]:
-                policy = bench.start if run is None else bench.train(Run(**{**run.__dict__, "seed": seed}))[0]
+            def one(arm: Training | None = arm, seed: int = seed) -> dict[str, Any]:
+                policy = bench.start if arm is None else bench.train(replace(arm, seed=seed))[0]
                 return measured(bench, policy, seed, held)
 
             rows.append(cached(folder / f"control {name} {seed}.json", one))
@@ -92,15 +94,11 @@ def main() -> None:
         f"target - control held, alpha {a:g}": {
             k: interval(found[f"target held, alpha {a:g}"][k], found[f"control held, alpha {a:g}"][k]) for k in keys
         }
-        for a in ALPHAS
+        for a in alphas
     } | {
         f"{n} - start": {k: interval(found[n][k], found["start"][k]) for k in keys} for n in list(found)[1:]
     }  # fmt: skip
-    result = {"held": held, "rows": rows, "differences": gaps, "seeds": len(SEEDS), "date": time.strftime("%Y-%m-%d")}
-    (RESULTS / "fpo_control.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(table(["arm", *keys], [[n, *(cell(r[k]) for k in keys)] for n, r in rows.items()]))
-    print(table(["difference", *keys], [[n, *(cell(r[k], "+") for k in keys)] for n, r in gaps.items()]))
-
-
-if __name__ == "__main__":
-    main()
+    tables = {"arms": rows, "differences": gaps}
+    print(markdown(["arm", *keys], [[n, *(cell(r[k]) for k in keys)] for n, r in rows.items()]))
+    print(markdown(["difference", *keys], [[n, *(cell(r[k], "+") for k in keys)] for n, r in gaps.items()]))
+    run.write({"held": held}, stacked(tables))

@@ -32,7 +32,7 @@ SMOLLM2 = Setup("smollm2", 24, (), 1152, 24, 150_000, Lora(16, 32), (1e-3, 3e-4)
 
 
 @dataclass(frozen=True)
-class Run:
+class Training:
     """One training: a loss, its settings, which leash, the place of its learning rate, and the seed."""
 
     name: str
@@ -56,41 +56,47 @@ class Run:
         return f"{self.name} rate {self.rate} seed {self.seed}"
 
 
-def fpo(name: str, beta: float = 2.0, **more: Any) -> Run:
-    return Run(f"fpo {name}".strip(), "fpo", {"beta": beta}, more.pop("leash", "sae"), **more)
+def fpo(name: str, beta: float = 2.0, **more: Any) -> Training:
+    return Training(f"fpo {name}".strip(), "fpo", {"beta": beta}, more.pop("leash", "sae"), **more)
 
 
 MAIN = [
-    Run("sft", "sft"), Run("dpo", "dpo"), Run("ln_dpo", "ln_dpo", {"beta": 2.0}), fpo(""), Run("simpo", "simpo"),
-    Run("tdpo2", "tdpo2"), Run("tdpo1", "tdpo1"), Run("orpo", "orpo"), Run("kto", "kto"),
+    Training("sft", "sft"), Training("dpo", "dpo"), Training("ln_dpo", "ln_dpo", {"beta": 2.0}), fpo(""),
+    Training("simpo", "simpo"), Training("tdpo2", "tdpo2"), Training("tdpo1", "tdpo1"), Training("orpo", "orpo"),
+    Training("kto", "kto"),
     fpo("hidden", leash="hidden"), fpo("random", leash="random"),
 ]  # fmt: skip
 """Each is tuned over the same learning rates."""
 
 
-def sweeps(setup: Setup) -> list[Run]:
+def sweeps(setup: Setup) -> list[Training]:
     """What is tried around FPO; all at FPO's chosen rate."""
     found = [fpo(f"alpha {a:g}", alpha=a) for a in (5.0, 20.0, 100.0, 0.1)]
     found += [fpo(f"hidden alpha {a:g}", leash="hidden", alpha=a) for a in (5.0, 20.0, 0.1)]
     found += [fpo(f"random alpha {a:g}", leash="random", alpha=a) for a in (5.0, 20.0, 100.0, 400.0)]
-    found += [Run(f"tdpo2 alpha {a:g}", "tdpo2", {"alpha": a}) for a in (0.1, 0.25, 1.0, 2.0)]
+    found += [Training(f"tdpo2 alpha {a:g}", "tdpo2", {"alpha": a}) for a in (0.1, 0.25, 1.0, 2.0)]
     for beta in (0.1, 5.0, 10.0):
-        found += [fpo(f"beta {beta:g}", beta), Run(f"ln_dpo beta {beta:g}", "ln_dpo", {"beta": beta})]
+        found += [fpo(f"beta {beta:g}", beta), Training(f"ln_dpo beta {beta:g}", "ln_dpo", {"beta": beta})]
     found += [fpo(f"alpha {a:g} no stop", alpha=a, stop=False) for a in (0.5, 5.0, 20.0)]
     found += [fpo(f"alpha 5 k {k}", alpha=5.0, k=k) for k in (10, 200)]
     found += [fpo(f"alpha 5 layer {n}", alpha=5.0, layer=n) for n in setup.others]
     for loss in ("simpo", "dpo"):
-        found += [Run(f"{loss} + leash alpha {a:g}", loss, {}, "sae", alpha=a) for a in (0.5, 5.0)]
+        found += [Training(f"{loss} + leash alpha {a:g}", loss, {}, "sae", alpha=a) for a in (0.5, 5.0)]
     return found
 
 
-def leashes() -> list[Run]:
+def leashes() -> list[Training]:
     """Leashes from loose to tight at one rate, the one that most methods chose: for reward at equal drift."""
-    found = [fpo("", alpha=0.5), fpo("hidden", leash="hidden"), fpo("random", leash="random"), Run("tdpo2", "tdpo2")]
+    found = [
+        fpo("", alpha=0.5),
+        fpo("hidden", leash="hidden"),
+        fpo("random", leash="random"),
+        Training("tdpo2", "tdpo2"),
+    ]
     found += [fpo(f"alpha {a:g}", alpha=a) for a in (5.0, 20.0, 100.0)]
     found += [fpo(f"hidden alpha {a:g}", leash="hidden", alpha=a) for a in (5.0, 20.0)]
-    return found + [Run(f"tdpo2 alpha {a:g}", "tdpo2", {"alpha": a}) for a in (0.1, 0.25, 1.0)]
+    return found + [Training(f"tdpo2 alpha {a:g}", "tdpo2", {"alpha": a}) for a in (0.1, 0.25, 1.0)]
 
 
-def at(run: Run, rate: int, seed: int = 0) -> Run:
+def at(run: Training, rate: int, seed: int = 0) -> Training:
     return replace(run, rate=rate, seed=seed)

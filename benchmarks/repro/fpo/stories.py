@@ -1,8 +1,8 @@
 """stories260K (Karpathy's TinyStories Llama, 260,032 parameters, MIT) as a Hugging Face folder, from llama2.c's files.
 
-    python benchmarks/repro/fpo/stories.py FOLDER
+    python -m benchmarks.repro.fpo.stories FOLDER
 
-Reads TRIMTAB_DATA/models_stories260k/{stories260K.bin, tok512.bin}. A real language model so small that every method
+A real language model so small that every method
 and every sweep of FPO's claims fits into minutes on one core, with hundreds of prompts behind every interval.
 """
 
@@ -12,17 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from task import DATA
 from tokenizers import Tokenizer, decoders, normalizers
 from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-SOURCE = DATA / "models_stories260k"
+from benchmarks.data import find
 
 
 def pieces() -> list[str]:
     """The 512 pieces in order of their id; in a SentencePiece BPE, merges are the pieces themselves in that order."""
-    data, at, out = (SOURCE / "tok512.bin").read_bytes(), 4, []
+    data, at, out = find("stories260k_tokens").read_bytes(), 4, []
     while at < len(data):
         _, size = struct.unpack_from("<fi", data, at)
         out.append(data[at + 8 : at + 8 + size].decode("utf-8", "replace"))
@@ -44,7 +43,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def model() -> LlamaForCausalLM:
-    raw = (SOURCE / "stories260K.bin").read_bytes()
+    raw = find("stories260k").read_bytes()
     D, F, L, H, KV, V, T = struct.unpack_from("<7i", raw)
     numbers, at, size = np.frombuffer(raw, np.float32, offset=28), 0, D // H
 

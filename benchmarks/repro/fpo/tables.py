@@ -1,22 +1,18 @@
 """Runs of the repeat to tables: means over seeds, intervals over prompts, rewards at equal drift.
 
-    python benchmarks/repro/fpo/tables.py stories
-
-prints the tables of docs/results/fpo.md from benchmarks/results/fpo_stories.json, which `run.py` writes.
+python -m benchmarks.repro.fpo.tables stories          prints the tables of docs/results/fpo.md
 """
 
-import json
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from methods import Setup
 
+from benchmarks import results
+from benchmarks.repro.fpo.methods import Setup
 from trimtab.evaluation.metrics import paired_bootstrap
 
-RESULTS = Path(__file__).parents[2] / "results"
 MEASURES = ("accuracy", "margin", "reward", "entropy", "kl", "distinct_2", "self_bleu", "features_moved")
 COMPARED = ("accuracy", "reward", "entropy", "kl", "distinct_2")
 PAIRED = [
@@ -44,10 +40,13 @@ DRIFTS = (0.25, 0.4, 0.7, 1.7, 2.5, 3.3)
 Arrays = dict[str, np.ndarray]
 
 
-def summary(results: dict[str, Any], rates: dict[str, int], setup: Setup) -> dict[str, Any]:
-    """All runs by name: a main method at its chosen rate, `NAME rate i` of the grid, sweeps at FPO's rate."""
+def summary(
+    found: dict[str, Any], rates: dict[str, int], setup: Setup
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Learning rates, and the tables. Runs by name: a main method at its chosen rate, `NAME rate i` of the grid, sweeps
+    at FPO's rate."""
     groups: dict[str, list[Any]] = {}
-    for key, r in results.items():
+    for key, r in found.items():
         groups.setdefault(key.rsplit(" seed ", 1)[0], []).append(r)
     runs = {name: over_seeds(rs) for name, rs in groups.items()}
     sweep = {n.removesuffix(f" rate {rates['fpo']}"): v for n, v in runs.items() if n.endswith(f" rate {rates['fpo']}")}
@@ -55,8 +54,8 @@ def summary(results: dict[str, Any], rates: dict[str, int], setup: Setup) -> dic
     at_fpo = {f"{n} at": sweep[n] for n in mine if n in sweep}
     all_ = {**runs, **sweep, **at_fpo, **mine}
     rows = {n: row(all_[n], groups, n, rates) for n in ["start", *mine, *(n for n in sweep if n not in mine)]}
-    return {
-        "learning_rates": {n: setup.rates[i] for n, i in rates.items()},
+    drifts = equal_drift({f: [all_[n] for n in ns if n in all_] for f, ns in FAMILIES.items()})
+    tables = {
         "grid": {
             n: {"validation": interval(v["validation"]), "kl": interval(v["kl"]), "reward": interval(v["reward"])}
             for n, v in runs.items() if len(v["validation"])
@@ -66,9 +65,10 @@ def summary(results: dict[str, Any], rates: dict[str, int], setup: Setup) -> dic
             f"{a} - {b}": {k: interval(all_[a][k], all_[b][k]) for k in COMPARED}
             for a, b in PAIRED if a in all_ and b in all_
         },
-        "equal_drift": equal_drift({f: [all_[n] for n in ns if n in all_] for f, ns in FAMILIES.items()}),
-        "texts": {n: groups[n][0]["texts"] for n in groups},
+        "equal_drift": [{"kl": kl, "name": n, **r} for kl, at in drifts.items() for n, r in at.items()],
+        "texts": {n: {"texts": groups[n][0]["texts"]} for n in groups},
     }  # fmt: skip
+    return {n: setup.rates[i] for n, i in rates.items()}, results.stacked(tables)
 
 
 def over_seeds(runs: list[Any]) -> Arrays:
@@ -133,31 +133,29 @@ def cell(x: list[float], sign: str = "") -> str:
     )
 
 
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(r) + " |" for r in [heads, ["---"] * len(heads), *rows])
-
-
 def markdown(found: dict[str, Any]) -> str:
     keys = ("accuracy", "reward", "entropy", "kl", "features_moved")
+    rates, table = found["figures"]["learning_rates"], results.markdown
     rows = [
-        [n, f"{found['learning_rates'][n]:g}" if n in found["learning_rates"] else "", *(cell(r[k]) for k in keys),
+        [r["name"], f"{rates[r['name']]:g}" if r["name"] in rates else "", *(cell(r[k]) for k in keys),
          f"{r['distinct_2'][0]:.3f}", f"{r['self_bleu'][0]:.3f}"]
-        for n, r in found["runs"].items()
+        for r in results.rows_of(found, "runs")
     ]  # fmt: skip
     heads = ["method", "learning rate", "accuracy", "reward", "entropy", "KL to start", "features moved", "distinct-2",
              "self-BLEU"]  # fmt: skip
     shown = [table(heads, rows)]
-    rows = [[n, *(cell(v[k], "+") for k in COMPARED)] for n, v in found["paired"].items()]
+    rows = [[r["name"], *(cell(r[k], "+") for k in COMPARED)] for r in results.rows_of(found, "paired")]
     shown.append(table(["difference", "accuracy", "reward", "entropy", "KL", "distinct-2"], rows))
-    names = list(dict.fromkeys(n for at in found["equal_drift"].values() for n in at))
+    at = {(r["name"], r["kl"]): r for r in results.rows_of(found, "equal_drift")}
+    names, drifts = (list(dict.fromkeys(k[i] for k in at)) for i in (0, 1))
     rows = [
-        [n, *(cell(at[n]["reward"]) + (f"; {cell(at[n]['minus_fpo'], '+')}" if "minus_fpo" in at[n] else "")
-              if n in at else "" for at in found["equal_drift"].values())]
+        [n, *(cell(r["reward"]) + (f"; {cell(r['minus_fpo'], '+')}" if "minus_fpo" in r else "")
+              if (r := at.get((n, d))) else "" for d in drifts)]
         for n in names
     ]  # fmt: skip
-    shown.append(table(["reward at KL (; minus fpo)", *found["equal_drift"]], rows))
-    return "\n\n".join(shown)
+    shown.append(table(["reward at KL (; minus fpo)", *drifts], rows))
+    return "\n".join(shown)
 
 
 if __name__ == "__main__":
-    print(markdown(json.loads((RESULTS / f"fpo_{sys.argv[1]}.json").read_text())))
+    print(markdown(results.read(f"fpo_{sys.argv[1]}")))

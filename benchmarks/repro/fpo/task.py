@@ -6,31 +6,27 @@ of SST-2 sentences (smollm2), as raw text. Data are read from TRIMTAB_DATA (nltk
 sst2/train.tsv.gz); none of it is in the repository.
 """
 
-import gzip
-import os
 import re
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cache
 
+from benchmarks.data import find, lines
 from trimtab.types import Group, Prompt, Reward, SamplingParams
 
-DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[4] / "shared" / "data"))
 WORDS = 6
 
 
+@cache
 def lexicon() -> tuple[frozenset[str], frozenset[str]]:
     """Positive and negative opinion words."""
     found = []
-    with zipfile.ZipFile(DATA / "nltk" / "opinion_lexicon.zip") as z:
+    with zipfile.ZipFile(find("opinion_lexicon")) as z:
         for name in ("positive-words.txt", "negative-words.txt"):
             path = next(n for n in z.namelist() if n.endswith(name))
-            lines = z.read(path).decode("latin-1").splitlines()
-            found.append(frozenset(w.strip() for w in lines if w.strip() and not w.startswith(";")))
+            rows = z.read(path).decode("latin-1").splitlines()
+            found.append(frozenset(w.strip() for w in rows if w.strip() and not w.startswith(";")))
     return found[0], found[1]
-
-
-POSITIVE, NEGATIVE = lexicon()
 
 
 def sentiment(groups: Sequence[Group]) -> list[list[Reward]]:
@@ -40,8 +36,9 @@ def sentiment(groups: Sequence[Group]) -> list[list[Reward]]:
 
 def value(text: str) -> float:
     """Positive less negative words over all opinion words and one."""
+    positive, negative = lexicon()
     words = re.findall(r"[a-z][a-z'-]*", text.lower())
-    good, bad = sum(w in POSITIVE for w in words), sum(w in NEGATIVE for w in words)
+    good, bad = sum(w in positive for w in words), sum(w in negative for w in words)
     return (good - bad) / (good + bad + 1)
 
 
@@ -57,11 +54,10 @@ def openings(sampler, n: int) -> list[Prompt]:
 def reviews(n: int) -> list[Prompt]:
     """The first words of SST-2's first `n` sentences that are long enough."""
     seen: dict[str, None] = {}
-    with gzip.open(DATA / "sst2" / "train.tsv.gz", "rt", encoding="utf-8") as f:
-        for line in f:
-            words = line.rsplit("\t", 1)[0].split()
-            if len(words) >= WORDS + 4:
-                seen.setdefault(" ".join(words[:WORDS]))
-            if len(seen) >= n:
-                break
+    for line in lines("sst2_train"):
+        words = line.rsplit("\t", 1)[0].split()
+        if len(words) >= WORDS + 4:
+            seen.setdefault(" ".join(words[:WORDS]))
+        if len(seen) >= n:
+            break
     return [Prompt(f"sst2-{i}", ({"role": "text", "content": t},)) for i, t in enumerate(seen)]

@@ -1,46 +1,39 @@
 """Q-Probe's Table 2: answers from one model, vectors from another, as when the sampler is behind an API.
 
-    python benchmarks/repro/qprobe/api_only.py [RUN]      RUN: a finished `trimtab demo` (default runs/demo)
-
 The run's completions are the API's; they are read by its own model's states (what an API does not give), by another
 language model (SmolLM2-135M) and by a sentence encoder (all-MiniLM-L6-v2). The vectors are kept in the run, beside its
 own. Probes are fitted on its training prompts and judged on its test prompts. The reranker has the API's log-probs too.
-Writes benchmarks/results/qprobe_api_only.json.
+`demo` is a finished `trimtab demo`.
 """
 
-import datetime
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from reading import View, nulls, table, taken
-from reranker_tasks import read_run, split
-
+from benchmarks.repro.qprobe.reading import View, nulls, table, taken
+from benchmarks.repro.qprobe.reranker_tasks import read_run, split
+from benchmarks.run import Run
 from trimtab.embeddings import Encoder, HiddenStates, Stored
 from trimtab.learners import fit_probe, fit_reranker
 from trimtab.rewards import extractor
 from trimtab.store import Store
 
-RESULTS = Path(__file__).resolve().parents[2] / "results" / "qprobe_api_only.json"
+SETTINGS = {"demo": "runs/demo"}
+SMALL = {}
 OTHERS: dict[str, Any] = {
     "minilm": lambda: Encoder("all-minilm-l6-v2"),
     "smollm2": lambda: HiddenStates("smollm2-135m", layers=(20,), pooling="mean"),
 }
 
 
-def main() -> None:
+def main(run: Run) -> None:
     """Embeds with the other models, fits, prints the table."""
-    run = sys.argv[1] if len(sys.argv) > 1 else "runs/demo"
-    name, groups, views, greedy = read_run(run)
+    demo = run.need(run.settings.demo, "`make demo` makes it")
+    name, groups, views, greedy = read_run(demo)
     train, test, greedy_P = split(groups, greedy)
     rerankers = {"its own states (layer 20)": views["layer20.text"]}
     for key, make in OTHERS.items():
-        vectors, embedder, store = {}, make(), Store(run)
+        vectors, embedder, store = {}, make(), Store(demo)
         for part, chosen in (("train", train), ("test", test)):
             print(f"{key}: {part}", flush=True)
             for g, x in zip(chosen, Stored(embedder, store, part, suffix=key)(chosen), strict=True):
@@ -56,16 +49,4 @@ def main() -> None:
         rewards[f"reranker, {who}"] = taken([[r.value for r in row] for row in reranker(test)], test)
     text, rows = table(rewards | {"oracle": oracle}, ["greedy", "mean log-prob"], len(test))
     print(text)
-    facts = {
-        "task": name,
-        "train": len(train),
-        "test": len(test),
-        "rows": rows,
-        "date": datetime.date.today().isoformat(),
-    }
-    RESULTS.write_text(json.dumps(facts, indent=1) + "\n")
-    print(json.dumps({r["name"]: r["reward"]["mean"] for r in rows}))
-
-
-if __name__ == "__main__":
-    main()
+    run.write({"task": name, "train": len(train), "test": len(test)}, rows)

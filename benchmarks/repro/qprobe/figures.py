@@ -1,21 +1,16 @@
 """Q-Probe's table and figures (arXiv 2402.14688) on what is stored here: one command each.
 
-    python benchmarks/repro/qprobe/figures.py table1 fig2 fig3 fig4 beta layers pairs|all [--run RUN]
+    python -m benchmarks qprobe_figures figures="table1 fig2" [run=runs/demo]
 
---run: a finished `trimtab demo` or `trimtab run` (default runs/demo), its own train and test prompts. --mbpp: the MBPP
-samples and states that `make bench NAME=qprobe_mbpp` keeps (MBPP's own train and test ids). Table 1 has the paper's
-baselines: greedy, the prompt RM, pass@k and, with --few (a run of the same task with `data.shots`), k-shot on own
-successes, alone and with a probe; LoRA SFT on successes is sft_on_successes.py. Probes are linear, on one layer
-(--view), l2 chosen by cross-validation on the training prompts. "pairs" is the preference part: Bradley-Terry and
-appendix B's ratio loss on fractions of the better-against-worse pairs. Results go into
-benchmarks/results/qprobe_figures.json under the task's name and the figure's.
+`figures`: table1 fig2 fig3 fig4 beta layers pairs, or all. `run`: a finished `trimtab demo` or `trimtab run`, its own
+train and test prompts. mbpp=true: the MBPP samples and states that `qprobe_mbpp` keeps (MBPP's own train and test ids).
+Table 1 has the paper's baselines: greedy, the prompt RM, pass@k and, with `few` (a run of the same task with
+`data.shots`), k-shot on own successes, alone and with a probe; LoRA SFT on successes is sft_on_successes.py. Probes are
+linear, on one layer (`view`), l2 chosen by cross-validation on the training prompts. "pairs" is the preference part:
+Bradley-Terry and appendix B's ratio loss on fractions of the better-against-worse pairs. A row a task and figure is
+kept: a further run adds to the result.
 """
 
-import argparse
-import datetime
-import json
-import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,21 +18,23 @@ from typing import Any
 
 import numpy as np
 
-BENCHMARKS = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(BENCHMARKS), str(Path(__file__).resolve().parent)]
-
-from reading import View, nulls, table, taken  # noqa: E402
-from reranker_tasks import read_run, split  # noqa: E402
-
-from trimtab import evaluation  # noqa: E402
-from trimtab.data import all_pairs  # noqa: E402
-from trimtab.evaluation.table import plain  # noqa: E402
-from trimtab.learners import fit_probe, fit_probe_pairs  # noqa: E402
-from trimtab.rewards import PromptReward, extractor  # noqa: E402
-from trimtab.types import Group  # noqa: E402
+from benchmarks.repro.qprobe import mbpp
+from benchmarks.repro.qprobe.reading import View, nulls, table, taken
+from benchmarks.repro.qprobe.reranker_tasks import read_run, split
+from benchmarks.run import Run
+from trimtab import evaluation
+from trimtab.data import all_pairs
+from trimtab.evaluation.table import plain
+from trimtab.learners import fit_probe, fit_probe_pairs
+from trimtab.rewards import PromptReward, extractor
+from trimtab.types import Group
 
 LOSSES = ("mse", "ce", "pg")
-RESULTS = BENCHMARKS / "results" / "qprobe_figures.json"
+SETTINGS = {
+    **mbpp.SETTINGS, "figures": ("all",), "run": "runs/demo", "mbpp": False, "few": "", "view": "",
+    "extract": "last_number",
+}  # fmt: skip
+SMALL = {"figures": ("fig3", "fig4")}
 
 
 @dataclass(frozen=True)
@@ -169,36 +166,35 @@ FIGURES: dict[str, Callable[[Given], Any]] = {
 }  # fmt: skip
 
 
-def given(args: argparse.Namespace) -> Given:
+def given(s: Any) -> Given:
     """The task's groups, split and views."""
-    if not args.mbpp:
-        g = of_run(args.run, args)
-        if "table1" not in args.figures and "all" not in args.figures:
+    if not s.mbpp:
+        g = of_run(s.run, s)
+        if "table1" not in s.figures and "all" not in s.figures:
             return g
         model = PromptReward(g.train[0].completions[0].model.partition("@")[0], dtype="bfloat16")
         return replace(
             g,
             prompt_rm=[[r.value for r in row] for row in model(g.test)],
-            few=matched(of_run(args.few, args), g.test) if args.few else None,
+            few=matched(of_run(s.few, s), g.test) if s.few else None,
         )
-    import qprobe_mbpp as bench
-
-    rows = bench.load_samples(str(bench.SAMPLES))
-    groups, vectors, asked = bench.read_states(rows, bench.scored(rows), int(os.environ.get("COMPLETIONS", "16")))
-    greedy = dict(zip([g.prompt.id for g in groups], bench.greedy_rewards(groups), strict=True))
+    rows, folder = mbpp.samples(), Path(s.folder)
+    rewards = mbpp.scored(rows, folder)
+    groups, vectors, asked = mbpp.read_states(rows, rewards, s.completions, mbpp.states_folder(s))
+    greedy = dict(zip([g.prompt.id for g in groups], mbpp.greedy_rewards(groups, s), strict=True))
     train = [g for g in groups if int(g.prompt.id.split("/")[1]) > 510]
     test = [g for g in groups if int(g.prompt.id.split("/")[1]) <= 510]
     return Given(
-        "mbpp", train, test, {k: View(k, v) for k, v in vectors.items()}, args.view or "layer20.last",
+        "mbpp", train, test, {k: View(k, v) for k, v in vectors.items()}, s.view or "layer20.last",
         np.array([greedy[g.prompt.id] for g in test]), None, [asked[g.prompt.id] for g in test],
     )  # fmt: skip
 
 
-def of_run(run: str, args: argparse.Namespace) -> Given:
+def of_run(run: str, s: Any) -> Given:
     """A finished run's groups; prompts with a greedy answer are its test prompts."""
     name, groups, views, rewards = read_run(run)
     train, test, greedy_P = split(groups, rewards)
-    return Given(name, train, test, views, args.view or "layer20.text", greedy_P, extractor(args.extract))
+    return Given(name, train, test, views, s.view or "layer20.text", greedy_P, extractor(s.extract))
 
 
 def matched(g: Given, test: list[Group]) -> Given:
@@ -208,32 +204,20 @@ def matched(g: Given, test: list[Group]) -> Given:
     return replace(g, test=[g.test[i] for i in order], greedy=g.greedy[order])
 
 
-def main() -> None:
+def main(run: Run) -> None:
     """Some figures, or all of them."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("figures", nargs="+", choices=[*FIGURES, "all"])
-    parser.add_argument("--run", default="runs/demo")
-    parser.add_argument("--mbpp", action="store_true")
-    parser.add_argument("--few", default="", help="a run of the same task with data.shots")
-    parser.add_argument("--view", default="")
-    parser.add_argument("--extract", default="last_number")
-    args = parser.parse_args()
-    g = given(args)
+    s = run.settings
+    if not s.mbpp:
+        run.need(s.run, "a finished `trimtab run` or `trimtab demo`")
+    g = given(s)
     print(f"{g.name}: {len(g.train)} training and {len(g.test)} test prompts, {g.view}", flush=True)
-    for figure in FIGURES if "all" in args.figures else args.figures:
+    for figure in FIGURES if "all" in s.figures else s.figures:
         found = plain(FIGURES[figure](g))
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        facts = {"train": len(g.train), "test": len(g.test), "view": g.view, "date": datetime.date.today().isoformat()}
-        results.setdefault(g.name, {})[figure] = {**facts, "data": found}
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         for curve in found.get("curves", []) if isinstance(found, dict) else []:
             points = "  ".join(f"{x:g}: {y['mean']:.3f}" for x, y in zip(curve["x"], curve["y"], strict=True))
             print(f"{figure} {curve['name']}: {points}", flush=True)
         if figure == "fig4":
             for p in found:
                 print(f"fig4 {p['name']}: slope {p['slope']:.2f}, pairs ordered rightly {p['accuracy']['mean']:.3f}")
-    print(json.dumps({"task": g.name, "figures": sorted(results[g.name]), "file": RESULTS.name}))
-
-
-if __name__ == "__main__":
-    main()
+        row = {"task": g.name, "figure": figure, "train": len(g.train), "test": len(g.test), "view": g.view}
+        run.write({}, [{**row, "data": found}], keep=("task", "figure"))

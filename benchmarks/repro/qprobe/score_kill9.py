@@ -1,29 +1,25 @@
 """Scoring 4,800 real programs, killed (-9) at random moments until it ends: the same rewards, no row twice.
 
-    python benchmarks/repro/qprobe/score_kill9.py [--kills 6] [--prompts 300]
-
-Needs mbpp/samples_qwen05.jsonl.gz in TRIMTAB_DATA (or ../shared/data). Prints progress as scoring does and ends with
-one JSON line: kills, seconds, rows, and whether the rewards equal those of a run that nobody killed.
+Figures: kills, seconds, rows, and whether the rewards equal those of a run that nobody killed.
 """
 
-import argparse
-import json
-import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
-from states import load_samples
 
+from benchmarks.data import find
+from benchmarks.repro.qprobe.states import load_samples
+from benchmarks.run import Run
 from trimtab import rewards
 from trimtab.store import Store
 from trimtab.types import Completion, Group, Prompt
 
-DATA = Path(os.environ.get("TRIMTAB_DATA") or Path(__file__).resolve().parents[4] / "shared" / "data")
+SETTINGS = {"kills": 6, "prompts": 300}
+SMALL = {"kills": 1, "prompts": 20}
 CHILD = """
 import sys
 from trimtab import rewards
@@ -33,14 +29,11 @@ rewards.score(store.groups("train", None), rewards.UnitTests(), store=store, nam
 """
 
 
-def main() -> None:
+def main(run: Run) -> None:
     """Fills a store, scores it under kills, compares with an uninterrupted run."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=6)
-    parser.add_argument("--prompts", type=int, default=300)
-    args = parser.parse_args()
+    s = run.settings
     groups = []
-    for row in load_samples(str(DATA / "mbpp" / "samples_qwen05.jsonl.gz"))[: args.prompts]:
+    for row in load_samples(str(find("mbpp_samples")))[: s.prompts]:
         prompt = Prompt(
             str(row["task_id"]),
             ({"role": "text", "content": row["prompt"]},),
@@ -56,7 +49,7 @@ def main() -> None:
         while True:
             process = subprocess.Popen([sys.executable, "-c", CHILD, folder])
             try:
-                process.wait(timeout=rng.uniform(3, 15) if killed < args.kills else None)
+                process.wait(timeout=rng.uniform(3, 15) if killed < s.kills else None)
                 break
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
@@ -68,12 +61,8 @@ def main() -> None:
         got = [g.reward_N for g in store.groups("train", "tests")]
     want = rewards.UnitTests()(groups)
     different = sum(r.value != v for row, g in zip(want, got, strict=True) for r, v in zip(row, g, strict=True))
-    print(json.dumps({
+    run.write({
         "kills": killed, "seconds": round(seconds, 1), "rows": len(rows), "distinct": len({r["id"] for r in rows}),
         "completions": sum(len(g.completions) for g in groups), "different": int(different),
         "mean_reward": float(np.mean(np.concatenate(got))),
-    }))  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+    })  # fmt: skip

@@ -1,24 +1,19 @@
 """LoRA SFT on the model's own successes, the trained baseline of Q-Probe's table 1, from a store that holds them.
 
-    python benchmarks/repro/qprobe/sft_on_successes.py [RUN]      RUN: a finished `trimtab demo` (default runs/demo)
-                                                                  SMALL=1: 8 successes, 4 test prompts
-
 Takes at most two different successes a training prompt, trains one LoRA epoch on them, and answers the store's test
 prompts greedily with the tuned model and with the untuned one (both float32 by transformers). Beside them stand the
 choices among the store's 32 samples of the *untuned* model: highest mean log-prob, pass@1, oracle. 95 % paired
-bootstrap over the test prompts. Writes benchmarks/results/sft_on_successes.json. About 15 minutes on one slow core.
+bootstrap over the test prompts. `demo` is a finished `trimtab demo`. About 15 minutes on one slow core. --small: 8
+successes, 4 test prompts.
 """
 
-import json
-import os
-import platform
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.run import Run
 from trimtab.evaluation.metrics import mean_interval, paired_bootstrap
 from trimtab.learners.token.trainer import Lora, merge_adapter, train_policy
 from trimtab.rewards import resolve, score
@@ -27,49 +22,50 @@ from trimtab.samplers.hf import HF
 from trimtab.store import Store
 from trimtab.types import Group, SamplingParams
 
-SMALL = os.environ.get("SMALL") == "1"
-ROOT = Path(__file__).parents[3]
-WORK = Path(os.environ.get("RUNS", ROOT / "runs" / ("sft_small" if SMALL else "sft_on_successes")))
-OUT = Path(__file__).parents[2] / "results" / "sft_on_successes.json"
-EACH, EPOCHS, RATE = 2, 1, 2e-4
+SETTINGS = {
+    "demo": "runs/demo", "folder": "runs/sft_on_successes", "each": 2, "epochs": 1, "learning_rate": 2e-4,
+    "lora_rank": 16, "prompts": 10**9, "test": 10**9,
+}  # fmt: skip
+SMALL = {"folder": "runs/sft_small", "prompts": 4, "test": 4}
 
 
-def successes(groups: list[Group]) -> list[Group]:
-    """The first `EACH` different texts with a reward above 0.5 of every group that has one."""
+def successes(groups: list[Group], each: int) -> list[Group]:
+    """The first `each` different texts with a reward above 0.5 of every group that has one."""
     found = []
     for g in groups:
         texts: dict[str, int] = {}
         for i, (c, r) in enumerate(zip(g.completions, g.reward_N, strict=True)):
             if r > 0.5 and c.finish == "stop":
                 texts.setdefault(c.text, i)
-        kept = list(texts.values())[:EACH]
+        kept = list(texts.values())[:each]
         if kept:
             found.append(
                 replace(g, completions=tuple(g.completions[i] for i in kept), rewards=tuple(g.rewards[i] for i in kept))
             )
-    return found[:4] if SMALL else found
+    return found
 
 
-def main() -> None:
-    store = Store(sys.argv[1] if len(sys.argv) > 1 else ROOT / "runs" / "demo")
+def main(run: Run) -> None:
+    s, work = run.settings, Path(run.settings.folder)
+    store = Store(run.need(s.demo, "`make demo` makes it"))
     table = next(t for t in store.tables("rewards") if t.startswith("rewards/train/"))
     name = table.removeprefix("rewards/train/")
     model = store.settings("completions/train")["model"].partition("@")[0]
     reward = resolve("reasoning_gym/chain_sum", binary=True)
-    begin, kept = time.time(), successes(store.groups("train", name))
+    begin, kept = time.time(), successes(store.groups("train", name), s.each)[: s.prompts]
     adapter = train_policy(
-        kept, model=model, out=WORK / "lora", loss="sft", lora=Lora(16), epochs=EPOCHS, learning_rate=RATE,
-        batch_size=8, dtype="float32", save_steps=0.25,
+        kept, model=model, out=work / "lora", loss="sft", lora=Lora(s.lora_rank), epochs=s.epochs,
+        learning_rate=s.learning_rate, batch_size=8, dtype="float32", save_steps=0.25,
     )  # fmt: skip
     trained_s = time.time() - begin
-    tuned = WORK / "merged"
+    tuned = work / "merged"
     if not (tuned / "config.json").is_file():
         merge_adapter(adapter, tuned)
-    test = store.groups("test", name)[: 4 if SMALL else None]
+    test = store.groups("test", name)[: s.test]
     prompts, greedy = [g.prompt for g in test], SamplingParams(temperature=0.0, max_tokens=32)
     rows = {}
     for label, which in (("greedy", model), ("greedy after LoRA SFT on successes", str(tuned))):
-        sampler = Cached(HF(which, dtype="float32"), Store(WORK / "samples"), label.replace(" ", "_"), batch=20)
+        sampler = Cached(HF(which, dtype="float32"), Store(work / "samples"), label.replace(" ", "_"), batch=20)
         scored = score(sampler(prompts, 1, greedy), reward)
         rows[label] = np.array([g.reward_N[0] for g in scored])
     mean = [[np.mean(c.logprobs) if c.logprobs else -np.inf for c in g.completions] for g in test]
@@ -78,24 +74,17 @@ def main() -> None:
     rows["oracle of 32"] = np.array([np.nanmax(g.reward_N) for g in test])
     table_ = [
         {
-            "row": k,
+            "name": k,
             "reward": list(mean_interval(v)[:3]),
             "minus greedy": list(paired_bootstrap(v, rows["greedy"])[:3]),
         }
         for k, v in rows.items()
     ]
     for r in table_:
-        print(f"{r['row']:36} {{:.3f}} [{{:.3f}}, {{:.3f}}]".format(*r["reward"]),
+        print(f"{r['name']:36} {{:.3f}} [{{:.3f}}, {{:.3f}}]".format(*r["reward"]),
               "minus greedy {:+.3f} [{:+.3f}, {:+.3f}]".format(*r["minus greedy"]))  # fmt: skip
-    result = {
-        "rows": table_, "examples": sum(len(g.completions) for g in kept), "prompts": len(kept), "train_s": trained_s,
-        "lora_rank": 16, "epochs": EPOCHS, "learning_rate": RATE, "model": model, "test prompts": len(test),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d"),
+    figures = {
+        "examples": sum(len(g.completions) for g in kept), "prompts": len(kept), "train_s": trained_s, "model": model,
+        "test prompts": len(test),
     }  # fmt: skip
-    if not SMALL:
-        OUT.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps({k: v for k, v in result.items() if k != "rows"}))
-
-
-if __name__ == "__main__":
-    main()
+    run.write(figures, table_)

@@ -5,7 +5,7 @@ closing fence, averaged over the answer, averaged with each token's surprise as 
 question "is it right?" put behind the answer (the prompt RM's place); log-prob, entropy and whether it was the most
 likely one for every token; log P(yes) - log P(no). Shards are written as they are done and a second start goes on.
 
-    python benchmarks/repro/qprobe/states.py --samples samples_qwen05.jsonl.gz --out CACHE [--shard 0/2]
+    python -m benchmarks.repro.qprobe.states --samples samples_qwen05.jsonl.gz --out FOLDER [--shard 0/2]
 """
 
 import argparse

@@ -1,7 +1,5 @@
 """West-of-N on AlpacaEval answers: one annotator labels, another one judges.
 
-    python benchmarks/repro/westofn/alpaca.py         TRIMTAB_DATA names the data's folder; SMALL=1: one seed
-
 604 prompts, split by prompt and seed: 20 labelled, 60 to validate, 250 unlabelled, the rest to test. Labels and
 validation: gpt4_turbo's preferences (against gpt4_1106_preview, continuous) between answers of the 16 models that both
 annotators judged, 4 pairs a prompt. Judge: gpt4's labels (against text_davinci_003) of the same 16 models on the test
@@ -9,30 +7,36 @@ prompts: accuracy over pairs that it tells apart, "sure" the pairs of a win agai
 samples are answers of N of 92 models, those 16 first. Students are linear Bradley-Terry probes on 14 marks of form and
 256 hashed n-grams of the answer, L2 (1, 10, 100, 1000) chosen on the validation pairs. Teachers as in chain.py; "hints"
 reads likeness to the prompt's other answers and the rank of its form among them. The answers come
-without log-probs: the likelihood filter reads those of SmolLM2-135M for the first 400 characters. Every seed is cached
-under RUNS/alpaca_results. Writes benchmarks/results/westofn_alpaca.json.
+without log-probs: the likelihood filter reads those of SmolLM2-135M for the first 400 characters. Every seed is kept
+in `folder`. --small: one seed.
 """
 
-import json
-import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from alpaca_data import RUNS, Likelihood, form_vectors, groups, hints, labels, names, rows, word_vectors
-from chain import Students, every_l2, show
-from experiment import Board, Teacher, Vectors, arm, label_pairs, pair_errors
 
+from benchmarks.repro.westofn.alpaca_data import (
+    Likelihood,
+    form_vectors,
+    groups,
+    hints,
+    labels,
+    names,
+    rows,
+    word_vectors,
+)
+from benchmarks.repro.westofn.chain import Students, every_l2
+from benchmarks.repro.westofn.experiment import Board, Teacher, Vectors, all_seeds, arm, label_pairs, pair_errors
+from benchmarks.run import Run
 from trimtab.evaluation.reward_models.report import null_values
 from trimtab.learners import mix
 from trimtab.types import Group, Reward
 
-SMALL = os.environ.get("SMALL") == "1"
-OUT = Path(__file__).parents[2] / "results" / "westofn_alpaca.json"
+SETTINGS = {"folder": "runs/westofn", "labelled": 20, "seeds": 3, "limit_s": float("inf")}
+SMALL = {"seeds": 1}
 L2 = (1.0, 10.0, 100.0, 1000.0)
-SETTINGS = {"20 labelled prompts": (20, 3)}
 NS = (2, 8, 16, 32, 64)
 
 
@@ -46,18 +50,18 @@ def rewarded(gs: list[Group], label_PM: np.ndarray) -> list[Group]:
     return out
 
 
-def load() -> dict:
+def load(folder: Path) -> dict:
     data = rows()
     both, rest = names(data)
     everything = groups(data, both + rest)
-    words, marks = word_vectors(everything), form_vectors(everything)
+    words, marks = word_vectors(everything, folder), form_vectors(everything, folder)
     few = [replace(g, completions=tuple(c for c in g.completions if c.index < len(both))) for g in everything]
     return {
         "all": everything,
         "states": Vectors.of("words", everything, [np.concatenate(x, 1) for x in zip(words, marks, strict=True)]),
         "hints": Vectors.of("hints", everything, [hints(w, m) for w, m in zip(words, marks, strict=True)]),
         "w": rewarded(few, labels(data, both, "w")), "g4": rewarded(few, labels(data, both, "g4")),
-        "likelihood": Likelihood(), "models": (len(both), len(rest)),
+        "likelihood": Likelihood(folder), "models": (len(both), len(rest)),
     }  # fmt: skip
 
 
@@ -122,40 +126,10 @@ def one_seed(data: dict, labelled: int, seed: int) -> Board:
     return board
 
 
-def main() -> None:
+def main(run: Run) -> None:
+    s = run.settings
     torch.set_num_threads(1)
-    cache = RUNS / "alpaca_results"
-    cache.mkdir(parents=True, exist_ok=True)
-    data, results = load(), {}
-    begun = time.time()
-    for name, (labelled, seeds) in list(SETTINGS.items())[: 1 if SMALL else None]:
-        total, done = Board(), 0
-        for seed in range(1 if SMALL else seeds):
-            file = cache / f"{labelled}-{seed}.json"
-            if not file.exists():
-                if time.time() - begun > float(os.environ.get("LIMIT_S", "1e9")):
-                    continue
-                board = one_seed(data, labelled, seed)
-                file.write_text(json.dumps([board.by_prompt, board.by_seed]))
-                print(name, seed, round(time.time() - begun), flush=True)
-            board = Board()
-            board.add(*json.loads(file.read_text()))
-            board.note_gains("base")
-            total.add(board.by_prompt, board.by_seed)
-            done += 1
-        if done:
-            results[name] = {"seeds": done, "rows": total.rows("base")}
-    report = {
-        "settings": results, "l2": L2, "models": data["models"], "date": time.strftime("%Y-%m-%d"),
-        "command": "python benchmarks/repro/westofn/alpaca.py",
-    }  # fmt: skip
-    if not SMALL:
-        OUT.write_text(json.dumps(report, indent=1) + "\n")
-    for name, r in results.items():
-        print(f"\n{name}, {r['seeds']} seeds")
-        for row in r["rows"]:
-            print(show(row))
-
-
-if __name__ == "__main__":
-    main()
+    data = load(Path(s.folder))
+    settings = {f"{s.labelled} labelled prompts": (s.seeds, lambda seed: one_seed(data, s.labelled, seed))}
+    rows = all_seeds(settings, Path(s.folder) / "alpaca_results", s.limit_s)
+    run.write({"models": data["models"]}, rows, l2=L2)

@@ -1,13 +1,11 @@
 """AlpacaEval answers (16 models that two annotators judged, 94 in all) to groups, both annotators' labels, and vectors.
 
-Data: `alpacaeval/pool_train.jsonl.gz` under TRIMTAB_DATA (604 prompts). `labels()` has, for every prompt and model, the
+Data: the input alpacaeval (604 prompts). `labels()` has, for every prompt and model, the
 label of gpt4_turbo against gpt4_1106_preview ("w", 1 to 2) and of gpt4 against text_davinci_003 ("g4", 1, 1.5 or 2).
-Word vectors are cached under RUNS (default runs/westofn), and so are the log-likelihoods of pairs (`Likelihood`).
+Word vectors are kept in a folder, and so are the log-likelihoods of pairs (`Likelihood`).
 """
 
-import gzip
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,19 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.data import lines
 from trimtab.embeddings.logprobs import completion_logprobs
 from trimtab.learners.completion.west_of_n.pseudo_pairs import PseudoPair
 from trimtab.lm.load import load_lm
 from trimtab.types import Completion, Group, Prompt, fingerprint
 
-DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[4] / "shared" / "data"))
-RUNS = Path(os.environ.get("RUNS", "runs/westofn"))
 NOT_MODELS = ("NullModel", "gpt4_gamed")
 
 
 def rows() -> list[dict]:
-    with gzip.open(DATA / "alpacaeval" / "pool_train.jsonl.gz", "rt") as f:
-        return [json.loads(line) for line in f]
+    return [json.loads(line) for line in lines("alpacaeval")]
 
 
 def names(data: list[dict]) -> tuple[list[str], list[str]]:
@@ -80,18 +76,18 @@ def form(prompt: str, text: str) -> list[float]:
     ]  # fmt: skip
 
 
-def form_vectors(gs: list[Group]) -> list[np.ndarray]:
-    """Marks of form of every answer; cached under RUNS."""
+def form_vectors(gs: list[Group], folder: Path) -> list[np.ndarray]:
+    """Marks of form of every answer; kept in `folder`."""
     return cached(
-        "form", gs, lambda: [form(g.prompt.messages[0]["content"], c.text) for g in gs for c in g.completions]
+        folder, "form", gs, lambda: [form(g.prompt.messages[0]["content"], c.text) for g in gs for c in g.completions]
     )
 
 
-def cached(kind: str, gs: list[Group], make: Callable[[], Any]) -> list[np.ndarray]:
+def cached(folder: Path, kind: str, gs: list[Group], make: Callable[[], Any]) -> list[np.ndarray]:
     """What `make` gives, a row an answer, split by prompt; kept in a file named after the answers."""
-    RUNS.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     name = fingerprint([[g.prompt.id, [c.model for c in g.completions]] for g in gs])[:12]
-    file = RUNS / f"{kind}-{name}.npy"
+    file = folder / f"{kind}-{name}.npy"
     if not file.exists():
         tmp = file.with_suffix(".tmp.npy")
         np.save(tmp, np.asarray(make(), dtype=np.float32))
@@ -99,23 +95,23 @@ def cached(kind: str, gs: list[Group], make: Callable[[], Any]) -> list[np.ndarr
     return np.split(np.load(file), np.cumsum([len(g.completions) for g in gs])[:-1])
 
 
-def word_vectors(gs: list[Group], dim: int = 256) -> list[np.ndarray]:
-    """Hashed n-grams of every answer; cached under RUNS."""
+def word_vectors(gs: list[Group], folder: Path, dim: int = 256) -> list[np.ndarray]:
+    """Hashed n-grams of every answer; kept in `folder`."""
     from trimtab.embeddings import HashedNgrams
 
     texts = [Prompt("", ({"role": "user", "content": c.text or " "},)) for g in gs for c in g.completions]
-    return cached(f"ngrams-{dim}", gs, lambda: HashedNgrams(dim).embed_prompts(texts))
+    return cached(folder, f"ngrams-{dim}", gs, lambda: HashedNgrams(dim).embed_prompts(texts))
 
 
 class Likelihood:
     """Gives pairs the mean log-probs of both answers under a small language model, for no policy sampled all of them.
 
-    Only the first `characters` of an answer are read, for time. Every answer is scored once and kept under RUNS.
+    Only the first `characters` of an answer are read, for time. Every answer is scored once and kept in `folder`.
     """
 
-    def __init__(self, model: str = "smollm2-135m", characters: int = 400):
+    def __init__(self, folder: Path, model: str = "smollm2-135m", characters: int = 400):
         self.model, self.characters = model, characters
-        self.file = RUNS / f"likelihood-{model}-{characters}.json"
+        self.file = folder / f"likelihood-{model}-{characters}.json"
         self.known: dict[str, float] = json.loads(self.file.read_text()) if self.file.exists() else {}
 
     def __call__(self, pairs: list[PseudoPair]) -> list[PseudoPair]:

@@ -1,7 +1,6 @@
 """West-of-N on chain_sum samples with an exact verifier: labels made noisy on purpose, gold = the verifier.
 
-    make demo && python benchmarks/repro/westofn/chain_data.py      the samples and states, once
-    python benchmarks/repro/westofn/chain.py                        SMALL=1: one seed of one setting
+    make demo && python -m benchmarks westofn_chain
 
 150 prompts × 16 samples give labels, validation and test; 100 other prompts × 64 are the unlabelled pool. A seed draws
 10 or 40 labelled prompts (4 pairs each, a share of the labels turned round), 20 validation prompts labelled the same
@@ -16,33 +15,31 @@ student's L2 (1, 10, 100, 1000) is chosen on the validation pairs, the base's to
 "RLAIF labels" are the sampled model's own: its log-odds of A and B for a prompt's first two samples, both orders.
 Settings of 0, 10, 30 and 40 % wrong labels run only the sizes of N: the sweep in which the teachers' error varies.
 
-Every seed is cached under RUNS/chain_results, so a second start goes on (LIMIT_S: no new seed after so many
-seconds). Writes benchmarks/results/westofn_chain.json.
+Every seed is kept in `folder`, so a second start goes on (`limit_s`: no new seed after so many seconds). --small: one
+seed of one setting.
 """
 
-import json
-import os
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
-from chain_data import RUNS, Known, load
-from experiment import OF_PAIRS, Board, Teacher, Vectors, arm, label_pairs, pair_errors
 
+from benchmarks.repro.westofn.chain_data import Known, load
+from benchmarks.repro.westofn.experiment import Board, Teacher, Vectors, all_seeds, arm, label_pairs, pair_errors
+from benchmarks.results import stacked
+from benchmarks.run import Run
 from trimtab.learners import judged_pairs, mix
 from trimtab.rewards.extract import last_number
 from trimtab.types import Group, Pair
 
-SMALL = os.environ.get("SMALL") == "1"
-OUT = Path(__file__).parents[2] / "results" / "westofn_chain.json"
+SETTINGS = {"demo": "runs/demo", "folder": "runs/westofn", "settings": 6, "seeds": 12, "limit_s": float("inf")}
+SMALL = {"settings": 1, "seeds": 1}
 L2 = (1.0, 10.0, 100.0, 1000.0)
-SETTINGS = {  # name: (labelled prompts, share of labels turned round, seeds, whether every arm runs)
-    "10 prompts, 20% wrong": (10, 0.2, 12, True),
-    **{f"10 prompts, {wrong}% wrong": (10, wrong / 100, 12, False) for wrong in (0, 10, 30, 40)},
-    "40 prompts, 20% wrong": (40, 0.2, 12, True),
+WAYS = {  # name: (labelled prompts, share of labels turned round, whether every arm runs)
+    "10 prompts, 20% wrong": (10, 0.2, True),
+    **{f"10 prompts, {wrong}% wrong": (10, wrong / 100, False) for wrong in (0, 10, 30, 40)},
+    "40 prompts, 20% wrong": (40, 0.2, True),
 }
 NS = (2, 8, 32, 64)
 SWEPT = ("pseudo_accuracy", "pseudo_ties_half", "accuracy_gain", "accuracy_gain_by_seed", "best_of_n_gain")
@@ -138,76 +135,34 @@ def one_seed(data: dict, labelled: int, flip: float, seed: int, every_arm: bool)
     return board
 
 
-def sweep(results: dict) -> list[dict]:
+def sweep(rows: list[dict]) -> list[dict]:
     """One row a setting of 10 labelled prompts and teacher: its error, the bound, what its pairs and students were."""
     out = []
-    for name, (labelled, flip, _, _) in sorted(SETTINGS.items(), key=lambda kv: kv[1][1]):
-        rows = {r["arm"]: r for r in results.get(name, {"rows": []})["rows"]}
-        for teacher in ("same", "pairwise", "signals") if labelled == 10 and rows else ():
-            arms = {n: rows[f"{teacher}, N={n}"] for n in NS}
-            error = rows[f"teacher {teacher}"]["error"]
+    for name, (labelled, flip, _) in sorted(WAYS.items(), key=lambda kv: kv[1][1]):
+        of = {r["arm"]: r for r in rows if r["setting"] == name}
+        for teacher in ("same", "pairwise", "signals") if labelled == 10 and of else ():
+            arms = {n: of[f"{teacher}, N={n}"] for n in NS}
+            error = of[f"teacher {teacher}"]["error"]
             out.append({
-                "wrong": flip, "seeds": results[name]["seeds"], "teacher": teacher, "base": rows["base"]["accuracy"],
+                "wrong": flip, "seeds": of["base"]["seeds"], "teacher": teacher, "base": of["base"]["accuracy"],
                 "error": error, "bound": round(1 - 2 * error[0], 4),
                 "above_bound": {str(n): a["pseudo_ties_half"][1] > 1 - 2 * error[0] for n, a in arms.items()},
                 **{k: {str(n): a[k] for n, a in arms.items()} for k in SWEPT},
-                **{f"more_labels_{k}": rows["more labels"][k] for k in ("accuracy_gain", "accuracy_gain_by_seed")},
+                **{f"more_labels_{k}": of["more labels"][k] for k in ("accuracy_gain", "accuracy_gain_by_seed")},
             })  # fmt: skip
     return out
 
 
-def main() -> None:
+def main(run: Run) -> None:
+    s = run.settings
+    run.need(s.demo, "`make demo` makes it; demo=FOLDER names another")
     torch.set_num_threads(1)
-    cache = RUNS / "chain_results"
-    cache.mkdir(parents=True, exist_ok=True)
-    data = load()
-    begun, results = time.time(), {}
-    for name, (labelled, flip, seeds, every_arm) in list(SETTINGS.items())[: 1 if SMALL else None]:
-        total = Board()
-        done = 0
-        for seed in range(1 if SMALL else seeds):
-            file = cache / f"{labelled}-{flip}-{seed}.json"
-            if not file.exists():
-                if time.time() - begun > float(os.environ.get("LIMIT_S", "1e9")):
-                    break
-                board = one_seed(data, labelled, flip, seed, every_arm)
-                file.write_text(json.dumps([board.by_prompt, board.by_seed]))
-                print(name, seed, round(time.time() - begun), flush=True)
-            board = Board()
-            board.add(*json.loads(file.read_text()))
-            board.note_gains("base")
-            total.add(board.by_prompt, board.by_seed)
-            done += 1
-        if done:
-            results[name] = {"seeds": done, "rows": total.rows("base")}
-    report = {
-        "settings": results, "sweep": sweep(results), "student": "linear Bradley-Terry probe, layer 20", "l2": L2,
-        "pass_rate": {k: round(float(np.mean([g.reward_N.mean() for g in data[k][0]])), 4) for k in ("train", "test")},
-        "command": "python benchmarks/repro/westofn/chain.py", "date": time.strftime("%Y-%m-%d"),
-    }  # fmt: skip
-    if not SMALL:
-        OUT.write_text(json.dumps(report, indent=1) + "\n")
-    for name, r in results.items():
-        print(f"\n{name}, {r['seeds']} seeds")
-        for row in r["rows"]:
-            print(show(row))
-    sys.stdout.flush()
-
-
-def show(row: dict) -> str:
-    parts = [f"{row['arm']:32}"]
-    for k in ("accuracy", "sure", "best_of_n"):
-        if k in row:
-            mean, (gain, low, high) = row[k][0], row[f"{k}_gain"]
-            parts.append(f"{k} {mean:.3f} ({gain:+.3f} [{low:+.3f}, {high:+.3f}])")
-    parts += [f"{k} {row[k][0]:.3f} [{row[k][1]:.3f}, {row[k][2]:.3f}]" for k in OF_PAIRS if k in row]
-    parts += [
-        f"{k} {row[k]:.3f}"
-        for k in ("pseudo_differs", "kept", "mean_logprob", "accuracy_up", "best_of_n_up")
-        if row.get(k) is not None
-    ]
-    return "  ".join(parts)
-
-
-if __name__ == "__main__":
-    main()
+    data = load(s.demo, Path(s.folder))
+    settings = {
+        name: (s.seeds, lambda seed, way=way: one_seed(data, way[0], way[1], seed, way[2]))
+        for name, way in list(WAYS.items())[: s.settings]
+    }
+    rows = all_seeds(settings, Path(s.folder) / "chain_results", s.limit_s)
+    rates = {k: round(float(np.mean([g.reward_N.mean() for g in data[k][0]])), 4) for k in ("train", "test")}
+    figures = {"student": "linear Bradley-Terry probe, layer 20", "pass_rate": rates}
+    run.write(figures, stacked({"arms": rows, "sweep": sweep(rows)}), l2=L2)

@@ -4,10 +4,13 @@ An arm is scored by a judge that is neither teacher nor labeller: the gold rewar
 are kept per test prompt: intervals are paired bootstraps over prompts (means over the seeds a prompt was tested in).
 """
 
+import json
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -201,3 +204,50 @@ def arm(
         name, pseudo_differs=len(told) / max(len(gaps), 1), kept=len(kept), mean_logprob=np.mean(logprobs)
     )  # fmt: skip
     return fitted, mixed
+
+
+def all_seeds(
+    settings: dict[str, tuple[int, Callable[[int], Board]]], folder: Path, limit_s: float
+) -> list[dict[str, Any]]:
+    """Rows of every setting (its number of seeds, one seed's board), each arm's means and gains over "base".
+
+    A seed's board is kept in `folder`, so a second start goes on; no new one is begun after `limit_s`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    begun, out = time.time(), []
+    for name, (seeds, one_seed) in settings.items():
+        total, done = Board(), 0
+        for seed in range(seeds):
+            file = folder / f"{name.replace('%', '')}-{seed}.json"
+            if not file.exists():
+                if time.time() - begun > limit_s:
+                    continue
+                board = one_seed(seed)
+                file.write_text(json.dumps([board.by_prompt, board.by_seed]))
+                print(name, seed, round(time.time() - begun), flush=True)
+            board = Board()
+            board.add(*json.loads(file.read_text()))
+            board.note_gains("base")
+            total.add(board.by_prompt, board.by_seed)
+            done += 1
+        print(f"\n{name}, {done} seeds")
+        for row in total.rows("base") if done else ():
+            out.append({"setting": name, "seeds": done, **row})
+            print(shown(row), flush=True)
+    return out
+
+
+def shown(row: dict[str, Any]) -> str:
+    """An arm's row as a line of text."""
+    parts = [f"{row['arm']:32}"]
+    for k in ("accuracy", "sure", "best_of_n"):
+        if k in row:
+            mean, (gain, low, high) = row[k][0], row[f"{k}_gain"]
+            parts.append(f"{k} {mean:.3f} ({gain:+.3f} [{low:+.3f}, {high:+.3f}])")
+    parts += [f"{k} {row[k][0]:.3f} [{row[k][1]:.3f}, {row[k][2]:.3f}]" for k in OF_PAIRS if k in row]
+    parts += [
+        f"{k} {row[k]:.3f}"
+        for k in ("pseudo_differs", "kept", "mean_logprob", "accuracy_up", "best_of_n_up")
+        if row.get(k) is not None
+    ]
+    return "  ".join(parts)

@@ -1,29 +1,26 @@
 """A small local language model as the judge of AlpacaEval answers, beside GPT-4's labels and a ruler.
 
-    python benchmarks/repro/westofn/local_judge.py            TRIMTAB_DATA names the data's folder
-
 Two sets of pairs (a model's answer, the baseline's): AlpacaEval 2 (labels of gpt4_turbo, 1 to 2, read as the better one
-of the two) and AlpacaEval 1 (gpt4's labels). PAIRS of each are drawn with a seed among those that the annotator told
-apart and whose longest question has at most TOKENS tokens; the others are counted, nothing is cut. MODEL
-(qwen2.5-coder-0.5b) judges every pair in both orders, twice: `Judge` reads a written verdict, asked for again when it
-cannot be read; `ChoiceJudge` reads the log-odds of A and B.
-
-Answers are kept in parts under RUNS/judge_local, so that a second start goes on; LIMIT_S stops after so many seconds.
-Writes benchmarks/results/judge_local.json.
+of the two) and AlpacaEval 1 (gpt4's labels). `pairs` of each are drawn with a seed among those that the annotator told
+apart and whose longest question has at most `tokens` tokens; the others are counted, nothing is cut. `model` judges
+every pair in both orders, twice: `Judge` reads a written verdict, asked for again when it cannot be read; `ChoiceJudge`
+reads the log-odds of A and B. Answers are kept in parts in `folder`, so that a second start goes on; `limit_s` stops
+after so many seconds. --small: two short pairs.
 """
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from alpaca_data import RUNS, rows
 
+from benchmarks.repro.westofn.alpaca_data import rows
+from benchmarks.run import Run
 from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
 from trimtab.evaluation.reward_models.win_rate import win_rates
 from trimtab.rewards import ChoiceJudge, Judge
@@ -33,11 +30,11 @@ from trimtab.rewards.verdicts import PAIR_TEMPLATE, fill
 from trimtab.samplers import OpenVINO
 from trimtab.types import Completion, Group, Prompt
 
-OUT = Path(__file__).parents[2] / "results" / "judge_local.json"
-MODEL = os.environ.get("MODEL", "qwen2.5-coder-0.5b")
-TOKENS = int(os.environ.get("TOKENS", "450"))
-PAIRS = int(os.environ.get("PAIRS", "30"))
-LIMIT_S = float(os.environ.get("LIMIT_S", "1e9"))
+SETTINGS = {
+    "model": "qwen2.5-coder-0.5b", "tokens": 450, "pairs": 30, "threads": 0, "folder": "runs/westofn",
+    "limit_s": float("inf"),
+}  # fmt: skip
+SMALL = {"tokens": 200, "pairs": 2}
 SETS = {  # name: (judged model, the baseline's column, the label's)
     "AlpacaEval 2": ("FuseChat-Llama-3.2-3B-Instruct", "ref_w", "w"),
     "AlpacaEval 1": ("alpaca-farm-ppo-human", "ref_g4", "g4"),
@@ -47,11 +44,11 @@ PART = 10
 BOTH = np.array([[0, 1], [1, 0]])
 
 
-def pairs(data: list[dict], model: str, baseline: str, key: str) -> tuple[list[Group], np.ndarray, dict[str, int]]:
+def pairs(data: list[dict], s, model: str, baseline: str, key: str) -> tuple[list[Group], np.ndarray, dict[str, int]]:
     """Groups of (the model's answer, the baseline's), the labels from 0 to 1, and what was left out."""
     found, labels = [], []
     counts = {"prompts": len(data), "no_label": 0, "undecided": 0, "too_long": 0}
-    sampler = OpenVINO(MODEL)
+    sampler = OpenVINO(s.model)
     for r in data:
         given = r["models"].get(model, {})
         label = given.get(key)
@@ -63,44 +60,44 @@ def pairs(data: list[dict], model: str, baseline: str, key: str) -> tuple[list[G
             words = {"prompt": r["instruction"], "a": given["out"], "b": r[baseline], "reference": ""}
             texts = [fill(t, **words) for t in (PAIR_TEMPLATE, A_OR_B)]
             prompts = [Prompt("", ({"role": "user", "content": t},)) for t in texts]
-            if max(sampler.lengths(prompts)) > TOKENS:
+            if max(sampler.lengths(prompts)) > s.tokens:
                 counts["too_long"] += 1
                 continue
             prompt = Prompt(str(r["id"]), ({"role": "user", "content": r["instruction"]},))
             found.append(Group(prompt, (Completion(given["out"], model, 0, 0), Completion(r[baseline], "base", 0, 1))))
             labels.append(label - 1)
     counts["fit"] = len(found)
-    order = np.random.default_rng(0).permutation(len(found))[:PAIRS]
+    order = np.random.default_rng(0).permutation(len(found))[: s.pairs]
     return [found[i] for i in order], np.array(labels)[order], counts
 
 
-def written(groups: list[Group]) -> list[dict]:
+def written(s, groups: list[Group]) -> list[dict]:
     """Comparisons by the verdict that the model writes."""
-    sampler = OpenVINO(MODEL, threads=int(os.environ.get("OMP_NUM_THREADS", "0")))
+    sampler = OpenVINO(s.model, threads=s.threads)
     judge = Judge(sampler, params=replace(JUDGING, max_tokens=200))
     return [asdict(row[0]) for row in judge.compare(groups, [BOTH[:1]] * len(groups))]
 
 
-def choice(groups: list[Group]) -> list[dict]:
+def choice(s, groups: list[Group]) -> list[dict]:
     """Comparisons by P(A), each order read by itself."""
-    read = ChoiceJudge(MODEL, both_orders=False, dtype="bfloat16")(groups, [BOTH] * len(groups))
+    read = ChoiceJudge(s.model, both_orders=False, dtype="bfloat16")(groups, [BOTH] * len(groups))
     return [asdict(Comparison(float(p[0]), 1 - float(p[1]), 1.0, 2, 0)) for p in read]
 
 
-def judged(name: str, judge: str, groups: list[Group], begun: float) -> list[Comparison]:
+def judged(s, name: str, judge: str, groups: list[Group], begun: float) -> list[Comparison]:
     """The comparisons that are known, in the order of the groups, after what time allows was added."""
-    folder = RUNS / "judge_local" / f"{MODEL}-{TOKENS}"
+    folder = Path(s.folder) / "judge_local" / f"{s.model}-{s.tokens}"
     folder.mkdir(parents=True, exist_ok=True)
-    ask: Callable[[list[Group]], list[dict]] = {"choice": choice, "written": written}[judge]
+    ask: Callable[[Any, list[Group]], list[dict]] = {"choice": choice, "written": written}[judge]
     out = []
     for start in range(0, len(groups), PART):
         part = groups[start : start + PART]
         file = folder / f"{name[-1]}-{judge}-{'-'.join(g.prompt.id for g in part)}.json"
         if not file.exists():
-            if time.time() - begun > LIMIT_S:
+            if time.time() - begun > s.limit_s:
                 break
             then = time.time()
-            made = {"comparisons": ask(part), "seconds": round(time.time() - then, 1)}
+            made = {"comparisons": ask(s, part), "seconds": round(time.time() - then, 1)}
             file.write_text(json.dumps(made))
             print(name, judge, start + len(part), made["seconds"], flush=True)
         out += [Comparison(**c) for c in json.loads(file.read_text())["comparisons"]]
@@ -159,24 +156,16 @@ def report(judge: str, found: list[Comparison], groups: list[Group], label_P: np
     }  # fmt: skip
 
 
-def main() -> None:
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads())
+def main(run: Run) -> None:
+    s = run.settings
+    torch.set_num_threads(s.threads or torch.get_num_threads())
     begun, data = time.time(), rows()
-    results: dict[str, dict] = {}
-    chosen = {name: pairs(data, *way) for name, way in SETS.items()}
+    found = []
+    chosen = {name: pairs(data, s, *way) for name, way in SETS.items()}
     for judge in JUDGES:
-        for name, (groups, label_P, counts) in chosen.items():
-            found = judged(name, judge, groups, begun)
-            known = results.setdefault(name, {"model": SETS[name][0], "counts": counts})
-            if found:
-                known[judge] = report(judge, found, groups, label_P)
-    OUT.write_text(json.dumps({
-        "judge": MODEL, "question_tokens": TOKENS, "verdict_tokens": 200, "choice_dtype": "bfloat16",
-        "sets": results, "date": time.strftime("%Y-%m-%d"),
-        "command": "python benchmarks/repro/westofn/local_judge.py",
-    }, indent=1) + "\n")  # fmt: skip
-    print(json.dumps(results, indent=1))
-
-
-if __name__ == "__main__":
-    main()
+        for name, (groups, label_P, _) in chosen.items():
+            if said := judged(s, name, judge, groups, begun):
+                found.append({"set": name, "judge": judge, **report(judge, said, groups, label_P)})
+                print(json.dumps(found[-1], indent=1))
+    sets = {name: {"model": SETS[name][0], "counts": counts} for name, (_, _, counts) in chosen.items()}
+    run.write({"sets": sets}, found, verdict_tokens=200, choice_dtype="bfloat16")

@@ -1,25 +1,21 @@
-"""The tables of docs/results/westofn.md from benchmarks/results: python benchmarks/repro/westofn/tables.py"""
+"""The tables of docs/results/westofn.md from the results: `python -m benchmarks.repro.westofn.tables`."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parents[2] / "results"
+from benchmarks.results import markdown, read, rows_of
+
 NS = ("2", "8", "32", "64")
 
 
-def number(x: list[float], sign: str = "") -> str:
+def number(x: list[Any], sign: str = "") -> str:
     """A mean with its interval."""
-    return f"{x[0]:{sign}.3f} [{x[1]:{sign}.3f}, {x[2]:{sign}.3f}]"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows]) + "\n"
+    mean, low, high = ("nan" if v is None else f"{v:{sign}.3f}" for v in x)
+    return f"{mean} [{low}, {high}]"
 
 
 def labels(sweep: list[dict[str, Any]]) -> str:
     """Teachers' error, the bound, and how many pseudo-labels were right."""
-    return table(
+    return markdown(
         ["labels wrong", "teacher", "ε", "1 − 2ε", *(f"right, N = {n}" for n in NS), "ties half, N = 64"],
         [
             [f"{r['wrong']:.0%}", r["teacher"], number(r["error"]), f"{r['bound']:.2f}",
@@ -38,7 +34,7 @@ def gains(sweep: list[dict[str, Any]]) -> str:
         rows.append(
             [f"{r['wrong']:.0%}", *base, r["teacher"], *(number(r["accuracy_gain_by_seed"][n], "+") for n in NS)]
         )
-    return table(["labels wrong", "base", "more labels", "teacher", *(f"N = {n}" for n in NS)], rows)
+    return markdown(["labels wrong", "base", "more labels", "teacher", *(f"N = {n}" for n in NS)], rows)
 
 
 def arms(rows: list[dict[str, Any]]) -> str:
@@ -55,7 +51,7 @@ def arms(rows: list[dict[str, Any]]) -> str:
         pairs = [number(r["pseudo_accuracy"]), f"{r['pseudo_differs']:.2f}"] if "pseudo_accuracy" in r else ["", ""]
         up = "" if base else f"{r['accuracy_up']:.2f}, {r['best_of_n_up']:.2f}"
         out.append([r["arm"], *shown, *pairs, up])
-    return table(
+    return markdown(
         ["arm", "accuracy", "gain", "best of 16", "gain", "pseudo-labels right", "of pairs that differ", "seeds up"],
         out,
     )
@@ -66,15 +62,15 @@ def fixed_l2(rows: list[dict[str, Any]], l2: list[float]) -> str:
     by = {r["arm"]: r for r in rows}
     names = [a for a in by if f"{a} | L2 {l2[0]:g}" in by]
     shown = {a: f"{r['accuracy'][0]:.3f} ({r['best_of_n'][0]:.3f})" for a, r in by.items() if "accuracy" in r}
-    return table(
+    return markdown(
         ["accuracy (best of 16) at L2", *(f"{x:g}" for x in l2), "chosen by validation"],
         [[a, *(shown[f"{a} | L2 {x:g}"] for x in l2), shown[a]] for a in names],
     )
 
 
-def judges(sets: dict[str, Any]) -> str:
+def judges(rows: list[dict[str, Any]]) -> str:
     """The local judge's figures, a column a judge and set."""
-    columns = [(name, kind, s[kind]) for name, s in sets.items() for kind in ("written", "choice") if kind in s]
+    columns = [(r["set"], r["judge"], r) for r in sorted(rows, key=lambda r: (r["set"], r["judge"]), reverse=True)]
     lines: list[tuple[str, Any]] = [
         ("pairs", lambda r: str(r["pairs"])),
         ("unread after retries", lambda r: str(r["unread"])),
@@ -91,25 +87,29 @@ def judges(sets: dict[str, Any]) -> str:
         ("the labels' win rate", lambda r: number(r["label_win_rate"])),
         ("at equal lengths", lambda r: number(r["label_length_controlled"])),
     ]  # fmt: skip
-    return table(
+    return markdown(
         ["", *(f"{name}, {kind}" for name, kind, _ in columns)],
         [[what, *(say(r) for _, _, r in columns)] for what, say in lines],
     )
 
 
+def settings(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows by setting."""
+    return {n: [r for r in rows if r["setting"] == n] for n in dict.fromkeys(r["setting"] for r in rows)}
+
+
 def main() -> None:
-    chain = json.loads((RESULTS / "westofn_chain.json").read_text())
-    print(labels(chain["sweep"]))
-    print(gains(chain["sweep"]))
-    for name, s in chain["settings"].items():
-        if any(r["arm"] == "same, N=64, round 2" for r in s["rows"]):
-            print(f"{name}, {s['seeds']} seeds\n\n{arms(s['rows'])}\n{fixed_l2(s['rows'], chain['l2'])}")
-    alpaca = json.loads((RESULTS / "westofn_alpaca.json").read_text())
-    for name, s in alpaca["settings"].items():
-        print(f"AlpacaEval, {name}, {s['seeds']} seeds\n\n{arms(s['rows'])}\n{fixed_l2(s['rows'], alpaca['l2'])}")
-        print("errors:", {r["arm"]: r["error"] for r in s["rows"] if "error" in r})
-    local = json.loads((RESULTS / "judge_local.json").read_text())
-    print(judges(local["sets"]), {name: s["counts"] for name, s in local["sets"].items()})
+    chain, alpaca, local = (read(n) for n in ("westofn_chain", "westofn_alpaca", "judge_local"))
+    print(labels(rows_of(chain, "sweep")))
+    print(gains(rows_of(chain, "sweep")))
+    for name, rows in settings(rows_of(chain, "arms")).items():
+        if any(r["arm"] == "same, N=64, round 2" for r in rows):
+            print(f"{name}, {rows[0]['seeds']} seeds\n\n{arms(rows)}\n{fixed_l2(rows, chain['settings']['l2'])}")
+    for name, rows in settings(alpaca["rows"]).items():
+        print(f"AlpacaEval, {name}, {rows[0]['seeds']} seeds\n\n{arms(rows)}")
+        print(fixed_l2(rows, alpaca["settings"]["l2"]))
+        print("errors:", {r["arm"]: r["error"] for r in rows if "error" in r})
+    print(judges(local["rows"]), {name: s["counts"] for name, s in local["figures"]["sets"].items()})
 
 
 if __name__ == "__main__":

@@ -1,29 +1,24 @@
 """A live pool: four small LLMs that run here, four kinds of task with verifiers, routed end to end.
 
-    python benchmarks/repro/zooter/live.py        SMALL=1: 6 prompts a task, two models, nothing is trained
-
 Pool: SmolLM2-135M-Instruct, Qwen2.5-Coder-0.5B-Instruct, Gemma-3-270M (base: few-shot text prompts) and a LoRA
 specialist of SmolLM2 that this script trains on 400 SST-2 sentences (none of those tested). Tasks, 40 prompts each:
 MBPP programs (their three tests), reasoning-gym chain_sum, one-sentence instructions with a constraint of IFEval's
 kinds (checked by rule), SST-2 sentiment. Greedy, at most 128 tokens. Routers see the prompt alone and are judged in
 five folds over all prompts, each with its guard; on the first fold the router really calls the pool (`Routed`), and its
 rewards must be those of the matrix. Ranking (RMR) by the longest answer, the shortest, and the mean log-prob: every
-model is paid. Everything is kept in $TRIMTAB_LIVE (default: a folder in the temporary one), so a second start resumes.
-Writes benchmarks/results/zooter_live.json.
+model is paid. Everything is kept in `folder`, so a second start resumes. --small: 6 prompts a task, two models, nothing
+is trained.
 """
 
-import gzip
 import json
-import os
-import platform
 import re
-import sys
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.data import lines
+from benchmarks.run import Run
 from trimtab import data, rewards, samplers
 from trimtab.data.matrix.matrix import ResponseMatrix
 from trimtab.decoders.model import Routed
@@ -36,12 +31,8 @@ from trimtab.learners.model.router import fit_router
 from trimtab.store import Store
 from trimtab.types import Completion, Pair, Prompt, SamplingParams
 
-SMALL = os.environ.get("SMALL") == "1"
-DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[4] / "shared" / "data"))
-HOME = Path(os.environ.get("TRIMTAB_LIVE", Path(tempfile.gettempdir()) / "trimtab-live"))
-OUT = Path(__file__).parents[2] / "results" / "zooter_live.json"
-EACH = 6 if SMALL else 40
-FOLDS = 2 if SMALL else 5
+SETTINGS = {"folder": "runs/zooter_live", "each": 40, "folds": 5, "train_specialist": True}
+SMALL = {"folder": "runs/zooter_live_small", "each": 6, "folds": 2, "train_specialist": False}
 PARAMS = SamplingParams(temperature=0.0, top_p=1.0, max_tokens=128)
 ASK = "Is this sentence from a film review positive or negative? Answer with one word.\n\nSentence: {}"
 
@@ -67,30 +58,25 @@ RULES = {
 }
 
 
-def rows(name: str) -> list[str]:
-    with gzip.open(DATA / name, "rt") as f:
-        return f.read().splitlines()
-
-
 def ask(id: str, text: str, target: object, source: str) -> Prompt:
     return Prompt(id, ({"role": "user", "content": text},), target, source)
 
 
-def prompts() -> list[Prompt]:
-    out = data.load("reasoning_gym/chain_sum", size=EACH, seed=1, min_terms=2, max_terms=3, min_digits=1, max_digits=2)
+def prompts(each: int) -> list[Prompt]:
+    out = data.load("reasoning_gym/chain_sum", size=each, seed=1, min_terms=2, max_terms=3, min_digits=1, max_digits=2)
     out = [ask(p.id, p.messages[0]["content"], p.target, "sums") for p in out]
-    for line in rows("mbpp/mbpp.jsonl.gz")[10 : 10 + EACH]:
+    for line in lines("mbpp")[10 : 10 + each]:
         r = json.loads(line)
         text = f"{r['text']} Your function should pass this test:\n{r['test_list'][0]}\nReply with the program alone."
         target = {"tests": r["test_list"], "setup": r["test_setup_code"]}
         out.append(ask(f"mbpp-{r['task_id']}", text, target, "code"))
     rng = np.random.default_rng(0)
     pairs = [(t, r) for t in TOPICS for r in RULES]
-    for i in rng.permutation(len(pairs))[:EACH]:
+    for i in rng.permutation(len(pairs))[:each]:
         topic, rule = pairs[i]
         text = f"Write one sentence about {topic}. {rule}"
         out.append(ask(f"rule-{i}", text, {"rule": rule, "topic": topic}, "instructions"))
-    for i, line in enumerate(rows("sst2/dev.tsv.gz")[:EACH]):
+    for i, line in enumerate(lines("sst2_dev")[:each]):
         sentence, _, label = line.rpartition("\t")
         out.append(ask(f"sst2-{i}", ASK.format(sentence), {"answer": WORD[label]}, "sentiment"))
     return out
@@ -132,21 +118,21 @@ SHOTS = {
 TEMPLATES = {t: "".join(SHOT.format(*s) for s in shots) + "Question: {prompt}\nAnswer:" for t, shots in SHOTS.items()}
 
 
-def specialist() -> str:
+def specialist(home: Path) -> str:
     """The folder of SmolLM2 with its LoRA for sentiment merged in; trained once."""
     from trimtab.learners.token.trainer import Lora, merge_adapter, train_policy
 
-    folder = HOME / "sentiment"
+    folder = home / "sentiment"
     if not (folder / "done").exists():
         order = np.random.default_rng(0).permutation(6920)[:400]
-        lines, pairs = rows("sst2/train.tsv.gz"), []
+        rows, pairs = lines("sst2_train"), []
         for i in order:
-            sentence, _, label = lines[i].rpartition("\t")
+            sentence, _, label = rows[i].rpartition("\t")
             p = ask(f"train-{i}", ASK.format(sentence), None, "sentiment")
             right, wrong = WORD[label], WORD[str(1 - int(label))]
             pairs.append(Pair(p, Completion(right, "gold@0", 0, 0), Completion(wrong, "gold@0", 0, 1)))
         adapter = train_policy(
-            pairs, model="smollm2-135m", out=HOME / "sentiment-lora", loss="sft", lora=Lora(16, 32), epochs=1.0,
+            pairs, model="smollm2-135m", out=home / "sentiment-lora", loss="sft", lora=Lora(16, 32), epochs=1.0,
             learning_rate=5e-4, batch_size=8, seed=0,
         )  # fmt: skip
         merge_adapter(adapter, folder)
@@ -154,35 +140,35 @@ def specialist() -> str:
     return str(folder)
 
 
-def pool() -> Pool:
+def pool(s) -> Pool:
     members = {"smollm2-135m": samplers.OpenVINO("smollm2-135m")}
-    if SMALL:
+    if not s.train_specialist:
         return Pool({**members, "smollm2-hf": samplers.HF("smollm2-135m", batch=8)})
     members["qwen2.5-coder-0.5b"] = samplers.OpenVINO("qwen2.5-coder-0.5b")
-    members["smollm2-sentiment"] = samplers.HF(specialist(), batch=16)
+    members["smollm2-sentiment"] = samplers.HF(specialist(Path(s.folder)), batch=16)
     members["gemma3-270m"] = AsText(samplers.HF("gemma3-270m", batch=16), TEMPLATES, ("\n\nQuestion:",))
     return Pool(members)
 
 
-def folds(matrix: ResponseMatrix) -> np.ndarray:
+def folds(matrix: ResponseMatrix, count: int) -> np.ndarray:
     """Each prompt's fold, balanced within its task."""
     out, rng = np.zeros(len(matrix), int), np.random.default_rng(0)
     for t in sorted(set(matrix.tags)):
         at = np.flatnonzero([x == t for x in matrix.tags])
-        out[rng.permutation(at)] = np.arange(len(at)) % FOLDS
+        out[rng.permutation(at)] = np.arange(len(at)) % count
     return out
 
 
-def judge(matrix: ResponseMatrix, logprob: np.ndarray) -> tuple[dict, list]:
+def judge(matrix: ResponseMatrix, logprob: np.ndarray, count: int) -> tuple[dict, list]:
     """Rows over all prompts, each predicted by the router that did not see its fold."""
-    embed, fold = HashedNgrams(), folds(matrix)
+    embed, fold = HashedNgrams(), folds(matrix, count)
     X, R = embed.embed_prompts(matrix.prompts), matrix.reward_PM
     settings = {"tags": {}, "zooter": {"beta": 0.3}, "zooter beta 0": {"beta": 0.0}, "zooter beta 1": {"beta": 1.0},
                 "bce": {}, "knn": {"k": 20}}  # fmt: skip
     value = {name: np.zeros_like(R) for name in [*settings, "guarded", "best model of the known task"]}
     best, guards, routers = np.zeros(len(matrix), int), [], []
     task = np.array([t[0] for t in matrix.tags])
-    for f in range(FOLDS):
+    for f in range(count):
         a, b = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         train = matrix.rows(a)
         best[b] = int(np.nanmean(R[a], 0).argmax())
@@ -232,28 +218,19 @@ def end_to_end(router, test: ResponseMatrix, members: Pool) -> dict:
             "tokens_a_prompt": float(np.mean([a.tokens for a in answers])), "seconds": seconds}  # fmt: skip
 
 
-def main() -> None:
-    if not (DATA / "mbpp").is_dir():
-        sys.exit(f"{DATA} is not here; set TRIMTAB_DATA to a folder with mbpp and sst2")
-    start, members = time.time(), pool()
-    store = Store(HOME / ("small" if SMALL else "run"))
-    matrix = fill_pool(prompts(), members, REWARDS, store, params=PARAMS)
+def main(run: Run) -> None:
+    s = run.settings
+    start, members = time.time(), pool(s)
+    store = Store(Path(s.folder) / "run")
+    matrix = fill_pool(prompts(s.each), members, REWARDS, store, params=PARAMS)
     matrix.save(store.path / "matrix.parquet")
     groups = {m: {g.prompt.id: g.completions[0] for g in store.groups(m, None)} for m in matrix.models}
     logprob = np.array([[np.mean(groups[m][p.id].logprobs or [np.nan]) for m in matrix.models] for p in matrix.prompts])
-    found, ((router, test),) = judge(matrix, logprob)
+    found, ((router, test),) = judge(matrix, logprob, s.folds)
     found["end_to_end"] = end_to_end(router, test, members)
     print(json.dumps(found["by_task"], indent=1), *found["guards"], sep="\n")
     for r in found["rows"]:
         reward, gain, gap = ("{:+.3f} [{:+.3f}, {:+.3f}]".format(*r[k]) for k in ("reward", "gain", "gap"))
         print(f"{r['name']:30} {reward}  {gain}  {gap}")
-    about = {"prompts": len(matrix), "unscored": matrix.missing, "small": SMALL, "seconds": time.time() - start,
-             "machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d")}  # fmt: skip
-    if not SMALL:
-        OUT.parent.mkdir(exist_ok=True)
-        OUT.write_text(json.dumps({**found, **about}, indent=1) + "\n")
-    print(json.dumps({"end_to_end": found["end_to_end"], **about}))
-
-
-if __name__ == "__main__":
-    main()
+    rows = [{"table": t, **r} for t, k in (("systems", "rows"), ("tasks", "per_tag")) for r in found.pop(k)]
+    run.write({**found, "prompts": len(matrix), "unscored": matrix.missing, "seconds": time.time() - start}, rows)

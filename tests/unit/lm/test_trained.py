@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
-from tests.unit.learners.token.conftest import make_groups, make_pairs
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -19,6 +18,7 @@ from transformers import (
     Qwen3Config,
 )  # fmt: skip
 
+from tests.unit.learners.token.conftest import make_groups, make_pairs
 from trimtab.embeddings import HiddenStates
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.token.policy import Policy, load_policy

@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from tests.unit.learners.token.conftest import make_groups, make_pairs, tensors
 
+from tests.unit.learners.token.conftest import make_groups, make_pairs, tensors
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.leash import FeatureLeash, Sparse, completion_features, top_mask
 from trimtab.learners.feature.sae import SAE, identity_sae

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.unit.learners.token.conftest import make_groups, make_pairs
 
+from tests.unit.learners.token.conftest import make_groups, make_pairs
 from trimtab.errors import ModelError
 from trimtab.learners.token.policy import Policy, load_policy
 from trimtab.learners.token.trainer import Lora, train_policy

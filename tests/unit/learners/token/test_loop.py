@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 import transformers as t
-from tests.unit.learners.token.conftest import make_groups, make_pairs
 from transformers import TrainerCallback
 
+from tests.unit.learners.token.conftest import make_groups, make_pairs
 from trimtab.errors import ModelError
 from trimtab.learners.completion.reward_model import train_reward_model
 from trimtab.learners.token.loop import checkpoints, without_dropout

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.unit.learners.token.conftest import make_groups, make_pairs
 from transformers import AutoModelForCausalLM, TrainerCallback
 
+from tests.unit.learners.token.conftest import make_groups, make_pairs
 from trimtab.embeddings import HiddenStates
 from trimtab.errors import InputError, SettingsChanged
 from trimtab.learners.completion.reward_model import train_reward_model

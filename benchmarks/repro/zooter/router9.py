@@ -1,25 +1,20 @@
 """Routing on real outcomes: 5,091 queries, 9 LLMs, 13 tasks (LLMRouter's data), random 80/20, five seeds.
 
-    make bench NAME=router9            SMALL=1: 800 queries, two seeds
-
-Rows: the nulls, LLMRouter 0.4's kNN and MLP (by the settings of its package and configs: label = the first model with
-the highest performance; kNN with 5 uniform Euclidean neighbours; MLP 128-64 ReLU, Adam 1e-3, weight decay 1e-4, 100
-epochs, batch 32), this package's methods, and two that know more than a router may: the best model of the *known* task,
-and the oracle. All on the same vectors. Last line: reward, best_single, lower, gap of the row
-`tags, MiniLM + n-grams` (lower: 95 % paired bootstrap of its gain over the best single model, over all test prompts).
+Rows: the nulls, LLMRouter 0.4's kNN and MLP (llmrouter.py), this package's methods, and two that know more than a
+router may: the best model of the *known* task, and the oracle. All on the same vectors. Figures: reward, best_single,
+lower, gap of the row `tags, MiniLM + n-grams` (lower: 95 % paired bootstrap of its gain over the best single model,
+over all test prompts). `file`: other rows of LLMRouter's form. --small: 800 queries, two seeds.
 """
 
-import json
-import os
-import platform
-import sys
 import tempfile
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import data
+from benchmarks.repro.zooter import llmrouter
+from benchmarks.run import Run
 from trimtab.data.matrix.files import load_matrix
 from trimtab.data.matrix.matrix import ResponseMatrix, overlap, split_matrix
 from trimtab.embeddings import Encoder
@@ -29,11 +24,8 @@ from trimtab.evaluation.routing.measures import gap, route
 from trimtab.learners.model.router import fit_router
 from trimtab.types import fingerprint
 
-SMALL = os.environ.get("SMALL") == "1"
-DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[2] / "shared" / "data"))
-FILE = Path(os.environ.get("ROUTER9", DATA / "router9" / "router9_train.jsonl.gz"))
-RESULTS = Path(__file__).parent / "results" / "router9.json"
-SEEDS = range(2 if SMALL else 5)
+SETTINGS = {"file": "", "queries": 0, "seeds": 5, "epochs": 100}
+SMALL = {"queries": 800, "seeds": 2, "epochs": 20}
 GOAL = "tags, MiniLM + n-grams"
 
 
@@ -51,42 +43,11 @@ def stored(name: str, matrix: ResponseMatrix, embed, rows: np.ndarray) -> np.nda
     return vectors
 
 
-def llmrouter_labels(reward: np.ndarray) -> np.ndarray:
-    return np.nanargmax(reward, axis=1)
-
-
-def llmrouter_knn(X, reward, Z) -> np.ndarray:
-    from sklearn.neighbors import KNeighborsClassifier
-
-    return KNeighborsClassifier(n_neighbors=5).fit(X, llmrouter_labels(reward)).predict(Z)
-
-
-def llmrouter_mlp(X, reward, Z, seed: int, epochs: int) -> np.ndarray:
-    import torch
-
-    torch.manual_seed(seed)
-    layers = [X.shape[1], 128, 64, reward.shape[1]]
-    net = torch.nn.Sequential()
-    for a, b in pairwise(layers):
-        net.append(torch.nn.Linear(a, b)).append(torch.nn.ReLU())
-    net = net[:-1]
-    adam = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-4)
-    x, y = torch.tensor(X, dtype=torch.float32), torch.tensor(llmrouter_labels(reward))
-    for _ in range(epochs):
-        for at in torch.randperm(len(x)).split(32):
-            loss = torch.nn.functional.cross_entropy(net(x[at]), y[at])
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-    with torch.no_grad():
-        return net(torch.tensor(Z, dtype=torch.float32)).argmax(1).numpy()
-
-
-def main() -> None:
-    if not FILE.is_file():
-        sys.exit(f"{FILE} is not here; set TRIMTAB_DATA or ROUTER9 to LLMRouter-style rows")
-    everything = load_matrix(FILE)
-    at = np.random.default_rng(0).permutation(len(everything))[:800] if SMALL else np.arange(len(everything))
+def main(run: Run) -> None:
+    s = run.settings
+    everything = load_matrix(Path(s.file) if s.file else data.find("router9"))
+    some = np.random.default_rng(0).permutation(len(everything))[: s.queries]
+    at = some if s.queries else np.arange(len(everything))
     matrix, ngrams, minilm = everything.rows(at), HashedNgrams(), Encoder(overflow="head+tail")
     vectors = {"n-grams": stored("n-grams", everything, ngrams, at), "MiniLM": stored("MiniLM", everything, minilm, at)}
     vectors["MiniLM + n-grams"] = np.concatenate([vectors["MiniLM"], vectors["n-grams"]], axis=1)
@@ -102,7 +63,7 @@ def main() -> None:
     routed: dict[str, list[np.ndarray]] = {}
     rewards, fit_seconds, guards, moved_total = [], {}, {}, 0
     place = {p.id: i for i, p in enumerate(matrix.prompts)}
-    for seed in SEEDS:
+    for seed in range(s.seeds):
         train, test, moved = split_matrix(matrix, 0.2, seed)
         moved_total += moved + overlap(train, test)[0]
         a, b = ([place[p.id] for p in side.prompts] for side in (train, test))
@@ -119,8 +80,8 @@ def main() -> None:
         keep("best model of the known task", T[n, [best_of[t[0]] for t in test.tags]])
         keep("oracle", np.nanmax(T, 1))
         X, Z = vectors["MiniLM"][a], vectors["MiniLM"][b]
-        keep("LLMRouter kNN, MiniLM", T[n, llmrouter_knn(X, R, Z)])
-        keep("LLMRouter MLP, MiniLM", T[n, llmrouter_mlp(X, R, Z, seed, 20 if SMALL else 100)])
+        keep("LLMRouter kNN, MiniLM", T[n, llmrouter.knn(X, R).predict(Z)])
+        keep("LLMRouter MLP, MiniLM", T[n, llmrouter.mlp_choices(llmrouter.mlp(X, R, s.epochs, seed), Z)])
         for method, which, options in ours:
             said = "".join(f" {k}={v:g}" for k, v in options.items())
             name, start = f"{method}{said}, {which}", time.perf_counter()
@@ -154,19 +115,11 @@ def main() -> None:
     by = {row["router"]: row for row in rows}
     goal = by[GOAL]
     ahead = paired_bootstrap(np.concatenate(routed[GOAL]), np.concatenate(routed["best model of the known task"]))
-    result = {
+    figures = {
         "reward": goal["reward"], "best_single": by["best single on train"]["reward"], "lower": goal["gain"][1],
         "gap": goal["gap"], "gap_known_task": by["best model of the known task"]["gap"],
         "gain_over_known_task": list(ahead[:3]), "gap_fast": by["tags, n-grams"]["gap"],
         "gap_llmrouter": max(by["LLMRouter kNN, MiniLM"]["gap"], by["LLMRouter MLP, MiniLM"]["gap"]),
-        "fit_s": goal["fit_s"], "duplicates_across_splits": moved_total, "seeds": len(SEEDS), "small": SMALL,
+        "fit_s": goal["fit_s"], "duplicates_across_splits": moved_total, "guard": guards,
     }  # fmt: skip
-    if not SMALL:
-        about = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d")}
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps({**result, **about, "guard": guards, "rows": rows}, indent=1) + "\n")
-    print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
+    run.write(figures, rows)

@@ -1,21 +1,16 @@
-"""What chooses best among a small model's programs: reranker, log-prob, greedy, agreement or the plain probe.
-
-    make bench NAME=qprobe_mbpp        needs TRIMTAB_DATA (or ../shared/data) with mbpp/samples_qwen05.jsonl.gz
+"""What chooses best among a small model's programs: the reranker against log-prob, greedy, agreement, the plain probe.
 
 300 MBPP prompts x 16 completions of Qwen2.5-Coder-0.5B, judged by all three tests in the sandbox; five-fold
-cross-validation over prompts, three seeds of folds. One forward pass over all completions (repro/qprobe/states.py)
-comes first and is kept in CACHE (default ~/.cache/trimtab/bench/qprobe_mbpp): about 80 CPU-minutes. It can be cut short
-with MINUTES=30 or left out with MINUTES=0; what is missing is said, and the table is made of the prompts that have
-their first COMPLETIONS=8 (or 16, in an order of their own). SEEDS=3. VIEWS names the states the reranker may take.
-DTYPE=bfloat16 takes three fifths of the time on a CPU that has it: mean log-probs to 0.004, states to 2 %.
-SMALL=1: 12 prompts x 4, no states. The last line is JSON:
-reranker_minus_logprob and `lower`, its interval's lower end; reranker_minus_greedy (null without greedy answers).
+cross-validation over prompts, three seeds of folds. One forward pass over all completions (states.py) comes first and
+is kept in `folder`: about 80 CPU-minutes. It can be cut short with minutes=30 or left out with minutes=0; what is
+missing is said, and the table is made of the prompts that have their first `completions` (8 or 16, in an order of their
+own). `views` names the states the reranker may take. dtype=bfloat16 takes three fifths of the time on a CPU that has
+it: mean log-probs to 0.004, states to 2 %. --small: 12 prompts x 4, no states.
+Figures: reranker_minus_logprob and `lower`, its interval's lower end; reranker_minus_greedy (null without greedy
+answers).
 """
 
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,24 +19,30 @@ from typing import Any
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "repro" / "qprobe"))
+from benchmarks.data import Skipped, find
+from benchmarks.repro.qprobe.reading import Known, View, cross_validated, learners, nulls, table, taken
+from benchmarks.repro.qprobe.states import load_samples, shuffled
+from benchmarks.results import stacked
+from benchmarks.run import Run
+from trimtab.rewards import ExecutionAgreement, UnitTests
+from trimtab.types import Completion, Group, Prompt, Reward, SamplingParams
 
-from reading import Known, View, cross_validated, learners, nulls, table, taken  # noqa: E402
-from states import load_samples, shuffled  # noqa: E402
-
-from trimtab.rewards import ExecutionAgreement, UnitTests  # noqa: E402
-from trimtab.types import Completion, Group, Prompt, Reward, SamplingParams  # noqa: E402
-
-DATA = Path(os.environ.get("TRIMTAB_DATA") or HERE.parents[1] / "shared" / "data")
-SAMPLES = DATA / "mbpp" / "samples_qwen05.jsonl.gz"
-CACHE = Path(os.environ.get("CACHE") or Path.home() / ".cache/trimtab/bench/qprobe_mbpp")
-SMALL = bool(os.environ.get("SMALL"))
-DTYPE = os.environ.get("DTYPE", "float32")
-STATES = CACHE / ("states" if DTYPE == "float32" else f"states-{DTYPE}")
-VIEWS = tuple(os.environ.get("VIEWS", "layer16.mean layer20.last").split())
+SETTINGS = {
+    "completions": 16, "minutes": 240.0, "seeds": 3, "views": ("layer16.mean", "layer20.last"), "dtype": "float32",
+    "greedy": True, "visible": True, "states": True, "folder": str(Path.home() / ".cache/trimtab/bench/qprobe_mbpp"),
+}  # fmt: skip
+SMALL = {"completions": 4, "seeds": 1, "greedy": False, "visible": False, "states": False}
 MODEL = "qwen2.5-coder-0.5b@q8"
 PROBES = {"mse": "layer20.last", "pg": "layer20.last"}
+
+
+def samples() -> list[dict[str, Any]]:
+    return load_samples(str(find("mbpp_samples")))
+
+
+def states_folder(s: Any, prefix: str = "") -> Path:
+    """The states' place, by their precision."""
+    return Path(s.folder) / (prefix + ("states" if s.dtype == "float32" else f"states-{s.dtype}"))
 
 
 def prompt_of(row: dict[str, Any]) -> Prompt:
@@ -50,9 +51,9 @@ def prompt_of(row: dict[str, Any]) -> Prompt:
     return Prompt(f"mbpp/{row['task_id']}", ({"role": "text", "content": row["prompt"]},), target, "mbpp")
 
 
-def scored(rows: list[dict[str, Any]]) -> dict[int, list[Reward]]:
-    """Rewards of all completions by task id; kept in the cache, for they are the sandbox's and cost a minute."""
-    file = CACHE / "rewards.json"
+def scored(rows: list[dict[str, Any]], folder: Path) -> dict[int, list[Reward]]:
+    """Rewards of all completions by task id; kept in `folder`, for they are the sandbox's and cost a minute."""
+    file = folder / "rewards.json"
     if file.exists():
         return {int(k): [Reward(*r) for r in v] for k, v in json.loads(file.read_text()).items()}
     groups = [
@@ -60,27 +61,19 @@ def scored(rows: list[dict[str, Any]]) -> dict[int, list[Reward]]:
     ]
     rewards = UnitTests()(groups)
     found = {r["task_id"]: row for r, row in zip(rows, rewards, strict=True)}
-    CACHE.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({k: [[r.value, r.note] for r in v] for k, v in found.items()}))
     return found
 
 
-def compute_states(completions: int, minutes: float) -> None:
-    """Runs the forward passes that the cache lacks, for at most so many minutes."""
+def compute_states(samples_file: Path, out: Path, s: Any, completions: int, minutes: float) -> None:
+    """Runs the forward passes that `out` lacks, for at most so many minutes."""
     if minutes <= 0:
         return
-    command = [
-        sys.executable,
-        str(HERE / "repro/qprobe/states.py"),
-        "--samples",
-        str(SAMPLES),
-        "--out",
-        str(STATES),
-        "--dtype",
-        DTYPE,
-    ]
+    command = [sys.executable, "-m", "benchmarks.repro.qprobe.states", "--samples", str(samples_file)]
+    command += ["--out", str(out), "--dtype", s.dtype, "--completions", str(completions)]
     try:
-        subprocess.run([*command, "--completions", str(completions)], check=True, timeout=minutes * 60)
+        subprocess.run(command, check=True, timeout=minutes * 60)
     except subprocess.TimeoutExpired:
         print(f"stopped after {minutes:g} minutes; a second start goes on")
 
@@ -89,7 +82,7 @@ def read_states(
     rows: list[dict[str, Any]],
     rewards: dict[int, list[Reward]],
     completions: int,
-    folder: Path = STATES,
+    folder: Path,
     prompt: Callable[[dict[str, Any]], Prompt] = prompt_of,
 ) -> tuple[list[Group], dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """Groups of the prompts whose states are there, their completions with log-probs; every view, and the prompt RM's
@@ -114,12 +107,12 @@ def read_states(
     return groups, views, asked
 
 
-def greedy_rewards(groups: list[Group]) -> np.ndarray:
+def greedy_rewards(groups: list[Group], s: Any) -> np.ndarray:
     """Rewards of the greedy answers, which the samples lack: sampled once by OpenVINO and kept in the cache."""
-    file = CACHE / "greedy.json"
+    file = Path(s.folder) / "greedy.json"
     kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
     missing = [g.prompt for g in groups if g.prompt.id not in kept]
-    if missing and os.environ.get("GREEDY", "1") != "0" and not SMALL:
+    if missing and s.greedy:
         from trimtab.samplers import OpenVINO
 
         params = SamplingParams(temperature=0.0, top_p=1.0, max_tokens=200, stop=("\n```",))
@@ -153,29 +146,25 @@ def then_logprob(values: list[np.ndarray], groups: list[Group]) -> list[np.ndarr
     return [v + 1e-6 * o for v, o in zip(values, order, strict=True)]
 
 
-def small() -> None:
-    """Cues alone on twelve prompts x four, with lengths for log-probs: that every part runs, in seconds."""
-    rows = load_samples(str(SAMPLES))[:12]
+def few(rows: list[dict[str, Any]], s: Any) -> list[Group]:
+    """Twelve prompts with lengths for log-probs: that every part runs, in seconds."""
     groups = []
-    for row in rows:
-        texts = [row["completions"][i] for i in shuffled(row)[:4]]
+    for row in rows[:12]:
+        texts = [row["completions"][i] for i in shuffled(row)[: s.completions]]
         made = tuple(Completion(t, "q", 0, i, logprobs=(-float(len(t)),)) for i, t in enumerate(texts))
         groups.append(Group(prompt_of(row), made))
-    groups = [Group(g.prompt, g.completions, tuple(r)) for g, r in zip(groups, UnitTests()(groups), strict=True)]
-    fits = {"reranker": learners({}, None, {})["reranker: cues alone"]}
-    report(groups, nulls(groups, None), fits, seeds=1, completions=4)
+    return [Group(g.prompt, g.completions, tuple(r)) for g, r in zip(groups, UnitTests()(groups), strict=True)]
 
 
-def report(
-    groups: list[Group], chosen: dict[str, np.ndarray], fits: dict[str, Any], *, seeds: int, completions: int
-) -> None:
-    """Prints the table and the JSON line; the full run is also kept in benchmarks/results."""
+def report(run: Run, groups: list[Group], chosen: dict[str, np.ndarray], fits: dict[str, Any]) -> None:
+    """Prints the table and keeps the result."""
+    s = run.settings
     fitted, forms = cross_validated(
-        groups, fits, seeds=seeds, folds=min(5, len(groups)), say=lambda s: print(s, flush=True)
+        groups, fits, seeds=s.seeds, folds=min(5, len(groups)), say=lambda x: print(x, flush=True)
     )
     oracle = chosen.pop("oracle")
     chosen |= fitted
-    if not SMALL:
+    if s.visible:
         for name, told in {"visible test": visible_test(groups), "visible call": agreement(groups, "shown")}.items():
             chosen[f"{name}, then log-prob (told more)"] = taken(then_logprob(told, groups), groups)
     chosen["oracle"] = oracle
@@ -183,42 +172,34 @@ def report(
     text, rows = table(chosen, against, len(groups))
     by_name = {r["name"]: r for r in rows}
     gap, versus = by_name["reranker"]["minus_mean log-prob"], by_name["reranker"].get("minus_greedy")
-    facts = {
+    figures = {
         "reranker_minus_logprob": gap["mean"], "lower": gap["lower"], "upper": gap["upper"],
         "reranker_minus_greedy": versus["mean"] if versus else None,
-        "greedy_lower": versus["lower"] if versus else None,
-        "dtype": DTYPE, "prompts": len(groups), "completions": completions, "seeds": seeds, "views": list(VIEWS),
-        "rows": rows, "forms": forms,
-        "machine": platform.processor() or platform.machine(), "cpus": os.cpu_count(),
-        "date": datetime.date.today().isoformat(), "small": SMALL,
+        "greedy_lower": versus["lower"] if versus else None, "prompts": len(groups),
     }  # fmt: skip
     print(f"\n{text}\n")
-    if not SMALL:
-        (HERE / "results").mkdir(exist_ok=True)
-        (HERE / "results/qprobe_mbpp.json").write_text(json.dumps(facts, indent=1) + "\n")
-    print(json.dumps({k: v for k, v in facts.items() if k not in ("rows", "forms")}))
+    chosen_forms = [{"name": k, "forms": v} for k, v in forms.items()]
+    run.write(figures, stacked({"ways": rows, "forms": chosen_forms}))
 
 
-def main() -> None:
+def main(run: Run) -> None:
     """Scores, embeds, fits and reports."""
-    if not SAMPLES.exists():
-        sys.exit("mbpp/samples_qwen05.jsonl.gz is not here; TRIMTAB_DATA names the folder that holds mbpp/")
-    if SMALL:
-        small()
+    s, rows, folder = run.settings, samples(), Path(run.settings.folder)
+    if not s.states:
+        groups = few(rows, s)
+        report(run, groups, nulls(groups, None), {"reranker": learners({}, None, {})["reranker: cues alone"]})
         return
-    completions = int(os.environ.get("COMPLETIONS", "16"))
-    rows = load_samples(str(SAMPLES))
-    rewards = scored(rows)
-    compute_states(completions, float(os.environ.get("MINUTES", "240")))
-    groups, views, asked = read_states(rows, rewards, completions)
-    print(f"{len(groups)} of {len(rows)} prompts have the states of {completions} completions", flush=True)
+    rewards, states = scored(rows, folder), states_folder(s)
+    compute_states(find("mbpp_samples"), states, s, s.completions, s.minutes)
+    groups, views, asked = read_states(rows, rewards, s.completions, states)
+    print(f"{len(groups)} of {len(rows)} prompts have the states of {s.completions} completions", flush=True)
     if len(groups) < 20:
-        sys.exit("too few: give it more MINUTES")
-    chosen, greedy = nulls(groups, None), greedy_rewards(groups)
+        raise Skipped(f"{len(groups)} prompts have their states, too few: give it more minutes")
+    chosen, greedy = nulls(groups, None), greedy_rewards(groups, s)
     chosen["prompt RM"] = taken([asked[g.prompt.id] for g in groups], groups)
     if np.isfinite(greedy).any():
         chosen = {"greedy": greedy, **chosen}
-    made = {name: View(name, views[name]) for name in {*VIEWS, *PROBES.values()}}
+    made = {name: View(name, views[name]) for name in {*s.views, *PROBES.values()}}
     alike = agreement(groups, "generic")
     chosen["execution agreement, then log-prob"] = taken(then_logprob(alike, groups), groups)
     signals = {
@@ -227,9 +208,5 @@ def main() -> None:
         ),
         "prompt RM": Known("prompt RM", asked),
     }
-    fits = learners({n: made[n] for n in VIEWS}, None, {loss: made[n] for loss, n in PROBES.items()}, signals)
-    report(groups, chosen, fits, seeds=int(os.environ.get("SEEDS", "3")), completions=completions)
-
-
-if __name__ == "__main__":
-    main()
+    fits = learners({n: made[n] for n in s.views}, None, {loss: made[n] for loss, n in PROBES.items()}, signals)
+    report(run, groups, chosen, fits)

@@ -1,27 +1,23 @@
 """Zooter's two tables in shape, on published outcomes: router9, zeroeval (gsm + crux), alpacaeval.
 
-    python benchmarks/repro/zooter/run.py [router9 zeroeval alpacaeval]      SMALL=1: one seed, four settings
-
 Table 1: every model, the best single model by both definitions (mean rank and %Uplift over subsets, on train), Zooter,
 our router, and ranking (RMR) where there are texts: by the longest answer, the shortest, agreement (zeroeval: the share
 of the pool with the same final answer) and another judge (alpacaeval: GPT-4 against davinci-003, when the reward is
 GPT-4-turbo against gpt4_1106); oracle. Table 2: beta 0 to 1
 and hard labels. In-domain: random 80/20, three seeds. Leave one task out: router9, each task as the test set of a
 router that never saw it. Reward noise: Gaussian noise on the training rewards, clean test rewards, to see whether tag
-smoothing denoises. Subsets are the data's own tasks. Vectors: hashed n-grams (512), so nothing is downloaded. Writes
-benchmarks/results/zooter.json; docs/results/zooter.md quotes it.
+smoothing denoises. Subsets are the data's own tasks. Vectors: hashed n-grams (512), so nothing is downloaded.
+docs/results/zooter.md quotes it. --small: one seed, a few settings.
 """
 
-import json
-import os
 import re
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.data import find
+from benchmarks.run import Run
 from trimtab.data.matrix.files import load_matrix
 from trimtab.data.matrix.matrix import ResponseMatrix, split_matrix
 from trimtab.embeddings.ngrams import HashedNgrams
@@ -31,11 +27,11 @@ from trimtab.evaluation.routing.rank import longest, rank_pool, shortest
 from trimtab.learners.model.router import fit_router
 from trimtab.types import Reward
 
-SMALL = os.environ.get("SMALL") == "1"
-DATA = Path(os.environ.get("TRIMTAB_DATA", Path(__file__).parents[4] / "shared" / "data"))
-OUT = Path(__file__).parents[2] / "results" / "zooter.json"
-SEEDS = range(1 if SMALL else 3)
-BETAS = (0.0, 0.3, 1.0) if SMALL else (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+SETTINGS = {
+    "pools": ("router9", "zeroeval", "alpacaeval"), "seeds": 3, "betas": ("0", "0.1", "0.3", "0.5", "0.7", "0.9", "1"),
+    "variants": True, "noise": ("0.5", "1.0"), "held_tasks": 99,
+}  # fmt: skip
+SMALL = {"seeds": 1, "betas": ("0", "0.3", "1"), "variants": False, "noise": (), "held_tasks": 2}
 EMBED = HashedNgrams(512)
 
 
@@ -48,9 +44,9 @@ def full(matrix: ResponseMatrix, most: int) -> ResponseMatrix:
 
 def load(name: str) -> ResponseMatrix:
     if name == "router9":
-        return load_matrix(DATA / "router9" / "router9_train.jsonl.gz")
+        return load_matrix(find("router9"))
     if name == "alpacaeval":
-        w, g4 = (load_matrix(DATA / "alpacaeval" / "pool_train.jsonl.gz", reward=r) for r in ("w", "g4"))
+        w, g4 = (load_matrix(find("alpacaeval"), reward=r) for r in ("w", "g4"))
         names = [m for m in w.models if m in g4.models and m != "gpt4_1106_preview"]  # the reference ties with itself
         both = full(w.pool(names), 16)
         place = {p.id: i for i, p in enumerate(g4.prompts)}
@@ -59,7 +55,7 @@ def load(name: str) -> ResponseMatrix:
             {p.id: dict(zip(both.models, g4.reward_PM[place[p.id], columns], strict=True)) for p in both.prompts}
         )
         return both
-    gsm, crux = (load_matrix(DATA / "zeroeval" / f"{n}.jsonl.gz", tag=n) for n in ("gsm", "crux"))
+    gsm, crux = (load_matrix(find(f"zeroeval_{n}"), tag=n) for n in ("gsm", "crux"))
     short = [{m.partition("@")[0]: m for m in side.models} for side in (gsm, crux)]
     common = sorted(set(short[0]) & set(short[1]))
     sides = [side.pool([names[c] for c in common]) for side, names in zip((gsm, crux), short, strict=True)]
@@ -111,9 +107,7 @@ def values(router, matrix: ResponseMatrix, vectors: np.ndarray) -> np.ndarray:
     return router.reward(vectors)[:, [router.models.index(m) for m in matrix.models]]
 
 
-def experiment(
-    matrix: ResponseMatrix, splits, noise: float = 0.0, settings=None, rankers=None
-) -> tuple[list[dict], dict]:
+def experiment(matrix: ResponseMatrix, splits, settings, noise: float = 0.0, rankers=None) -> tuple[list[dict], dict]:
     """Rows of one table over the joined test prompts of all splits, and facts about its best single models."""
     place = {p.id: i for i, p in enumerate(matrix.prompts)}
     X = EMBED.embed_prompts(matrix.prompts)
@@ -139,7 +133,7 @@ def experiment(
             rng = np.random.default_rng(seed)
             reward = train.reward_PM + noise * rng.normal(size=train.reward_PM.shape)
             noisy = ResponseMatrix(train.prompts, train.models, reward, train.tags)
-        for name, method, options in settings or SETTINGS:
+        for name, method, options in settings:
             asked = {"guard": False, **options}
             router = fit_router(noisy, EMBED, vectors=X[a], method=method, seed=seed, **asked)
             guards += [router.card["guard"]] if asked["guard"] else []
@@ -160,14 +154,20 @@ def experiment(
                  "guards": guards}  # fmt: skip
 
 
-SETTINGS = [(f"zooter beta {b:g}", "zooter", {"beta": b}) for b in BETAS]
-SETTINGS += [("zooter hard label", "zooter", {"beta": 1.0, "loss": "hard"}), ("tags (ours)", "tags", {})]
 GUARDED = ("tags (ours), guarded", "tags", {"guard": True})
-SETTINGS += [GUARDED]
-if not SMALL:
-    SETTINGS += [("zooter v1 beta 0.3", "zooter", {"beta": 0.3, "form": "v1"}), ("bce", "bce", {})]
-    SETTINGS += [("zooter KL(Z||s) beta 0.3", "zooter", {"beta": 0.3, "loss": "kl_reverse"})]
-    SETTINGS += [("zooter temperature 0.1 beta 0.3", "zooter", {"beta": 0.3, "temperature": 0.1})]
+
+
+def fitted(betas: list[float], variants: bool) -> list[tuple[str, str, dict]]:
+    """Name, method and options of every router that is fitted in domain."""
+    out = [(f"zooter beta {b:g}", "zooter", {"beta": b}) for b in betas]
+    out += [("zooter hard label", "zooter", {"beta": 1.0, "loss": "hard"}), ("tags (ours)", "tags", {}), GUARDED]
+    if variants:
+        out += [("zooter v1 beta 0.3", "zooter", {"beta": 0.3, "form": "v1"}), ("bce", "bce", {})]
+        out += [("zooter KL(Z||s) beta 0.3", "zooter", {"beta": 0.3, "loss": "kl_reverse"})]
+        out += [("zooter temperature 0.1 beta 0.3", "zooter", {"beta": 0.3, "temperature": 0.1})]
+    return out
+
+
 NOISY = [(f"zooter beta {b:g}", "zooter", {"beta": b}) for b in (0.0, 0.3, 1.0)] + [("tags (ours)", "tags", {})]
 
 
@@ -178,34 +178,28 @@ def show(title: str, rows: list[dict]) -> None:
         print(f"{r['system']:32} {r['reward']:.4f}  {gain}  {r['gap'][0]:6.1f}  {r['MTR']:5.2f}  {r['uplift']:.2f}")
 
 
-def main() -> None:
-    result = json.loads(OUT.read_text()) if OUT.is_file() else {}
-    for name in sys.argv[1:] or ("router9", "zeroeval", "alpacaeval"):
+def main(run: Run) -> None:
+    s = run.settings
+    settings = fitted([float(b) for b in s.betas], s.variants)
+    for name in s.pools:
         start = time.time()
         matrix = load(name)
-        splits = [split_matrix(matrix, 0.2, seed)[:2] for seed in SEEDS]
-        rows, facts = experiment(matrix, splits, rankers=RANKERS[name])
-        found = {"prompts": len(matrix), "models": len(matrix.models), "in domain": rows, **facts, "noise": {}}
+        splits = [split_matrix(matrix, 0.2, seed)[:2] for seed in range(s.seeds)]
+        rows, facts = experiment(matrix, splits, settings, rankers=RANKERS[name])
+        tables = {"in domain": rows}
         show(f"{name}: {len(matrix)} prompts, {len(matrix.models)} models, in domain", rows)
-        if not SMALL:
-            for sigma in (0.5, 1.0):
-                rows, _ = experiment(matrix, splits[:2], noise=sigma, settings=NOISY)
-                found["noise"][sigma] = [r for r in rows if not r["system"].startswith("model ")]
-                show(f"{name}: training rewards with noise of {sigma}", found["noise"][sigma])
+        for sigma in s.noise:
+            rows, _ = experiment(matrix, splits[:2], NOISY, noise=float(sigma))
+            rows = tables[f"noise {sigma}"] = [r for r in rows if not r["system"].startswith("model ")]
+            show(f"{name}: training rewards with noise of {sigma}", rows)
         if name == "router9":
             task = np.array([t[0] for t in matrix.tags])
-            held = sorted(set(task))[: 2 if SMALL else None]
+            held = sorted(set(task))[: s.held_tasks]
             out = [(matrix.rows(task != t), matrix.rows(task == t)) for t in held]
             guarded = ("tags (ours), guarded by tags", "tags", {"guard": True, "guard_by": "tags"})
-            rows, facts = experiment(matrix, out, settings=[*NOISY, GUARDED, guarded])
-            found["leave one task out"], found["guards out of domain"] = rows, facts["guards"]
-            show("router9: leave one task out", rows)
-        result[name] = {**found, "seconds": time.time() - start, "date": time.strftime("%Y-%m-%d")}
-        if not SMALL:
-            OUT.parent.mkdir(exist_ok=True)
-            OUT.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps({k: {r["system"]: round(r["gap"][0], 2) for r in v["in domain"]} for k, v in result.items()}))
-
-
-if __name__ == "__main__":
-    main()
+            tables["leave one task out"], more = experiment(matrix, out, [*NOISY, GUARDED, guarded])
+            facts["guards out of domain"] = more["guards"]
+            show("router9: leave one task out", tables["leave one task out"])
+        facts |= {"prompts": len(matrix), "models": len(matrix.models), "seconds": time.time() - start}
+        found = [{"pool": name, "table": t, **r} for t, rs in tables.items() for r in rs]
+        run.write({name: facts}, found, keep=("pool",))

@@ -1,7 +1,7 @@
 """FPO's claims repeated at the smallest sizes, where every method and sweep can be run: sentiment by rule.
 
-    python benchmarks/repro/fpo/run.py FOLDER [--model stories|smollm2] [--minutes 40]
-    python benchmarks/repro/fpo/tables.py stories
+    python -m benchmarks fpo_claims [folder=runs/fpo] [setup=stories|smollm2] [minutes=60]
+    python -m benchmarks.repro.fpo.tables stories          prints the tables of docs/results/fpo.md
 
 stories: the TinyStories Llama of 260,032 parameters (all weights trained); smollm2: SmolLM2-135M-Instruct with LoRA. A
 TopK SAE is trained on one layer's states over the model's own samples, and checked on texts held out. Every method
@@ -11,13 +11,11 @@ pairs, the adapters, the random dictionary and the samples that are judged; pair
 accuracy on held-out pairs (by the mean log-ratio to the start), the oracle's reward of two samples a prompt at
 temperature 1, next-token entropy and KL(policy | start) at those samples, distinct-2, self-BLEU; how far the SAE's
 features moved. A prompt's number is its mean over seeds; intervals: 95 % paired bootstrap over prompts. Every finished
-run is kept in FOLDER, a second start continues; what did not fit into `--minutes` of processor time is listed as not
-run. Writes benchmarks/results/fpo_<model>.json, from which `tables.py` prints the tables of docs/results/fpo.md.
+run is kept in `folder`, a second start continues; what did not fit into `minutes` of processor time is listed as not
+run. The result is fpo_<setup>'s. --small: as many runs as fit into half a minute.
 """
 
-import argparse
 import json
-import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -27,12 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from methods import MAIN, SMOLLM2, STORIES, Run, Setup, at, leashes, sweeps
-from stories import convert
-from tables import RESULTS, summary
-from task import openings, reviews, sentiment
 from transformers import TrainerCallback
 
+from benchmarks.repro.fpo.methods import MAIN, SMOLLM2, STORIES, Setup, Training, at, leashes, sweeps
+from benchmarks.repro.fpo.stories import convert
+from benchmarks.repro.fpo.tables import summary
+from benchmarks.repro.fpo.task import openings, reviews, sentiment
+from benchmarks.run import Run
 from trimtab.data.pairs import best_vs_worst
 from trimtab.evaluation.diversity import diversity
 from trimtab.learners.feature.changes import feature_scale, mean_features
@@ -85,6 +84,10 @@ def make_sae(setup: Setup, layer: int, folder: Path, lm: LM, groups: list[Group]
             "cpu_s": round(time.process_time() - begun)}  # fmt: skip
 
 
+SETTINGS = {"setup": "stories", "folder": "runs/fpo", "minutes": 60.0}
+SMALL = {"folder": "runs/fpo_small", "minutes": 0.5}
+
+
 class Clock(TrainerCallback):
     """Processor seconds of each optimiser step."""
 
@@ -128,14 +131,14 @@ class Bench:
         k = sae.width if kind == "hidden" else min(k, sae.width)
         return sae, k, feature_scale(self.lm, sae, self.pairs[:60], k=k)
 
-    def leash(self, run: Run) -> FeatureLeash | None:
+    def leash(self, run: Training) -> FeatureLeash | None:
         if not run.leash:
             return None
         layer = run.layer or self.setup.layer
         sae, k, scale = self.dictionary(run.leash, layer, run.seed if run.leash == "random" else 0, run.k)
         return FeatureLeash(sae, layer, alpha=run.alpha / scale, k=k, stop_gradient=run.stop, hold=run.hold)
 
-    def train(self, run: Run) -> tuple[Policy, dict[str, Any]]:
+    def train(self, run: Training) -> tuple[Policy, dict[str, Any]]:
         out, clock = self.folder / "policy", Clock()
         shutil.rmtree(out, ignore_errors=True)
         data: Any = self.pairs
@@ -190,7 +193,7 @@ class Bench:
         finally:
             hf._load = plain
 
-    def do(self, run: Run, *, validation: bool = False) -> dict[str, Any]:
+    def do(self, run: Training, *, validation: bool = False) -> dict[str, Any]:
         policy, facts = self.train(run)
         return {**self.measure(policy, run.seed, validation=validation), "train": facts}
 
@@ -208,7 +211,7 @@ def best_rates(results: dict[str, Any], setup: Setup) -> dict[str, int]:
     return found
 
 
-def plan(setup: Setup, results: dict[str, Any]) -> Iterator[tuple[Run, bool]]:
+def plan(setup: Setup, results: dict[str, Any]) -> Iterator[tuple[Training, bool]]:
     """Runs in the order of their worth, and whether validation prompts are measured: grid, seeds, sweeps."""
     for i in range(len(setup.rates)):
         yield from ((at(run, i), True) for run in MAIN)
@@ -224,14 +227,9 @@ def plan(setup: Setup, results: dict[str, Any]) -> Iterator[tuple[Run, bool]]:
             yield from ((run, False) for run in (at(r, 0, seed) for r in leashes()) if run.key not in results)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", choices=("stories", "smollm2"), default="stories")
-    parser.add_argument("--minutes", type=float, default=60.0, help="processor time of this call")
-    args = parser.parse_args()
-    setup = STORIES if args.model == "stories" else SMOLLM2
-    folder, begun = args.folder / setup.name, time.process_time()
+def main(run: Run) -> None:
+    setup = {"stories": STORIES, "smollm2": SMOLLM2}[run.settings.setup]
+    folder, begun = Path(run.settings.folder) / setup.name, time.process_time()
     folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(setup, folder)
     starts = {
@@ -242,21 +240,18 @@ def main() -> None:
     }
     results: dict[str, Any] = {}
     missing: list[str] = []
-    for run, validation in plan(setup, results):
-        file = folder / f"run {run.key}.json"
-        if not file.is_file() and time.process_time() - begun > 60 * args.minutes:
-            missing.append(run.key)
+    for one, validation in plan(setup, results):
+        file = folder / f"run {one.key}.json"
+        if not file.is_file() and time.process_time() - begun > 60 * run.settings.minutes:
+            missing.append(one.key)
             continue
-        results[run.key] = r = cached(file, lambda run=run, v=validation: bench.do(run, validation=v))
+        results[one.key] = r = cached(file, lambda one=one, v=validation: bench.do(one, validation=v))
         line = {k: round(float(np.mean(r[k])), 3) for k in ("accuracy", "reward", "entropy", "kl", "features_moved")}
         spent = round(time.process_time() - begun)
-        print(f"{spent} s", run.key, line, r["train"]["cpu_s_a_step"], r["train"]["late"], flush=True)
-    found = {
-        "command": f"python benchmarks/repro/fpo/run.py FOLDER --model {setup.name}", "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, 1 thread", "setup": repr(setup), "pairs": len(bench.pairs),
-        "saes": bench.saes, **summary(results | starts, best_rates(results, setup), setup), "not_run": missing,
-    }  # fmt: skip
-    (RESULTS / f"fpo_{setup.name}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        print(f"{spent} s", one.key, line, r["train"]["cpu_s_a_step"], r["train"]["late"], flush=True)
+    rates, rows = summary(results | starts, best_rates(results, setup), setup)
+    figures = {"pairs": len(bench.pairs), "saes": bench.saes, "learning_rates": rates, "not_run": missing}
+    run.write(figures, rows, name=f"fpo_{setup.name}", sizes=repr(setup))
 
 
 def cached(file: Path, make: Any) -> Any:
@@ -265,7 +260,3 @@ def cached(file: Path, make: Any) -> Any:
     found = make()
     file.write_text(json.dumps(found))
     return found
-
-
-if __name__ == "__main__":
-    main()
