@@ -6,6 +6,7 @@ agrees: when few prompts differ at all, resampling knows too little of the null 
 """
 
 import math
+from collections.abc import Callable
 from itertools import product
 from typing import NamedTuple
 
@@ -35,6 +36,13 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         return self.show(".3f")
 
+    @property
+    def verdict(self) -> str:
+        """Of a difference: "better" or "worse" where it excludes 0, else "no difference shown"; "" without bounds."""
+        if math.isnan(self.lower):
+            return ""
+        return "better" if self.lower > 0 else "worse" if self.upper < 0 else "no difference shown"
+
     def show(self, form: str) -> str:
         """Mean and bounds as people read them; what is unknown is said in words, for "nan" is no figure."""
         if math.isnan(self.mean):
@@ -60,19 +68,45 @@ def mean_interval(a_P: npt.ArrayLike, *, draws: int = 10_000, seed: int = 0, lev
 
     For a level, such as a reward or an accuracy; what is compared with 0 or another side is `paired_bootstrap`'s.
     """
-    check_draws(draws, level)
     a = np.asarray(a_P, float)
-    a = a[np.isfinite(a)]
-    if len(a) < 2:
-        return Interval(float(a.mean()) if len(a) else math.nan, math.nan, math.nan, len(a))
-    rng = np.random.default_rng(seed)
-    block = max(1, _BLOCK // len(a))
-    means = np.concatenate(
-        [a[rng.integers(0, len(a), (min(block, draws - d), len(a)))].mean(axis=1) for d in range(0, draws, block)]
-    )
+    return bootstrap(lambda mean: mean[..., 0], a[np.isfinite(a)][:, None], draws=draws, seed=seed, level=level)
+
+
+def bootstrap(
+    statistic: Callable[[Array], Array], columns_PK: Array, *, draws: int = 10_000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Statistic of column means (..., K) with its percentile interval: all columns are read at the same resampled
+    prompts, so that a ratio's two ends move together."""
+    check_draws(draws, level)
+    columns_KP = np.ascontiguousarray(columns_PK.T)
+    if not columns_KP.size:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    point = float(statistic(np.array([c.mean() for c in columns_KP])))
+    if len(columns_PK) < 2 or math.isnan(point):
+        return Interval(point, math.nan, math.nan, len(columns_PK))
+    means_DK = resampled(columns_KP, draws, np.random.default_rng(seed))
+    return percentiles(point, statistic(means_DK), len(columns_PK), level)
+
+
+def resampled(columns_KP: Array, draws: int, rng: np.random.Generator) -> Array:
+    """(draws, K): means of the columns over prompts drawn with replacement."""
+    n = columns_KP.shape[1]
+    block = max(1, _BLOCK // n)
+    parts = []
+    for start in range(0, draws, block):
+        at = rng.integers(0, n, (min(block, draws - start), n))
+        parts.append(np.stack([c[at].mean(axis=1) for c in columns_KP], axis=1))
+    return np.concatenate(parts)
+
+
+def percentiles(value: float, drawn_D: Array, n: int, level: float = 0.95) -> Interval:
+    """`value` between the percentiles of what was drawn; no bounds for fewer than two prompts or no finite draw."""
+    known = drawn_D[np.isfinite(drawn_D)]
+    if n < 2 or not len(known):
+        return Interval(value, math.nan, math.nan, n)
     tail = (1 - level) / 2
-    lower, upper = np.quantile(means, [tail, 1 - tail])
-    return Interval(float(a.mean()), float(lower), float(upper), len(a))
+    lower, upper = np.quantile(known, [tail, 1 - tail])
+    return Interval(value, float(lower), float(upper), n)
 
 
 def paired_bootstrap(

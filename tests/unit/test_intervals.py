@@ -72,7 +72,7 @@ def test_a_bound_that_is_not_shown_is_zero_and_the_level_counts():
 def test_tables_and_the_guard_of_routers_say_the_same(wins, verdict):
     other = np.zeros(60)
     mine = np.where(np.arange(60) < wins, 1.0, other)
-    table = tabulate([row("greedy", other), row("mine", mine)])
+    table = tabulate([row(name, dict(enumerate(r))) for name, r in (("greedy", other), ("mine", mine))])
     assert table["mine"].verdict == verdict
     # a router that sends the held-out prompts of vector 1 to the second model, which is right there
     X, reward = np.zeros((120, 1), np.float32), np.zeros((120, 2))

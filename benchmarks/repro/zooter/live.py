@@ -24,7 +24,7 @@ from trimtab.data.matrix.matrix import ResponseMatrix
 from trimtab.decoders.model import Routed
 from trimtab.embeddings.ngrams import HashedNgrams
 from trimtab.evaluation.metrics import paired_bootstrap
-from trimtab.evaluation.routing.measures import as_dicts, per_tag, route, routing_table
+from trimtab.evaluation.routing.measures import per_tag, route, routing_table
 from trimtab.evaluation.routing.pool import AsText, Pool, fill_pool
 from trimtab.evaluation.routing.rank import longest, rank_pool, shortest
 from trimtab.learners.model.router import fit_router
@@ -184,10 +184,11 @@ def judge(matrix: ResponseMatrix, logprob: np.ndarray, count: int) -> tuple[dict
         guards.append(guarded.card["guard"])
         routers.append(fit_router(train, embed, vectors=X[a], guard=False))
     value |= rank_pool(matrix, {"RMR longest": longest, "RMR shortest": shortest}) | {"RMR mean log-prob": logprob}
-    table = routing_table(value, R, best=best)
+    table = routing_table(value, matrix, best=best)
     tokens = np.nanmean(matrix.tokens_PM, 0).sum()
     found = {
-        "rows": as_dicts(table), "guards": guards, "best_single": sorted({matrix.models[i] for i in best}),
+        "rows": table.plain(rewards=False)["rows"], "guards": guards,
+        "best_single": sorted({matrix.models[i] for i in best}),
         "per_tag": [{**r, "gain": list(r["gain"][:3])} for r in per_tag(route(value["tags"], R), R, matrix.tags, best)],
         "models": {m: float(np.nanmean(R[:, i])) for i, m in enumerate(matrix.models)},
         "by_task": {t: dict(zip(matrix.models, np.nanmean(R[task == t], 0).round(3).tolist(), strict=True))

@@ -134,7 +134,7 @@ def evaluate(
     from trimtab.data.matrix.matrix import split_matrix
     from trimtab.data.matrix.rows import join_matrices
     from trimtab.evaluation.pages.routing import write_routing_report
-    from trimtab.evaluation.routing.measures import as_dicts, confusion, per_tag, route, routing_table
+    from trimtab.evaluation.routing.measures import confusion, per_tag, route, routing_table
     from trimtab.intervals import figure
     from trimtab.learners.model.router import check_pool, fit_router, load_router
 
@@ -166,10 +166,11 @@ def evaluate(
     best = np.array([table.models.index(m) for m in singles])[whole]
     named = ", ".join(sorted(set(singles)))
     prices = known_prices(table.common(), price)
-    rows = routing_table({"router": value}, reward, best=best, price_M=prices, exchange=exchange)
+    rows = routing_table({"router": value}, tested, best=best, price_M=prices, exchange=exchange)
     by_tag = per_tag(route(value, reward), reward, tags, best)
     facts = {
-        "rows": as_dicts(rows), "best_single": named, "tags": [{**r, "gain": list(r["gain"][:3])} for r in by_tag],
+        "rows": rows.plain(rewards=False)["rows"], "best_single": named,
+        "tags": [{**r, "gain": list(r["gain"][:3])} for r in by_tag],
         "confusion": confusion(value, reward).tolist(), "models": list(table.models), "moved_duplicates": moved,
         "left_out_seen": left_out, "prompts": len(joined), "compared": len(tested), "table": table.note,
         **money(value, reward, prices),
@@ -180,7 +181,9 @@ def evaluate(
         said = {"table": matrix, "splits": "none" if folder else seeds, "duplicates moved to train": moved}
         facts["html"] = str(write_routing_report(out, {name: value}, tested, best=best, price_M=prices, meta=said))
     lines = [f"{'':14} reward                  gain over best single      gap"]
-    lines += [f"{r.name:14} {r.reward}   {r.gain}   {figure(r.gap.mean, '6.1f')}" for r in rows]
+    lines += [
+        f"{r.name:14} {r.reward}   {r.difference or ''!s:22}   {figure(r.more['gap'].mean, '6.1f')}" for r in rows.rows
+    ]
     lines += [f"best single: {named}; duplicates moved to train: {moved}"]
     lines += [f"table: {table.note}"] if table.note else []
     if len(tested) < len(joined):

@@ -33,4 +33,6 @@ def versus(
     how = Sampling(engine, device or "", n, temperature, max_tokens, seed, raw)
     runs, notes = collect(names, prompts, reward or "", split, how, out, progress(True))
     found = compare(runs, seed=seed)
-    emit({**found.plain(), "settings": notes}, "\n".join([str(found), *(f"Note: {x}" for x in notes)]), json)
+    emit(
+        {**found.plain(rewards=False), "settings": notes}, "\n".join([str(found), *(f"Note: {x}" for x in notes)]), json
+    )

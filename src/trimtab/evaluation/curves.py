@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from trimtab.errors import InputError
 from trimtab.evaluation.choosing import ByValue, Values, aligned, check_groups, chunk_index, rewards_of
-from trimtab.evaluation.metrics import Interval, expected_max, mean_interval, ranking_accuracy
+from trimtab.evaluation.metrics import Interval, expected_max, mean_interval, mean_known, ranking_accuracy
 from trimtab.evaluation.run import greedy_row
 from trimtab.types import Group
 
@@ -162,8 +162,8 @@ def value_against_pass_rate(
         flat = np.concatenate(arrays)
         flat = flat[np.isfinite(flat)]
         centre, spread = (float(flat.mean()), float(flat.std())) if len(flat) else (math.nan, math.nan)
-        z_P = np.array([_mean((v - centre) / (spread or 1.0)) for v in arrays])
-        rate_P = np.array([_mean(g.reward_N) for g in groups])
+        z_P = np.array([mean_known((v - centre) / (spread or 1.0)) for v in arrays])
+        rate_P = np.array([mean_known(g.reward_N) for g in groups])
         slope, intercept = _line(rate_P, z_P)
         accuracy_P = [ranking_accuracy(v, g.reward_N) for v, g in zip(arrays, groups, strict=True)]
         accuracy = mean_interval(accuracy_P, draws=draws, seed=seed)
@@ -182,15 +182,10 @@ def _rewards(
 def _lines(
     groups: Sequence[Group], greedy_groups: Sequence[Group] | None, draws: int, seed: int
 ) -> dict[str, Interval]:
-    lines = {"pass@1": mean_interval([_mean(g.reward_N) for g in groups], draws=draws, seed=seed)}
+    lines = {"pass@1": mean_interval([mean_known(g.reward_N) for g in groups], draws=draws, seed=seed)}
     if greedy_groups is not None:
         lines["greedy"] = greedy_row(groups, greedy_groups, draws=draws, seed=seed).reward
     return lines
-
-
-def _mean(x: npt.NDArray[np.float64]) -> float:
-    x = x[np.isfinite(x)]
-    return float(x.mean()) if len(x) else math.nan
 
 
 def _line(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[float, float]:

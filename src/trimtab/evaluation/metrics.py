@@ -20,8 +20,15 @@ from trimtab.intervals import Interval, mean_interval, paired_bootstrap
 Array = npt.NDArray[np.float64]
 __all__ = [
     "Expected", "Interval", "chosen_reward", "chunks", "expected_max", "expected_reward", "mean_interval",
-    "paired_bootstrap", "pass_at_k", "ranking_accuracy",
+    "mean_known",    "paired_bootstrap", "pass_at_k", "ranking_accuracy",
 ]  # fmt: skip
+
+
+def mean_known(values: npt.ArrayLike) -> float:
+    """The mean of what is finite; NaN where nothing is."""
+    x = np.asarray(values, float)
+    x = x[np.isfinite(x)]
+    return float(x.mean()) if len(x) else math.nan
 
 
 class Expected(NamedTuple):

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def compare(
     often = k * once
     if math.isnan(once):
         notes.append("tokens spent are unknown: the sampler gave neither tokens nor log-probs")
-    settings = {"draws": draws, "seed": seed}
+    settings: dict[str, Any] = {"draws": draws, "seed": seed}
     greedy = None
     if greedy_groups is None:
         notes.append("no greedy completions were given: no greedy row and no difference column")
@@ -49,12 +50,12 @@ def compare(
         greedy = greedy_row(groups, greedy_groups, **settings)
 
     means = [chosen_reward(np.full(len(g.completions), 1 / len(g.completions)), g.reward_N) for g in groups]
-    rows = [_row("pass@1", means, greedy, once, settings)]
+    rows = [_row(groups, "pass@1", means, greedy, once, settings)]
     rows += [greedy] if greedy else []
     for strategy in chosen_by:
-        rows.append(_row(strategy.name, rewards_of(strategy, groups, index_P), greedy, often, settings))
+        rows.append(_row(groups, strategy.name, rewards_of(strategy, groups, index_P), greedy, often, settings))
     oracle = [expected_max(g.reward_N, k) for g in groups]
-    rows.append(_row("oracle", oracle, greedy, often, settings))
+    rows.append(_row(groups, "oracle", oracle, greedy, often, settings))
     meta = {
         "k": k, "beta": beta, "prompts": len(groups), "completions": sum(len(g.completions) for g in groups),
         "unscored_completions": int(sum(np.isnan(g.reward_N).sum() for g in groups)), "permutations": permutations,
@@ -71,23 +72,25 @@ def greedy_row(groups: Sequence[Group], greedy_groups: Sequence[Group], *, draws
     if missing is not None:
         raise InputError(f"prompt {missing} has no greedy completion; sample every evaluated prompt at temperature 0")
     ordered = [by_id[g.prompt.id] for g in groups]
-    reward_P = [float(g.reward_N[0]) for g in ordered]
-    if np.isnan(reward_P).all():
+    rewards = {g.prompt.id: float(g.reward_N[0]) for g in ordered}
+    if np.isnan(list(rewards.values())).all():
         raise InputError("not one greedy completion has a reward; score them first (unscored is not zero)")
     tokens = mean_tokens([replace(g, completions=g.completions[:1], rewards=()) for g in ordered])
-    return row(GREEDY, reward_P, tokens=tokens, draws=draws, seed=seed)
+    return row(GREEDY, rewards, tokens=tokens, draws=draws, seed=seed)
 
 
 def evaluate(
-    decode: Decoder, prompts: Sequence[Prompt], reward: RewardFn, *, name: str = "", greedy: Row | None = None,
+    decode: Decoder, prompts: Sequence[Prompt], reward: RewardFn, *, name: str = "", baseline: Row | None = None,
     draws: int = 10_000, seed: int = 0,
 ) -> Row:  # fmt: skip
     """What a live decoder earns on prompts: its answers scored by `reward`, with the interval over prompts.
 
-    `greedy`, the row of another `evaluate` on the same prompts, adds the paired difference; `table.tabulate` does so
+    `baseline`, the row of another `evaluate` on the same prompts, adds the paired difference; `table.tabulate` does so
     for a list of rows. The row is called `name`, by default the decoder's own. Tokens are those the decoder reports.
-    InputError when the decoder returns another number of answers, or the reward another shape.
+    InputError when a prompt comes twice, the decoder returns another number of answers, or the reward another shape.
     """
+    if twice := [i for i, count in Counter(p.id for p in prompts).items() if count > 1]:
+        raise InputError(f"prompt {twice[0]} comes twice; intervals over prompts need each once")
     answers = decode(prompts)
     if len(answers) != len(prompts):
         raise InputError(
@@ -98,13 +101,17 @@ def evaluate(
         raise InputError(f"the reward returned {len(scored)} lists for {len(prompts)} answers; it must give one each")
     tokens = float(np.mean([a.tokens for a in answers])) if answers else math.nan
     title = name or (type(decode).__name__ if is_dataclass(decode) else getattr(decode, "__name__", "decoder"))
-    return row(title, [r.value for (r,) in scored], greedy=greedy, tokens=tokens, draws=draws, seed=seed)
+    rewards = {p.id: r.value for p, (r,) in zip(prompts, scored, strict=True)}
+    return row(title, rewards, baseline=baseline, tokens=tokens, draws=draws, seed=seed)
 
 
-def _row(name: str, expected: Sequence[Expected], greedy: Row | None, tokens: float, settings: dict[str, int]) -> Row:
+def _row(
+    groups: Sequence[Group], name: str, expected: Sequence[Expected], greedy: Row | None, tokens: float,
+    settings: dict[str, Any],
+) -> Row:  # fmt: skip
+    rewards = {g.prompt.id: e.reward for g, e in zip(groups, expected, strict=True)}
     unscored = float(sum(e.unscored for e in expected))
-    reward_P = [e.reward for e in expected]
-    return row(name, reward_P, greedy=greedy, tokens=tokens, unscored=unscored, **settings)
+    return row(name, rewards, baseline=greedy, tokens=tokens, unscored=unscored, **settings)
 
 
 def _why(groups: Sequence[Group]) -> str:

@@ -50,7 +50,7 @@ def test_fit_eval_route(table, tmp_path):
     cheap = ("--price", "adder=5", "--price", "coder=0", "--exchange", "1")
     assert run("route", "add the numbers 99 and 3", "--router", folder, *cheap)["model"] == "coder"
     rows = {r["name"]: r for r in run("eval", table, "--seeds", "1")["rows"]}
-    assert rows["router"]["reward"][0] == 1 and rows["random"]["reward"][0] == 0.5
+    assert rows["router"]["reward"]["mean"] == 1 and rows["random"]["reward"]["mean"] == 0.5
     facts = run("eval", table, "--router", folder, "--keep-seen")
     assert {r["tag"] for r in facts["tags"]} == {"sums", "code"}
 

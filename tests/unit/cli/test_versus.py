@@ -32,15 +32,15 @@ def test_models_are_sampled_on_the_same_prompts_and_a_second_call_samples_nothin
     words = ("versus", home / "base", home / "adapter", "--prompts", home / "prompts.jsonl", "--reward", "exact_match",
              "--out", home / "out", "--n", 2, "--max-tokens", 4)  # fmt: skip
     found = invoke(*words)
-    first, second = found["sides"]
-    assert (found["prompts"], first["difference"], found["settings"]) == (4, None, [])
-    assert second["model"] == load_lm(str(home / "adapter")).id and second["difference"]["n"] == 4
+    first, second = found["rows"]
+    assert (first["n"], first["difference"], found["settings"]) == (4, None, [])
+    assert second["more"]["models"] == load_lm(str(home / "adapter")).id and second["difference"]["n"] == 4
     monkeypatch.setattr("trimtab.samplers.hf._load", None)  # nothing is sampled again
     assert invoke(*words) == found
     stored = sorted(p for p in (home / "out").iterdir() if (p / "manifest.json").is_file())
     assert [len(Store(p).groups("test", None)) for p in stored] == [4, 4]
     runs = invoke("versus", *stored)  # what they left is compared as runs, by the reward that they hold
-    assert sorted(s["reward"]["mean"] for s in runs["sides"]) == sorted(s["reward"]["mean"] for s in found["sides"])
+    assert sorted(s["reward"]["mean"] for s in runs["rows"]) == sorted(s["reward"]["mean"] for s in found["rows"])
 
 
 def test_other_sampling_settings_are_said(home):

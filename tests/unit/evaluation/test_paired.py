@@ -23,26 +23,26 @@ def test_means_of_prompts_are_paired_by_id_whatever_the_order_and_n():
     base = run({f"p{i}": [0.0, 1.0] for i in range(8)}, "base@1")
     better = run({f"p{i}": [1.0] for i in reversed(range(8))}, "dpo@2")
     found = versus({"base": base, "dpo": better})
-    first, second = found.sides
-    assert (first.reward.mean, first.difference, first.verdict, first.model) == (0.5, None, "", "base@1")
+    first, second = found.rows
+    assert (first.reward.mean, first.difference, first.verdict, first.more["models"]) == (0.5, None, "", "base@1")
     assert second.difference is not None and second.difference.mean == 0.5 and second.verdict == "better"
-    assert versus({"dpo": better, "base": base}).sides[1].verdict == "worse"
-    assert versus({"a": base, "b": base}).sides[1].verdict == "no difference shown"
-    assert (found.prompts, second.tokens, found.notes) == (8, 2.0, ())
-    assert "minus base" in str(found) and "+0.500" in str(found) and found.plain()["verdicts"] == {"dpo": "better"}
+    assert versus({"dpo": better, "base": base})["base"].verdict == "worse"
+    assert versus({"a": base, "b": base})["b"].verdict == "no difference shown"
+    assert (second.n, second.tokens, found.notes) == (8, 2.0, ("8 prompts, answered by all",))
+    assert "minus base" in str(found) and "+0.500" in str(found) and found.plain()["rows"][1]["verdict"] == "better"
 
 
 def test_prompts_that_one_side_lacks_are_left_out_of_all_and_counted():
     found = versus({"a": run({"p": [1.0], "q": [0.0], "r": [0.0]}), "b": run({"q": [1.0], "p": [0.0], "s": [1.0]})})
-    assert [s.reward.mean for s in found.sides] == [0.5, 0.5] and found.prompts == 2
-    assert found.notes == ("1 prompts of a are not in all: left out", "1 prompts of b are not in all: left out")
+    assert [r.reward.mean for r in found.rows] == [0.5, 0.5] and found.rows[1].n == 2
+    assert found.notes[:2] == ("1 prompts of a are not in all: left out", "1 prompts of b are not in all: left out")
 
 
 def test_unscored_is_not_zero():
     found = versus({"a": run({"p": [1.0, math.nan], "q": [math.nan]}), "b": run({"p": [1.0, 1.0], "q": [0.0]})})
-    assert [s.unscored for s in found.sides] == [2, 0]
-    assert found.sides[0].reward.mean == 1.0
-    assert found.sides[1].difference is not None and found.sides[1].difference.mean == 0.0
+    assert [r.unscored for r in found.rows] == [1.5, 0]
+    assert found.rows[0].reward.mean == 1.0
+    assert found.rows[1].difference is not None and found.rows[1].difference.mean == 0.0
 
 
 @pytest.mark.parametrize(

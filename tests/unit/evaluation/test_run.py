@@ -10,7 +10,7 @@ import pytest
 from trimtab.errors import InputError
 from trimtab.evaluation.choosing import ByValue, ByVote, choices, strategies
 from trimtab.evaluation.run import compare, evaluate
-from trimtab.evaluation.table import tabulate
+from trimtab.evaluation.table import Table, tabulate
 from trimtab.testing import prompt
 from trimtab.types import Answer, Completion, Group, Reward, Usage
 
@@ -58,13 +58,13 @@ def test_every_row_by_hand():
     assert [r.name for r in table.rows] == list(by_hand)
     for name, reward_P in by_hand.items():
         row = table[name]
-        assert row.reward_P == pytest.approx(reward_P), name
+        assert list(row.rewards.values()) == pytest.approx(reward_P), name
         assert row.reward.mean == pytest.approx(np.mean(reward_P)), name
         assert row.unscored == 0 and row.n == 3
         if name == "greedy":
-            assert row.versus_greedy is None
+            assert row.difference is None
         else:
-            assert row.versus_greedy.mean == pytest.approx(np.mean(np.subtract(reward_P, (1, 1, 0)))), name
+            assert row.difference.mean == pytest.approx(np.mean(np.subtract(reward_P, (1, 1, 0)))), name
     # tokens: p 2+1+3, q 2+1+2, r 1+2+2 over three prompts; greedy 3, 4, 2
     assert table["good"].tokens == table["oracle"].tokens == pytest.approx(16 / 3)
     assert table["pass@1"].tokens == pytest.approx(16 / 9) and table["greedy"].tokens == 3
@@ -84,16 +84,16 @@ def test_what_cannot_be_had_is_left_out_with_a_note_and_never_zero():
     groups = [group("p", ["aa", "b"], [1, 0]), group("q", ["a", "bb"], [1, NAN])]
     table = compare(groups)
     assert [r.name for r in table.rows] == ["pass@1", "longest", "oracle"]
-    assert all(r.versus_greedy is None and math.isnan(r.tokens) for r in table.rows)
+    assert all(r.difference is None and math.isnan(r.tokens) for r in table.rows)
     text = " ".join(table.notes)
     for words in (
         "mean log-prob is left out", "sum log-prob is left out", "majority vote is left out", "no greedy",
         "by characters", "tokens spent are unknown", "1 of 4 completions are unscored",
     ):  # fmt: skip
         assert words in text
-    assert table["longest"].reward_P[0] == 1 and math.isnan(table["longest"].reward_P[1])
+    assert table["longest"].rewards["p"] == 1 and math.isnan(table["longest"].rewards["q"])
     assert table["longest"].unscored == 1 and table["longest"].reward.n == 1
-    assert table["pass@1"].reward_P == (0.5, 1) and table["pass@1"].unscored == 0.5
+    assert table["pass@1"].rewards == {"p": 0.5, "q": 1} and table["pass@1"].unscored == 0.5
 
 
 def test_a_completion_without_logprobs_is_never_chosen_by_them():
@@ -120,7 +120,7 @@ def test_a_planted_signal_is_better_and_noise_shows_no_difference():
     table = compare(groups, {"signal": signal, "noise": noise}, greedy_groups=greedy, soft=[])
     assert table["signal"].verdict == "better" and table["noise"].verdict == "no difference shown"
     same = compare(groups[::-1], {"signal": signal[::-1]}, k=3, soft=[])
-    assert same["signal"].reward_P[::-1] == compare(groups, {"signal": signal}, k=3, soft=[])["signal"].reward_P
+    assert same["signal"].rewards == compare(groups, {"signal": signal}, k=3, soft=[])["signal"].rewards
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,34 @@ def test_the_table_is_shown_with_verdicts_and_kept_as_json():
     assert "minus greedy" in lines[0] and "no difference shown" in text and "Note: majority vote is left out" in text
     assert len({len(line) for line in lines[1:2]}) == 1 and max(map(len, lines)) < 120
     assert "| a\\|b | 0.833 [0.500, 1.000] |" in markdown
-    assert loaded["rows"][0]["reward"]["mean"] == pytest.approx(4 / 9) and loaded["rows"][1]["versus_greedy"] is None
+    assert loaded["rows"][0]["reward"]["mean"] == pytest.approx(4 / 9) and loaded["rows"][1]["difference"] is None
     with pytest.raises(InputError, match="did you mean 'oracle'"):
         table["oracel"]
+
+
+def test_a_table_is_loaded_again_and_joined_by_prompt_id(tmp_path):
+    groups, greedy = toy()
+    table = compare([*groups, group("s", "aab", [NAN] * 3)], greedy_groups=[*greedy, group("s", ["g"], [1.0])])
+    (tmp_path / "table.json").write_text(table.to_json())
+    again = Table.load(tmp_path)
+    assert again.to_json() == table.to_json() and str(again) == str(table)
+    longest = again["longest"]
+    turned = replace(longest, rewards=dict(reversed(longest.rewards.items())), name="turned")
+    joined = tabulate([again["greedy"], longest, turned])
+    assert joined["longest"] == longest and joined["turned"].difference == longest.difference
+    with pytest.raises(InputError, match="'s' is in one only"):
+        tabulate([again["greedy"], replace(longest, rewards={k: v for k, v in longest.rewards.items() if k != "s"})])
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [("[]", "it is list"), ('{"rows": []}', "no notes"), ("{", "not JSON"),
+     ('{"rows": [{}], "notes": [], "meta": {}, "baseline": "greedy"}', "a row cannot be read")],
+)  # fmt: skip
+def test_a_broken_table_is_named(tmp_path, text, words):
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(InputError, match=rf"t.json.*{words}.*trimtab eval"):
+        Table.load(tmp_path / "t.json")
 
 
 @dataclass(frozen=True)
@@ -208,12 +233,12 @@ def exact(groups):
 def test_evaluate_scores_the_answers_of_a_live_decoder():
     prompts = [prompt("p", "a"), prompt("q", "b"), prompt("r", "a")]
     greedy = evaluate(Says("b"), prompts, exact, name="greedy")
-    row = evaluate(Says("a"), prompts, exact, greedy=greedy)
-    assert (row.name, row.reward_P, row.tokens) == ("Says", (1, 0, 1), 7)
-    assert row.versus_greedy.mean == pytest.approx(1 / 3)
+    row = evaluate(Says("a"), prompts, exact, baseline=greedy)
+    assert (row.name, row.rewards, row.tokens) == ("Says", {"p": 1, "q": 0, "r": 1}, 7)
+    assert row.difference.mean == pytest.approx(1 / 3)
     assert "no difference shown" in str(row) and "+0.333" in str(row)
     table = tabulate([greedy, evaluate(Says("a"), prompts, exact)])
-    assert table["Says"].versus_greedy == row.versus_greedy
+    assert table["Says"].difference == row.difference
     assert tabulate([row]).notes == ("no row is called 'greedy': no difference column",)
 
 
@@ -223,5 +248,7 @@ def test_evaluate_refuses_what_does_not_fit():
         evaluate(lambda ps: Says("a")(ps[:1]), prompts, exact)
     with pytest.raises(InputError, match="one each"):
         evaluate(Says("a"), prompts, lambda groups: exact(groups)[:1])
+    with pytest.raises(InputError, match="prompt p comes twice"):
+        evaluate(Says("a"), [prompts[0], *prompts], exact)
     unscored = evaluate(Says("a"), prompts, lambda groups: [[Reward(NAN, "down")], [Reward(1.0)]])
     assert unscored.unscored == 1 and unscored.reward.n == 1 and unscored.reward.mean == 1

@@ -25,12 +25,12 @@ _POINTS = 2000
 
 
 def headline_figure(table: Table) -> Spec:
-    """Dot and whisker of every row against greedy (of the reward itself when there is no greedy row)."""
-    versus = any(r.versus_greedy is not None for r in table.rows)
-    rows = [r for r in table.rows if not versus or r.versus_greedy is not None][::-1]  # plotly counts from below
+    """Dot and whisker of every row against the baseline (of the reward itself when there is no such row)."""
+    versus = any(r.difference is not None for r in table.rows)
+    rows = [r for r in table.rows if not versus or r.difference is not None][::-1]  # plotly counts from below
     traces = []
     for verdict, role in _ROLE.items():
-        mine = [(_text(r.name), r.versus_greedy if versus else r.reward) for r in rows if r.verdict == verdict]
+        mine = [(_text(r.name), r.difference if versus else r.reward) for r in rows if r.verdict == verdict]
         if not mine:
             continue
         x = [i.mean if i else math.nan for _, i in mine]
@@ -47,9 +47,13 @@ def headline_figure(table: Table) -> Spec:
         "height": 130 + 30 * len(rows),
     }
     note = "Dot: mean over prompts. Whisker: 95 % interval of a paired bootstrap over prompts. "
-    note += "Hollow: the interval holds 0, no difference was shown. " if versus else "There is no greedy row. "
+    note += (
+        "Hollow: the interval holds 0, no difference was shown. " if versus else f"There is no {table.baseline} row. "
+    )
     note += "The oracle knows the rewards; no strategy can beat it."
-    return _spec("headline", "Expected reward minus greedy's" if versus else "Expected reward", note, traces, layout)
+    return _spec(
+        "headline", f"Expected reward minus {table.baseline}'s" if versus else "Expected reward", note, traces, layout
+    )
 
 
 def line_figure(figure: Figure) -> Spec:

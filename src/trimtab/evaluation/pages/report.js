@@ -2,7 +2,7 @@
 // The page's own script. Data comes from the JSON element; every piece of it enters the page as text, never as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const BASE = data.baseline || "greedy"; // what every row is set against
+const BASE = data.table.baseline; // what every row is set against
 const PER_PAGE = 25, PER_GROUP = 12;
 
 function el(tag, attributes, ...children) {
@@ -31,18 +31,18 @@ function interval(x, show) {
 }
 
 function drawTable() {
-  const versus = data.table.rows.some((r) => r.versus_greedy);
+  const versus = data.table.rows.some((r) => r.difference);
   const extra = data.extra ? data.extra.map((e) => e.head) : ["tokens a prompt", "unscored prompts"];
-  const head = [data.subject || "strategy", "expected reward", ...(versus ? ["minus " + BASE, "against " + BASE] : []), ...extra];
+  const head = ["strategy", "expected reward", ...(versus ? ["minus " + BASE, "against " + BASE] : []), ...extra];
   const right = (name) => (extra.includes(name) ? "number" : null);
   const body = data.table.rows.map((r, i) => {
-    const verdict = data.verdicts[i];
+    const verdict = r.verdict;
     const chip = verdict ? el("span", { class: "chip " + VERDICT[verdict] }, verdict) : "";
     const unscored = r.unscored > 5e-4 ? `${+r.unscored.toPrecision(3)} of ${r.n}` : "0";
     return el("tr", {},
       el("th", { scope: "row" }, r.name),
       el("td", {}, interval(r.reward, number)),
-      ...(versus ? [el("td", {}, interval(r.versus_greedy, signed)), el("td", {}, chip)] : []),
+      ...(versus ? [el("td", {}, interval(r.difference, signed)), el("td", {}, chip)] : []),
       ...(data.extra ? data.extra.map((e) => e.values[i]) : [r.tokens === null ? "unknown" : Math.round(r.tokens).toLocaleString("en"), unscored])
         .map((text) => el("td", { class: "number" }, text)));
   });
@@ -54,7 +54,7 @@ function drawTable() {
 
 function drawSummary() {
   $("title").textContent = data.title;
-  const rows = data.table.rows.map((r, i) => ({ ...r, verdict: data.verdicts[i] }));
+  const rows = data.table.rows;
   const lines = [[`Better than ${BASE}: `, "better"], [`No difference to ${BASE} shown: `, "no difference shown"], [`Worse than ${BASE}: `, "worse"]];
   for (const [text, verdict] of lines) {
     const names = rows.filter((r) => r.verdict === verdict && r.name !== "oracle" && !r.name.startsWith("always ")).map((r) => r.name);

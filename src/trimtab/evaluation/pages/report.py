@@ -67,8 +67,7 @@ def write_report(
     plots += [changes_figure(name, c) for name, c in (changes or {}).items()]
     data = {
         "title": title,
-        "table": plain(table),
-        "verdicts": [r.verdict for r in table.rows],
+        "table": table.plain(rewards=False),
         "notes": notes,
         "figures": plots + group_figures(groups),
         "meta": {**machine(), **plain(table.meta), **plain(dict(meta or {}))},

@@ -16,12 +16,11 @@ import numpy.typing as npt
 from trimtab.data.matrix.matrix import ResponseMatrix
 from trimtab.evaluation.pages.figures import headline_figure
 from trimtab.evaluation.pages.report import machine, write_page
-from trimtab.evaluation.routing.measures import confusion, frontier, route
-from trimtab.evaluation.table import Table, plain, row, tabulate
+from trimtab.evaluation.routing.measures import confusion, frontier, route, routing_table
+from trimtab.evaluation.table import Table, plain
 
 Array = npt.NDArray[np.float64]
 Spec = dict[str, Any]
-BASE = "best single"
 _SHADES = [[0.0, "rgba(196,77,52,0.85)"], [0.5, "rgba(128,128,128,0.08)"], [1.0, "rgba(32,120,110,0.85)"]]
 """Worse, equal, better: seen on light and on dark."""
 _DEPTH = [[0.0, "rgba(32,120,110,0.0)"], [1.0, "rgba(32,120,110,0.9)"]]
@@ -43,10 +42,10 @@ def write_routing_report(
     if not at.all():
         best = np.broadcast_to(best, len(at))[at]
         values, matrix = {n: np.asarray(v, float)[at] for n, v in values.items()}, matrix.common()
-    reward = matrix.reward_PM
     known = price_M is not None and bool(np.isfinite(np.asarray(price_M, float)).all())
     price = np.asarray(price_M, float) if known else np.full(len(matrix.models), math.nan)
-    table, cost = _table(values, matrix, best, price, draws)
+    table = routing_table(values, matrix, best=best, price_M=price, always=True, draws=draws)
+    cost, share = ([r.more[k] for r in table.rows] for k in ("price", "share"))
     first = next(iter(values))
     figures = [
         _headline(table),
@@ -60,11 +59,13 @@ def write_routing_report(
     if not at.all():
         notes = [*notes, f"compared on the {at.sum()} of {len(at)} prompts that every model was measured on"]
     data = {
-        "title": title, "table": plain(replace(table, notes=())), "verdicts": [r.verdict for r in table.rows],
+        "title": title, "table": table.plain(rewards=False),
         "notes": [*notes, *table.notes], "figures": figures, "meta": {**machine(), **plain(dict(meta or {}))},
-        "baseline": BASE, "subject": "strategy", "rankings": [], "strategies": [], "groups": [], "greedy": {},
-        "extra": [{"head": "dollars a prompt", "values": cost}, {"head": "chose a best model", "values": _share(
-            values, reward, best, len(matrix.models))}],
+        "rankings": [], "strategies": [], "groups": [], "greedy": {},
+        "extra": [
+            {"head": "dollars a prompt", "values": ["unknown" if math.isnan(c) else f"{c:.3g}" for c in cost]},
+            {"head": "chose a best model", "values": [f"{s:.0%}" for s in share]},
+        ],
     }  # fmt: skip
     return write_page(path, title, data)
 
@@ -147,34 +148,6 @@ def confusion_figure(name: str, value_PM: npt.ArrayLike, matrix: ResponseMatrix)
     note = "Per cent of all prompts; where several models earned the most, each has its share of the prompt. The "
     note += f"diagonal sums to {np.trace(share):.0%}."
     return {**spec, "title": "Confusion against the oracle", "note": note}
-
-
-def _table(
-    values: Mapping[str, npt.ArrayLike], matrix: ResponseMatrix, best: Any, price_M: Array, draws: int
-) -> tuple[Table, list[str]]:
-    reward = matrix.reward_PM
-    P = len(reward)
-    best = np.broadcast_to(best, P)
-    routed: dict[str, Array] = {}
-    cost: dict[str, float] = {}
-    for name, value in values.items():
-        chosen = np.where(np.isnan(reward), -np.inf, np.asarray(value, float)).argmax(1)
-        routed[name], cost[name] = route(value, reward), float(price_M[chosen].mean())
-    routed[BASE], cost[BASE] = reward[np.arange(P), best], float(price_M[best].mean())
-    routed |= {f"always {m}": reward[:, i] for i, m in enumerate(matrix.models)}
-    cost |= {f"always {m}": float(price_M[i]) for i, m in enumerate(matrix.models)}
-    routed |= {"random": np.nanmean(reward, 1), "oracle": np.nanmax(reward, 1)}
-    cost |= {"random": float(price_M.mean()), "oracle": math.nan}
-    table = tabulate([row(n, r.tolist(), draws=draws) for n, r in routed.items()], greedy=BASE, draws=draws)
-    return table, ["unknown" if math.isnan(c) else f"{c:.3g}" for c in cost.values()]
-
-
-def _share(values: Mapping[str, npt.ArrayLike], reward_PM: Array, best: Any, M: int) -> list[str]:
-    top = np.nanmax(reward_PM, 1)
-    rows = [route(v, reward_PM) for v in values.values()]
-    rows += [reward_PM[np.arange(len(top)), np.broadcast_to(best, len(top))], *reward_PM.T]
-    hit = [float(np.mean(r == top)) for r in rows]
-    return [f"{h:.0%}" for h in [*hit, float(np.mean(hit[-M:])), 1.0]]
 
 
 def _headline(table: Table) -> Spec:

@@ -17,7 +17,14 @@ import numpy.typing as npt
 from trimtab.errors import InputError
 from trimtab.evaluation.choosing import Values, aligned, lengths, logprob_values
 from trimtab.evaluation.curves import Curve, Figure
-from trimtab.evaluation.metrics import Interval, expected_max, expected_reward, mean_interval, paired_bootstrap
+from trimtab.evaluation.metrics import (
+    Interval,
+    expected_max,
+    expected_reward,
+    mean_interval,
+    mean_known,
+    paired_bootstrap,
+)
 from trimtab.intervals import figure
 from trimtab.types import Group, Pair, RewardFn, completion_seed
 
@@ -113,7 +120,8 @@ def reward_report(
         rows.append(
             RankerReport(
                 name, null, over_prompts(mine), over_prompts(sure), difference(mine, by_prompt(right[best_null])),
-                difference(by_prompt(longer_B)), _mean(right[name][length_B > 0]), _mean(right[name][length_B < 0]),
+                difference(by_prompt(longer_B)), mean_known(right[name][length_B > 0]),
+                mean_known(right[name][length_B < 0]),
                 _NOTHING if gold_values is None else best_of_n(gold, gold_values, n, draws=draws, seed=seed),
                 math.nan if null else calibration_error(gap_B),
                 math.nan if null else _log_loss(gap_B), int(np.isnan(gap_B).sum()),
@@ -247,7 +255,3 @@ def _mean_by(value_B: Floats, prompt_B: npt.NDArray[np.intp], prompts: int) -> F
     total = np.bincount(prompt_B[known], weights=value_B[known], minlength=prompts)
     with np.errstate(invalid="ignore"):
         return total / np.bincount(prompt_B[known], minlength=prompts)
-
-
-def _mean(value: Floats) -> float:
-    return float(np.nanmean(value)) if np.isfinite(value).any() else math.nan

@@ -23,7 +23,7 @@ from trimtab.data.rows import read_rows
 from trimtab.errors import InputError
 from trimtab.evaluation.metrics import Interval, mean_interval
 from trimtab.evaluation.reward_models.report import null_values
-from trimtab.intervals import check_draws
+from trimtab.intervals import check_draws, percentiles, resampled
 from trimtab.types import Completion, Group, Prompt, RewardFn, fingerprint
 
 
@@ -122,9 +122,8 @@ def _macro(score_I: Any, items: Sequence[Item], subsets: Sequence[str], draws: i
     rng = np.random.default_rng(seed)
     parts = [score_I[[i.subset == s for i in items]] for s in subsets]
     check_draws(draws)
-    drawn = np.mean([p[rng.integers(0, len(p), (draws, len(p)))].mean(1) for p in parts], axis=0)
-    lower, upper = np.quantile(drawn, [0.025, 0.975])
-    return Interval(float(np.mean([p.mean() for p in parts])), float(lower), float(upper), len(items))
+    drawn = np.mean([resampled(p[None], draws, rng)[:, 0] for p in parts], axis=0)
+    return percentiles(float(np.mean([p.mean() for p in parts])), drawn, len(items))
 
 
 def _texts(where: str, row: Mapping[str, Any], field: str) -> list[str]:

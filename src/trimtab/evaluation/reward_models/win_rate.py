@@ -7,7 +7,6 @@ fit. Theirs differs in its penalty (L1, chosen by cross-validation) and in two "
 asks no judge.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from trimtab.errors import InputError
 from trimtab.evaluation.metrics import Interval, paired_bootstrap
-from trimtab.intervals import check_draws
+from trimtab.intervals import check_draws, percentiles
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,7 +66,7 @@ def win_rates(
     even_DP = 1 / (1 + np.exp(-(beta_DK @ np.stack(columns))))
     rate_D = (count_DP * even_DP).sum(1) / np.maximum(count_DP.sum(1), 1e-12)
     return WinRates(
-        plain, _interval(rate_D, len(p), level), _interval(beta_DK[:, 1], len(p), level), float(delta.mean()),
+        plain, _spread(rate_D, len(p), level), _spread(beta_DK[:, 1], len(p), level), float(delta.mean()),
         int((~known).sum()),
     )  # fmt: skip
 
@@ -84,17 +83,12 @@ def _counts(n: int, draws: int, seed: int) -> Floats:
 def _weighted(p: Floats, weight: Floats, draws: int, seed: int, level: float) -> Interval:
     count_DP = np.concatenate([np.ones((1, len(p))), _counts(len(p), draws, seed)]) * weight
     with np.errstate(invalid="ignore"):
-        return _interval(count_DP @ p / count_DP.sum(1), len(p), level)
+        return _spread(count_DP @ p / count_DP.sum(1), len(p), level)
 
 
-def _interval(value_D: Floats, n: int, level: float) -> Interval:
-    """The first entry with the percentiles of the rest."""
-    tail = (1 - level) / 2
-    rest = value_D[1:][np.isfinite(value_D[1:])]
-    if n < 2 or not len(rest):
-        return Interval(float(value_D[0]), math.nan, math.nan, n)
-    lower, upper = np.quantile(rest, [tail, 1 - tail])
-    return Interval(float(value_D[0]), float(lower), float(upper), n)
+def _spread(value_D: Floats, n: int, level: float) -> Interval:
+    """The first entry, of the prompts themselves, with the percentiles of the rest."""
+    return percentiles(float(value_D[0]), value_D[1:], n, level)
 
 
 def _logistic(p: Floats, design_PK: Floats, count_DP: Floats, ridge: float = 1e-2) -> Floats:

@@ -8,18 +8,20 @@ computed on the prompts that all models were measured on, with a warning that co
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.data.matrix.matrix import ResponseMatrix
 from trimtab.decoders.model import choose, utility
 from trimtab.errors import InputError, unknown
-from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
-from trimtab.intervals import check_draws
+from trimtab.evaluation.table import Row, Table, row, tabulate
+from trimtab.intervals import Interval, bootstrap, paired_bootstrap
 
 Array = npt.NDArray[np.float64]
+BEST = "best single"
 
 
 def common(reward_PM: npt.ArrayLike) -> npt.NDArray[np.bool_]:
@@ -43,19 +45,6 @@ def common(reward_PM: npt.ArrayLike) -> npt.NDArray[np.bool_]:
             stacklevel=3,
         )
     return whole
-
-
-class RoutingRow(NamedTuple):
-    """One strategy: its reward, what it gains over the best single model, and its place between the ends."""
-
-    name: str
-    reward: Interval
-    gain: Interval
-    gap: Interval
-    """100 · (reward - random) / (oracle - random)."""
-    share: float
-    """Share of prompts on which it chose a model with the highest reward."""
-    price: float = math.nan
 
 
 def route(value_PM: npt.ArrayLike, reward_PM: npt.ArrayLike) -> Array:
@@ -82,31 +71,21 @@ def gap(routed_P: npt.ArrayLike, reward_PM: npt.ArrayLike, *, draws: int = 2000,
     return bootstrap(statistic, columns, draws=draws, seed=seed)
 
 
-def bootstrap(statistic: Callable[[Array], Array], columns_PK: Array, *, draws: int = 2000, seed: int = 0) -> Interval:
-    """Statistic of column means (..., K) with its 95 % percentile interval over resampled prompts."""
-    check_draws(draws)
-    rng = np.random.default_rng(seed)
-    P = len(columns_PK)
-    point = float(statistic(columns_PK.mean(0)))
-    if P < 2 or math.isnan(point):
-        return Interval(point, math.nan, math.nan, P)
-    means = np.stack([columns_PK[rng.integers(0, P, P)].mean(0) for _ in range(draws)])
-    lower, upper = np.nanquantile(statistic(means), [0.025, 0.975])
-    return Interval(point, float(lower), float(upper), P)
-
-
 def routing_table(
-    values: Mapping[str, npt.ArrayLike], reward_PM: npt.ArrayLike, *, best: int | npt.NDArray[np.intp],
-    price_M: npt.ArrayLike | None = None, exchange: float = 0.0, ranked: Collection[str] = (),
-) -> list[RoutingRow]:  # fmt: skip
-    """A row a router, then the nulls: random, best single, oracle.
+    values: Mapping[str, npt.ArrayLike], matrix: ResponseMatrix, *, best: int | npt.NDArray[np.intp],
+    price_M: npt.ArrayLike | None = None, exchange: float = 0.0, ranked: Collection[str] = (), always: bool = False,
+    draws: int = 10_000,
+) -> Table:  # fmt: skip
+    """A row a router, then the nulls: random, best single (the baseline), every model alone with `always`, oracle.
 
-    `values` maps names to (P, M) expected rewards; `best` is the column of the best single model *of the training
-    prompts*, or one column a prompt when several splits are joined. With `price_M` rows have a mean price and choices
-    maximise reward - exchange · price; the values named in `ranked` come from rankers (RMR), which pay every model.
-    Every row is over the same, `common` prompts; its intervals say how many (`n`).
+    `values` maps names to (P, M) expected rewards of the matrix's prompts and models; `best` is the column of the best
+    single model *of the training prompts*, or one column a prompt when several splits are joined. Rows have `more`: the
+    `share` of prompts on which a model with the highest reward was chosen, the normalised `gap`, and a mean `price`
+    (NaN without `price_M`). Choices maximise reward - exchange · price; the values named in `ranked` come from rankers
+    (RMR), which pay every model. Every row is over the same, `common` prompts; its intervals say how many (`n`).
     """
-    at, reward = common(reward_PM), np.asarray(reward_PM, float)
+    at, reward = common(matrix.reward_PM), matrix.reward_PM
+    ids = [p.id for p, here in zip(matrix.prompts, at, strict=True) if here]
     best = np.broadcast_to(best, len(reward))[at]
     values = {name: np.asarray(value, float)[at] for name, value in values.items()}
     reward = reward[at]
@@ -115,22 +94,23 @@ def routing_table(
     single = reward[np.arange(P), best]
     top = reward.max(axis=1)
 
-    def row(name: str, routed: Array, cost: float, share: float) -> RoutingRow:
-        return RoutingRow(
-            name, mean_interval(routed), paired_bootstrap(routed, single), gap(routed, reward), share, cost
-        )
+    def made(name: str, routed: Array, cost: float, share: float) -> Row:
+        figures = {"price": cost, "share": share, "gap": gap(routed, reward)}
+        return row(name, dict(zip(ids, routed.tolist(), strict=True)), more=figures, draws=draws)
 
     rows = []
     for name, value in values.items():
         paid = name in ranked
-        chosen = choose(utility(value, price, exchange) if exchange and not paid else np.asarray(value, float))
+        chosen = choose(utility(value, price, exchange) if exchange and not paid else value)
         routed = reward[np.arange(P), chosen]
         cost = float(price.sum() if paid else price[chosen].mean())
-        rows.append(row(name, routed, cost, float((routed == top).mean())))
-    rows.append(row("random", reward.mean(axis=1), float(price.mean()), float((reward == top[:, None]).mean())))
-    rows.append(row("best single", single, float(price[best].mean()), float((single == top).mean())))
-    rows.append(row("oracle", top, float(price[reward.argmax(1)].mean()), 1.0))
-    return rows
+        rows.append(made(name, routed, cost, float((routed == top).mean())))
+    rows.append(made("random", reward.mean(axis=1), float(price.mean()), float((reward == top[:, None]).mean())))
+    rows.append(made(BEST, single, float(price[best].mean()), float((single == top).mean())))
+    for m, name in enumerate(matrix.models if always else ()):
+        rows.append(made(f"always {name}", reward[:, m], float(price[m]), float((reward[:, m] == top).mean())))
+    rows.append(made("oracle", top, float(price[reward.argmax(1)].mean()), 1.0))
+    return tabulate(rows, baseline=BEST, draws=draws)
 
 
 def per_tag(
@@ -143,8 +123,8 @@ def per_tag(
     whole, routed, reward = common(reward_PM), np.asarray(routed_P, float), np.asarray(reward_PM, float)
     single = reward[np.arange(len(reward)), np.broadcast_to(best, len(reward))]
     rows = []
-    for tag in sorted({t for row, here in zip(tags, whole, strict=True) for t in row if here}):
-        at = whole & np.array([tag in row for row in tags])
+    for tag in sorted({t for own, here in zip(tags, whole, strict=True) for t in own if here}):
+        at = whole & np.array([tag in own for own in tags])
         gain = paired_bootstrap(routed[at], single[at])
         ends = {"best_single": float(single[at].mean()), "oracle": float(reward[at].max(1).mean())}
         rows.append({"tag": tag, "n": int(at.sum()), "reward": float(routed[at].mean()), **ends, "gain": gain})
@@ -298,8 +278,3 @@ def _first(curve: Array, level: float) -> float:
 
 def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
     return (b[1] - a[1]) / (b[0] - a[0])
-
-
-def as_dicts(rows: Sequence[RoutingRow]) -> list[dict[str, Any]]:
-    """Rows as plain dicts with [mean, lower, upper] intervals, for JSON."""
-    return [{k: list(v[:3]) if isinstance(v, Interval) else v for k, v in row._asdict().items()} for row in rows]

@@ -58,10 +58,10 @@ def test_report_has_every_null_and_says_when_there_is_no_price(tmp_path):
     path = write_routing_report(tmp_path / "a" / "r.html", {"router": V}, matrix(), best=0, price_M=PRICE, draws=50)
     data = page_data(path)
     rows = {r["name"]: r for r in data["table"]["rows"]}
-    assert list(rows) == ["router", "best single", "always big<b>", "always small", "random", "oracle"]
-    assert rows["router"]["reward"]["mean"] == 0.75 and rows["oracle"]["versus_greedy"]["mean"] == 0.25
+    assert list(rows) == ["router", "random", "best single", "always big<b>", "always small", "oracle"]
+    assert rows["router"]["reward"]["mean"] == 0.75 and rows["oracle"]["difference"]["mean"] == 0.25
     assert [e["values"][0] for e in data["extra"]] == ["2.5", "75%"]
-    assert len(data["extra"][1]["values"]) == len(rows) and data["baseline"] == "best single"
+    assert len(data["extra"][1]["values"]) == len(rows) and data["table"]["baseline"] == "best single"
     assert len(data["figures"]) == 4
     holes = matrix(np.where(R == 0, np.nan, R))
     data = page_data(write_routing_report(tmp_path / "r.html", {"router": V}, holes, best=0, draws=50))

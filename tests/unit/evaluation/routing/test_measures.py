@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from trimtab.data.matrix.matrix import ResponseMatrix
 from trimtab.errors import InputError
 from trimtab.evaluation.routing.measures import (
     aiq,
@@ -19,6 +20,13 @@ from trimtab.evaluation.routing.measures import (
     two_models,
     uplift,
 )
+from trimtab.testing import prompt
+
+
+def matrix(reward):
+    prompts = tuple(prompt(f"text {i}", id=str(i)) for i in range(len(reward)))
+    return ResponseMatrix(prompts, tuple(f"m{i}" for i in range(reward.shape[1])), reward)
+
 
 R = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.2, 0.4, 0.6], [1.0, 1.0, 0.0]])
 
@@ -42,14 +50,14 @@ def test_gap_is_0_for_random_and_100_for_the_oracle():
 
 
 def test_table_has_the_nulls_and_prices():
-    rows = {r.name: r for r in routing_table({"mine": R}, R, best=1, price_M=[1.0, 2.0, 3.0])}
+    rows = {r.name: r for r in routing_table({"mine": R}, matrix(R), best=1, price_M=[1.0, 2.0, 3.0]).rows}
     assert list(rows) == ["mine", "random", "best single", "oracle"]
     assert rows["mine"].reward.mean == rows["oracle"].reward.mean == pytest.approx(0.9)
-    assert rows["best single"].gain[:3] == (0, 0, 0) and rows["best single"].reward.mean == pytest.approx(0.6)
-    assert rows["random"].reward.mean == pytest.approx(R.mean()) and rows["random"].price == 2
-    assert rows["mine"].price == pytest.approx((1 + 2 + 3 + 1) / 4) and rows["mine"].share == 1
-    dear = routing_table({"mine": R}, R, best=1, price_M=[1.0, 2.0, 3.0], exchange=10.0)[0]
-    assert dear.price == 1 and dear.reward.mean == pytest.approx(0.55)
+    assert rows["best single"].difference is None and rows["best single"].reward.mean == pytest.approx(0.6)
+    assert rows["random"].reward.mean == pytest.approx(R.mean()) and rows["random"].more["price"] == 2
+    assert rows["mine"].more["price"] == pytest.approx((1 + 2 + 3 + 1) / 4) and rows["mine"].more["share"] == 1
+    dear = routing_table({"mine": R}, matrix(R), best=1, price_M=[1.0, 2.0, 3.0], exchange=10.0)["mine"]
+    assert dear.more["price"] == 1 and dear.reward.mean == pytest.approx(0.55)
 
 
 def test_per_tag_and_confusion():
@@ -129,13 +137,13 @@ def test_models_are_compared_on_the_prompts_that_all_have():
     assert np.nanmean(reward[:, 1]) > np.nanmean(reward[:, 0])  # as the plain means have it
     value = np.where(easy[:, None], [0.9, 0.8], [0.2, 0.7])  # sends hard prompts to the model nobody measured there
     with pytest.warns(UserWarning, match="compared on the 100 of 200 prompts that all 2 have"):
-        rows = {r.name: r for r in routing_table({"router": value}, reward, best=0)}
+        rows = {r.name: r for r in routing_table({"router": value}, matrix(reward), best=0).rows}
     both = reward[easy]
     for name, want in (
         ("router", both[:, 0]), ("best single", both[:, 0]), ("random", both.mean(1)), ("oracle", both.max(1))
     ):  # fmt: skip
         assert rows[name].reward.mean == pytest.approx(want.mean()) and rows[name].reward.n == 100
-    assert rows["router"].gain.mean == 0
+    assert rows["router"].difference.mean == 0
 
 
 @pytest.mark.filterwarnings("ignore:models are compared")
@@ -157,7 +165,8 @@ def test_every_figure_uses_the_common_prompts_alone():
 def test_nothing_in_common_is_an_error():
     apart = np.array([[1.0, np.nan], [np.nan, 0.0], [1.0, np.nan]])
     for ask in (
-        lambda: routing_table({}, apart, best=0), lambda: gap([1, 0, 1], apart), lambda: confusion(apart, apart),
+        lambda: routing_table({}, matrix(apart), best=0), lambda: gap([1, 0, 1], apart),
+        lambda: confusion(apart, apart),
         lambda: mean_rank(apart), lambda: two_models([1, 2, 3], apart[:, 0], apart[:, 1]),
     ):  # fmt: skip
         with pytest.raises(InputError, match=r"no prompt of 3 has a reward of all 2 models .they have 2, 1."):

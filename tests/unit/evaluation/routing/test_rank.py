@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trimtab.data.matrix.matrix import from_cells
+from trimtab.data.matrix.matrix import ResponseMatrix, from_cells
 from trimtab.errors import InputError
 from trimtab.evaluation.routing.measures import route, routing_table
 from trimtab.evaluation.routing.rank import WinRate, longest, rank_pool, rank_price, shortest
@@ -37,9 +37,9 @@ def test_rankers_by_hand_and_their_cost():
 
 def test_the_table_prices_ranking_at_the_whole_pool():
     reward = np.array([[1.0, 0.0], [0.0, 1.0]])
-    table = routing_table({"RMR": reward, "router": reward}, reward, best=0, price_M=[2.0, 1.0], ranked=["RMR"])
-    rows = {r.name: r for r in table}
-    assert rows["RMR"].price == 3.0 and rows["router"].price == 1.5 and rows["best single"].price == 2.0
+    values, m = {"RMR": reward, "router": reward}, ResponseMatrix((prompt("p"), prompt("q")), ("a", "b"), reward)
+    table = routing_table(values, m, best=0, price_M=[2.0, 1.0], ranked=["RMR"])
+    assert [table[name].more["price"] for name in ("RMR", "router", "best single")] == [3.0, 1.5, 2.0]
 
 
 def test_win_rate_asks_both_orders_and_is_fair_to_the_place():
