@@ -14,11 +14,11 @@ from tests.unit.learners.feature.conftest import make_sae
 from tests.unit.learners.token.conftest import make_groups, make_pairs
 from trimtab.decoders import BeamSearch
 from trimtab.embeddings import HiddenStates
-from trimtab.embeddings.logprobs import completion_logprobs
 from trimtab.learners.completion.reward_model import train_reward_model
 from trimtab.learners.feature.leash import FeatureLeash
 from trimtab.learners.token.policy import Policy, load_policy
 from trimtab.learners.token.trainer import Lora, train_policy
+from trimtab.lm.forward import completion_logprobs
 from trimtab.lm.load import default_dtype, load_lm
 from trimtab.rewards import PromptReward, RewardModel
 from trimtab.samplers import HF

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from trimtab.learners.token.losses import PAIR_LOSSES, kto
-from trimtab.tensors import Head, branch_rows, linear_forward_kl, linear_logprobs
+from trimtab.lm.tree import branch_rows
+from trimtab.tensors import Head, linear_forward_kl, linear_logprobs
 
 VALUES = json.loads((Path(__file__).parent / "values.json").read_text())
 INPUTS = {k: torch.tensor(v, dtype=torch.float64) for k, v in VALUES["inputs"].items()}

@@ -3,17 +3,7 @@ import math
 import pytest
 import torch
 
-from trimtab.tensors import (
-    Head,
-    branch_mask,
-    branch_rows,
-    linear_forward_kl,
-    linear_logprobs,
-    masked_mean,
-    masked_sum,
-    pad_right,
-    token_logprobs,
-)
+from trimtab.tensors import Head, linear_forward_kl, linear_logprobs, masked_mean, masked_sum, pad_right, token_logprobs
 
 
 def test_pad_right_by_hand():
@@ -99,34 +89,3 @@ def test_linear_logprobs_frozen_head_and_bfloat16():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         auto = linear_logprobs(h.float(), Head(head.weight_VD.float()), target)
     torch.testing.assert_close(auto, low)
-
-
-def test_branch_rows_by_hand():
-    rows = branch_rows([[1, 2], [3]], [[[4, 5], [6]], [[7], []]], 0)
-    assert rows.ids_BT.tolist() == [[1, 2, 4, 5, 6], [3, 7, 0, 0, 0]]
-    assert rows.position_BT.tolist() == [[0, 1, 2, 3, 2], [0, 1, 0, 0, 0]]
-    assert rows.branch_BT.tolist() == [[0, 0, 1, 1, 2], [0, 1, -1, -1, -1]]
-    assert rows.source_X.tolist() == [1, 2, 1, 5]  # 6 is predicted at the prompt's last token, as 4 is
-    assert rows.target_X.tolist() == [4, 5, 6, 7]
-    assert rows.owner_X.tolist() == [0, 0, 1, 2]
-    assert rows.length_C.tolist() == [2, 1, 1, 0]
-    assert rows.sums(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist() == [3.0, 3.0, 4.0, 0.0]
-    with pytest.raises(ValueError, match="row 0"):
-        branch_rows([[]], [[[1]]], 0)
-
-
-def test_branch_mask_by_hand():
-    rows = branch_rows([[1, 2], [3]], [[[4, 5], [6]], [[7], []]], 0)
-    may = branch_mask(rows)[0, 0].int().tolist()
-    assert may == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]]
-    assert branch_mask(rows)[1, 0].int().tolist()[2] == [0, 0, 1, 0, 0]  # padding sees itself alone
-    windowed = branch_mask(rows, window=2)[0, 0].int().tolist()
-    assert windowed[3] == [0, 0, 1, 1, 0] and windowed[4] == [0, 1, 0, 0, 1]
-
-
-def test_own_places_and_rowed_sums_of_branches_by_hand():
-    rows = branch_rows([[1, 2], [3]], [[[5, 6], [7]], [[8]]], 0)  # rows: 1 2 5 6 7 / 3 8 . . .
-    assert rows.own_X.tolist() == [2, 3, 4, 6]
-    assert rows.ids_BT.flatten()[rows.own_X].tolist() == rows.target_X.tolist()
-    values = torch.tensor([[1.0, 10], [2, 20], [3, 30], [4, 40]])
-    assert rows.sums(values).tolist() == [[3, 30], [3, 30], [4, 40]]

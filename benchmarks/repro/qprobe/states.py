@@ -52,7 +52,7 @@ def run_job(lm: Any, row: dict[str, Any], a: int, b: int, batch_tokens: int) -> 
     """All features of completions a..b of one prompt; arrays have one entry (or row) a completion."""
     import torch
 
-    from trimtab.embeddings.hidden_states import _inputs, blocks, decoder, pack
+    from trimtab.lm.forward import _inputs, blocks, decoder, pack
 
     tok = lm.tokenizer
     encode = lambda text: tok.encode(text, add_special_tokens=False)  # noqa: E731

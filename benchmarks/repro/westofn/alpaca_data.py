@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import lines
-from trimtab.embeddings.logprobs import completion_logprobs
 from trimtab.learners.completion.west_of_n.pseudo_pairs import PseudoPair
+from trimtab.lm.forward import completion_logprobs
 from trimtab.lm.load import load_lm
 from trimtab.types import Completion, Group, Prompt, fingerprint
 

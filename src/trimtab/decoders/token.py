@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from trimtab.decoders.select import argmax
-from trimtab.decoders.token_tree import TokenTree
 from trimtab.errors import InputError
 from trimtab.lm.chat import encode_prompt, end_length, end_tokens
+from trimtab.lm.growing_tree import TokenTree
 from trimtab.lm.load import LM
 from trimtab.types import Answer, Completion, Group, Prompt, Reward, RewardFn, Usage, completion_seed
 

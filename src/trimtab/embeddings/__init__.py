@@ -11,7 +11,6 @@ _NAMES = {
     "HiddenStates": "hidden_states",
     "StaticVectors": "static",
     "Stored": "stored",
-    "completion_logprobs": "logprobs",
     "from_card": "stored",
 }
 

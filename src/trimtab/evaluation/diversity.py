@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 
 from trimtab.errors import InputError
-from trimtab.learners.token.forward import head_of, hidden_at, lay_out, length_buckets
 from trimtab.learners.token.policy import Policy
+from trimtab.lm.forward import head_of, hidden_at
+from trimtab.lm.tree import lay_out, length_buckets
 from trimtab.tensors import linear_entropy, linear_forward_kl
 from trimtab.types import Group
 

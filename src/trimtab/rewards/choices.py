@@ -19,7 +19,7 @@ from trimtab.errors import InputError
 from trimtab.lm.catalog import stamp
 from trimtab.lm.chat import encode_prompt
 from trimtab.lm.load import LM, load_lm
-from trimtab.rewards.reward_model import buckets
+from trimtab.lm.tree import length_buckets
 from trimtab.rewards.verdicts import dialogue, fill
 from trimtab.tensors import pad_right
 from trimtab.types import Completion, Group, Prompt, Reward
@@ -114,7 +114,7 @@ def log_odds(lm: LM, texts: Sequence[str], choices: tuple[str, str], *, batch_to
     rows = [encode_prompt(lm.tokenizer, Prompt("question", ({"role": "user", "content": t},))) for t in question_of]
     out = [math.nan] * len(rows)
     fitting = [i for i, r in enumerate(rows) if len(r) < lm.context]
-    for part in buckets([len(rows[i]) for i in fitting], batch_tokens):
+    for part in length_buckets([len(rows[i]) for i in fitting], batch_tokens):
         places = [fitting[i] for i in part]
         ids_BT, mask_BT = pad_right([rows[i] for i in places], 0, device=lm.model.device)
         last_B = mask_BT.sum(1) - 1

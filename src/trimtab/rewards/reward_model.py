@@ -18,6 +18,7 @@ from trimtab.json_file import read_json
 from trimtab.lm.catalog import stamp
 from trimtab.lm.chat import encode_completion, encode_dialogue, encode_prompt, template_hash
 from trimtab.lm.load import LM, load_classifier
+from trimtab.lm.tree import length_buckets
 from trimtab.tensors import pad_right
 from trimtab.types import Completion, Group, Prompt, Reward
 
@@ -71,7 +72,7 @@ class RewardModel:
         if pad is None and len(rows) > 1:
             raise ModelError(f"{lm.name} has no padding token in its config.json: set pad_token_id (see set_padding)")
         fitting = [i for i in range(len(rows)) if out[i] is None]
-        for part in buckets([len(rows[i]) for i in fitting], self.batch_tokens):
+        for part in length_buckets([len(rows[i]) for i in fitting], self.batch_tokens):
             places = [fitting[i] for i in part]
             ids_BT, mask_BT = pad_right([rows[i] for i in places], pad or 0, device=lm.model.device)
             value_B = lm.model(input_ids=ids_BT, attention_mask=mask_BT).logits[:, 0].float().tolist()
@@ -96,17 +97,6 @@ class RewardModel:
                 "files that train_reward_model saved"
             )
         return self.rendering or card.get("rendering") or "template"
-
-
-def buckets(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices in batches of near-equal length, longest first, rows × longest ≤ `budget` where more than one row."""
-    out: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if out and lengths[out[-1][0]] * (len(out[-1]) + 1) <= budget:
-            out[-1].append(i)
-        else:
-            out.append([i])
-    return out
 
 
 def _over(length: int, limit: int) -> Reward | None:

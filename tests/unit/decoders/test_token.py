@@ -7,8 +7,8 @@ import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
 from trimtab.decoders.token import BeamSearch, ChunkedBestOfN
-from trimtab.decoders.token_tree import TokenTree
 from trimtab.errors import InputError
+from trimtab.lm.growing_tree import TokenTree
 from trimtab.lm.load import LM, load_lm
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Prompt, Reward

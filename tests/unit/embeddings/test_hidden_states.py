@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from trimtab.embeddings.hidden_states import HiddenStates, blocks, run_blocks
+from trimtab.embeddings.hidden_states import HiddenStates
 from trimtab.errors import InputError, ModelError
 from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.forward import blocks, run_blocks
 from trimtab.lm.load import LM, load_lm
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Group
@@ -200,7 +201,7 @@ def test_a_model_that_ignores_the_tree_is_refused_and_works_unshared(lm):
 
 
 def test_run_blocks_shapes(lm):
-    from trimtab.embeddings.forest import forests
+    from trimtab.lm.tree import forests
 
     (forest,) = forests([[1, 2, 3], [1, 2, 4]], 10)
     states = run_blocks(lm, forest, (0, 3))

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from trimtab.embeddings import Endpoint, HiddenStates
-from trimtab.embeddings.forest import single
-from trimtab.embeddings.hidden_states import run_final
 from trimtab.lm import catalog
 from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.forward import run_final
 from trimtab.lm.load import load_lm
+from trimtab.lm.tree import single
 from trimtab.testing import prompt
 from trimtab.types import Completion, Group, Prompt
 

@@ -8,7 +8,7 @@ import torch
 from trimtab.errors import InputError, ModelError
 from trimtab.lm.load import load_classifier
 from trimtab.rewards import resolve
-from trimtab.rewards.reward_model import RewardModel, buckets
+from trimtab.rewards.reward_model import RewardModel
 from trimtab.testing import check_scorer, prompt, tiny_lm
 from trimtab.types import Completion, Group
 
@@ -76,8 +76,3 @@ def test_by_name(folder):
     assert rm == RewardModel(folder, dtype="float32") and rm([]) == []
     with pytest.raises(InputError, match="rendering"):
         resolve("reward_model", model=folder, rendering="chat")
-
-
-def test_buckets_by_hand():
-    assert buckets([3, 9, 4, 1], 12) == [[1], [2, 0, 3]]
-    assert buckets([5, 5, 5], 10) == [[0, 1], [2]] and buckets([], 5) == [] and buckets([99], 5) == [[0]]

@@ -22,13 +22,13 @@ from trimtab.errors import InputError, ModelError
 from trimtab.json_file import read_json
 from trimtab.learners.token.checkpoints import one_writer
 from trimtab.learners.token.examples import encode_pairs
-from trimtab.learners.token.forward import length_buckets
 from trimtab.learners.token.loop import SteadyTrainer, unwrapped
 from trimtab.learners.token.precision import LOW, choose_precision, optimizer_for
 from trimtab.learners.token.trainer import Lora, _arguments, _begin, _trainable, begun_in, micro_budget, run_training
 from trimtab.lm import trained
 from trimtab.lm.chat import end_tokens, template_hash, turn_end
 from trimtab.lm.load import LM, default_device, load_classifier
+from trimtab.lm.tree import length_buckets
 from trimtab.publish import publish_text, reporting
 from trimtab.tensors import pad_right
 from trimtab.types import Pair

@@ -18,9 +18,8 @@ from trimtab.learners.feature.check import Rows, family_mismatch, token_rows
 from trimtab.learners.feature.leash import pooled_features
 from trimtab.learners.feature.sae import SAE
 from trimtab.learners.feature.sae_files import RESIDUAL
-from trimtab.learners.feature.site import watched
-from trimtab.learners.token.forward import hidden_at, lay_out, length_buckets
-from trimtab.tensors import BranchRows
+from trimtab.lm.forward import hidden_at, watched
+from trimtab.lm.tree import BranchRows, lay_out, length_buckets
 
 Floats = npt.NDArray[np.float32]
 

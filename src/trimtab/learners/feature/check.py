@@ -14,9 +14,9 @@ from torch import Tensor
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.sae import SAE
 from trimtab.learners.feature.sae_files import NORMS, RESIDUAL
-from trimtab.learners.feature.site import blocks_of, watched
-from trimtab.learners.token.forward import hidden_at, lay_out, length_buckets
 from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.forward import blocks_of, hidden_at, watched
+from trimtab.lm.tree import lay_out, length_buckets
 from trimtab.types import Group, Pair
 
 Rows = Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]

@@ -22,13 +22,12 @@ from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.check import family_mismatch
 from trimtab.learners.feature.sae import SAE, load_sae
 from trimtab.learners.feature.sae_files import RESIDUAL
-from trimtab.learners.feature.site import blocks_of, watched
 from trimtab.learners.token.examples import Example
-from trimtab.learners.token.forward import computed_in, hidden_at, lay_out, length_buckets
 from trimtab.learners.token.reference import content_id
+from trimtab.lm.forward import blocks_of, computed_in, hidden_at, watched
+from trimtab.lm.tree import BranchRows, lay_out, length_buckets
 from trimtab.progress import track
 from trimtab.store import Store
-from trimtab.tensors import BranchRows
 from trimtab.types import fingerprint
 
 

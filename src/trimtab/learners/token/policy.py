@@ -20,11 +20,12 @@ import torch
 
 from trimtab.errors import InputError, ModelError
 from trimtab.json_file import NUMBER, read_json
-from trimtab.learners.token.forward import TokenIds, completion_logprobs
 from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, dpo, sft
 from trimtab.lm import trained
 from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.forward import branch_logprobs
 from trimtab.lm.load import LM, chosen_dtype, load_lm
+from trimtab.lm.tree import TokenIds
 from trimtab.tensors import pad_right
 from trimtab.types import Group, Reward, describe
 
@@ -45,7 +46,7 @@ class Policy:
         for g, (prompt, completions) in zip(groups, encoded, strict=True):
             if (size := len(prompt) + max(map(len, completions), default=0)) > self.lm.context:
                 raise InputError(f"prompt {g.prompt.id!r}: {size} tokens exceed the context of {self.lm.context}")
-        rows = completion_logprobs(
+        rows = branch_logprobs(
             self.lm.model, [p for p, _ in encoded], [c for _, c in encoded], budget=self.budget,
             share_prompt=self.share_prompt,
         )  # fmt: skip

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.learners.token.examples import Example
-from trimtab.learners.token.forward import TokenIds, completion_logprobs, computed_in
+from trimtab.lm.forward import branch_logprobs, computed_in
+from trimtab.lm.tree import TokenIds
 from trimtab.progress import track
 from trimtab.store import Store
 from trimtab.types import fingerprint
@@ -45,7 +46,7 @@ def reference_logprobs(
         chunks = [missing[i : i + 64] for i in range(0, len(missing), 64)]
         for chunk in track(chunks, len(chunks), "reference log-probs"):
             prompts, branches = [p for p, _ in chunk], [cs for _, cs in chunk]
-            logprobs = completion_logprobs(lm.model, prompts, branches, budget=budget, share_prompt=share_prompt)
+            logprobs = branch_logprobs(lm.model, prompts, branches, budget=budget, share_prompt=share_prompt)
             for p, completions, values in zip(prompts, branches, logprobs, strict=True):
                 writer.append(
                     {"id": i, "tokens": list(c), "logprobs": v}

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from trimtab.errors import unknown
 from trimtab.learners.token.examples import Example
-from trimtab.learners.token.forward import head_of, hidden_at, lay_out, length_buckets, logprobs_of
 from trimtab.learners.token.loop import SteadyTrainer, unwrapped
 from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, PairLoss, sft
-from trimtab.tensors import BranchRows, linear_forward_kl, linear_logprobs
+from trimtab.lm.forward import head_of, hidden_at, logprobs_of
+from trimtab.lm.tree import BranchRows, lay_out, length_buckets
+from trimtab.tensors import linear_forward_kl, linear_logprobs
 
 log = logging.getLogger("trimtab")
 

@@ -19,7 +19,6 @@ from trimtab.errors import InputError, ModelError, SettingsChanged
 from trimtab.json_file import read_json
 from trimtab.learners.token.checkpoints import checkpoints, clear_staging, one_writer
 from trimtab.learners.token.examples import Example, encode_pairs, encode_singles, one_by_one, with_mismatched
-from trimtab.learners.token.forward import check_forward
 from trimtab.learners.token.heartbeat import Heartbeat
 from trimtab.learners.token.loop import unwrapped
 from trimtab.learners.token.losses import Loss, fpo, kto, orpo, sft
@@ -29,6 +28,7 @@ from trimtab.learners.token.run_card import describe_run
 from trimtab.learners.token.step import PolicyTrainer, StepTerms, bare_loss, loss_needs, resolve_loss
 from trimtab.lm import trained
 from trimtab.lm.export import write_folder
+from trimtab.lm.forward import check_forward
 from trimtab.lm.load import LM, default_device, load_lm, only_errors
 from trimtab.lm.weights import not_finite, some
 from trimtab.progress import working

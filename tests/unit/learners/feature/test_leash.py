@@ -10,15 +10,14 @@ from tests.unit.learners.token.conftest import make_groups, make_pairs, tensors
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.leash import FeatureLeash, Sparse, completion_features, top_mask
 from trimtab.learners.feature.sae import SAE, identity_sae
-from trimtab.learners.feature.site import watched
 from trimtab.learners.token.examples import Example, encode_pairs
-from trimtab.learners.token.forward import hidden_at, lay_out
 from trimtab.learners.token.losses import dpo, fpo, simpo
 from trimtab.learners.token.plan import plan_memory
 from trimtab.learners.token.step import StepTerms, loss_needs
 from trimtab.learners.token.trainer import Lora, train_policy
+from trimtab.lm.forward import hidden_at, watched
+from trimtab.lm.tree import branch_rows, lay_out
 from trimtab.store import Store
-from trimtab.tensors import branch_rows
 
 from .conftest import make_sae
 

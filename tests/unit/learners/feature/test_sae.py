@@ -9,7 +9,7 @@ import torch
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.check import check_sae, hidden_rows, token_rows
 from trimtab.learners.feature.sae import SAE, identity_sae, load_sae, load_sae_release, random_sae
-from trimtab.learners.feature.site import watched
+from trimtab.lm.forward import watched
 
 from .conftest import make_sae
 

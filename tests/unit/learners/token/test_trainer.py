@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from trimtab.errors import InputError, ModelError, SettingsChanged, StoreError
-from trimtab.learners.token.forward import check_forward
 from trimtab.learners.token.loop import Means
 from trimtab.learners.token.losses import PairLoss, dpo
 from trimtab.learners.token.trainer import Lora, merge_adapter, train_policy
+from trimtab.lm.forward import check_forward
 from trimtab.lm.load import load_lm
 from trimtab.store import Store
 from trimtab.testing import prompt

@@ -128,7 +128,7 @@ def _own(group: Group, completion: Completion) -> Sequence[float]:
     if completion.logprobs is None or not all(map(math.isfinite, completion.logprobs)):
         raise InputError(
             f"prompt {group.prompt.id!r}, completion {completion.index}: no finite log-probs, which a log-prob cue "
-            "needs; take a sampler that gives them, embeddings.completion_logprobs, or cues without them"
+            "needs; take a sampler that gives them, lm.forward.completion_logprobs, or cues without them"
         )
     return completion.logprobs
 

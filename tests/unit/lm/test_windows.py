@@ -7,14 +7,13 @@ import transformers as t
 
 from trimtab.decoders import BeamSearch
 from trimtab.embeddings import HiddenStates
-from trimtab.embeddings.logprobs import completion_logprobs
 from trimtab.errors import ModelError
-from trimtab.learners.token import forward
 from trimtab.learners.token.policy import Policy
-from trimtab.lm import attention
-from trimtab.lm.attention import layer_windows
+from trimtab.lm import forward, tree
 from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.forward import completion_logprobs
 from trimtab.lm.load import LM, load_tokenizer
+from trimtab.lm.tree import layer_windows
 from trimtab.samplers import HF
 from trimtab.tensors import token_logprobs
 from trimtab.testing import prompt, tiny_lm
@@ -112,7 +111,7 @@ def test_layers_that_follow_no_mask_are_refused_by_name():
     config = t.Qwen2Config(**SHAPE, layer_types=[FULL, "linear_attention", FULL])
     with pytest.raises(ModelError, match=r"qwen2.*linear_attention.*share_prompt=False"):
         layer_windows(config)
-    assert attention.attention_masks(t.LlamaConfig(), str) == "None"
+    assert tree.attention_masks(t.LlamaConfig(), str) == "None"
 
 
 def test_sampling_sees_the_window_beside_longer_prompts(tokenizer, tmp_path):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from trimtab.embeddings import completion_logprobs
 from trimtab.errors import ModelError
 from trimtab.lm.chat import encode_completion, encode_prompt
+from trimtab.lm.forward import completion_logprobs
 from trimtab.lm.load import LM, load_lm
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Group

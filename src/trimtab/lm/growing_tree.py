@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from trimtab.lm.attention import attention_masks
+from trimtab.lm.tree import attention_masks
 from trimtab.tensors import pad_right
 
 
