@@ -5,7 +5,6 @@ difference in units of its standard error over prompts: a steady small move stan
 samples nothing.
 """
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trimtab.evaluation.metrics import Interval, mean_interval, paired_bootstrap
+from trimtab.evaluation.pages.shell import STYLE, escape, page
 from trimtab.evaluation.table import plain
 
 if TYPE_CHECKING:  # the report shows changes without torch
@@ -87,17 +87,14 @@ def feature_changes(
     return Changes(changes, names, distance, len(a_PF), sae.layer)
 
 
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
-table{border-collapse:collapse;width:100%}td,th{padding:.3em .6em;border-bottom:1px solid #ddd;text-align:right;
-vertical-align:top}td.s,th.s{text-align:left;font-size:13px}mark{background:#fde68a}.note{color:#555;font-size:13px}
-svg{vertical-align:middle}
-"""
+_TABLE = """table{border-collapse:collapse;width:100%}td,th{padding:.3em .6em;border-bottom:1px solid #ddd;
+text-align:right;vertical-align:top}td.s,th.s{text-align:left;font-size:13px}mark{background:#fde68a}
+svg{vertical-align:middle}"""
 
 
 def features_html(changes: Changes, *, title: str = "Features that changed") -> str:
     """One self-contained page: a row a feature with its move, its interval drawn, and its snippets. No script."""
-    a, b = (html.escape(n) for n in changes.names)
+    a, b = (escape(n) for n in changes.names)
     ends = [abs(x) for c in changes.changes for x in (c.difference.lower, c.difference.upper) if np.isfinite(x)]
     scale = max(ends, default=0.0) or 1.0
     rows = "".join(
@@ -112,13 +109,12 @@ def features_html(changes: Changes, *, title: str = "Features that changed") -> 
         f"moved by {d.show('.1%')} of their length. Ranked by mean difference over its "
         "standard error; intervals are 95 % over prompts for each feature alone, not corrected for looking at all."
     )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1><p>A = {a}, B = {b}</p>"
-        f'<p class="note">{note}</p><table><thead><tr><th>feature</th>'
+    body = (
+        f'<h1>{escape(title)}</h1><p>A = {a}, B = {b}</p><p class="note">{note}</p><table><thead><tr><th>feature</th>'
         f'<th>A</th><th>B</th><th>B − A</th><th></th><th class="s">where it is strongest</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></html>"
+        f"<tbody>{rows}</tbody></table>"
     )
+    return page(title, body, STYLE + _TABLE)
 
 
 def _bar(x: Interval, scale: float) -> str:
@@ -135,7 +131,7 @@ def _bar(x: Interval, scale: float) -> str:
 
 
 def _marked(s: "Snippet") -> str:
-    before, token, after = (html.escape(x) for x in (s.before, s.token, s.after))
+    before, token, after = (escape(x) for x in (s.before, s.token, s.after))
     return f"{before}<mark>{token}</mark>{after} ({s.value:.2f})"
 
 

@@ -5,12 +5,11 @@ absolute values). The A view colours each token's advantage, the V view the runn
 It computes nothing: `trimtab.learners.token.credit` does.
 """
 
-import html
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from trimtab.evaluation.pages.shell import STYLE, escape, page
 from trimtab.learners.token.credit import Credit
 
 CAVEAT = (
@@ -18,16 +17,14 @@ CAVEAT = (
     "along a prefix by any potential without changing them, so a token's credit is not its own reward. The sum over "
     "a finished answer is the implicit reward up to a constant of the prompt; different prompts do not compare."
 )
-_STYLE = """
-body{font:15px/1.7 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
-.row{display:flex;gap:1.5em;flex-wrap:wrap}.card{flex:1 1 420px;border:1px solid #ddd;border-radius:6px;padding:.8em}
+_CARDS = """.row{display:flex;gap:1.5em;flex-wrap:wrap}
+.card{flex:1 1 420px;border:1px solid #ddd;border-radius:6px;padding:.8em}
 .prompt{white-space:pre-wrap;background:#f5f5f5;padding:.6em;border-radius:6px}.text{white-space:pre-wrap}
 .t{border-radius:2px;cursor:default}.t:hover{outline:1px solid #333}.sum{color:#555;font-size:13px}
 #tip{position:fixed;display:none;background:#222;color:#fff;padding:.3em .6em;border-radius:4px;font:13px monospace;
-white-space:pre;pointer-events:none;z-index:9}button{font:inherit;margin-right:.5em}.note{color:#555;font-size:13px}
-"""
+white-space:pre;pointer-events:none;z-index:9}button{font:inherit;margin-right:.5em}"""
 _SCRIPT = """
-const scale=SCALE;let view='a';
+const scale=JSON.parse(document.getElementById('data').textContent);let view='a';
 function colour(x){const s=Math.max(-1,Math.min(1,x/scale[view]));const a=Math.abs(s).toFixed(3);
 return s>=0?`rgba(33,102,172,${a})`:`rgba(178,24,43,${a})`}
 function paint(){document.querySelectorAll('.t').forEach(e=>{const x=+e.dataset[view];e.style.background=colour(x);
@@ -54,16 +51,14 @@ def heatmap_html(
     scale = {"a": _scale([c.advantage_T for c in flat]), "v": _scale([c.value_T for c in flat])}
     body = []
     for group in credits:
-        prompt = html.escape(prompts.get(group[0].prompt_id, group[0].prompt_id)) if group else ""
+        prompt = escape(prompts.get(group[0].prompt_id, group[0].prompt_id)) if group else ""
         cards = "".join(_card(c, labels[i] if i < len(labels) else f"completion {i}") for i, c in enumerate(group))
         body.append(f'<div class="prompt">{prompt}</div><div class="row">{cards}</div><hr>')
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{_STYLE}</style>"
-        f'<h1>{html.escape(title)}</h1><p><button data-view="a">A: advantage</button>'
-        f'<button data-view="v">V: running sum</button></p><p class="note">{CAVEAT}</p>{"".join(body)}'
-        f'<div id="tip"></div><script>{_SCRIPT.replace("SCALE", json.dumps(scale))}</script></html>'
+    top = (
+        f'<h1>{escape(title)}</h1><p><button data-view="a">A: advantage</button>'
+        f'<button data-view="v">V: running sum</button></p><p class="note">{CAVEAT}</p>'
     )
+    return page(title, f'{top}{"".join(body)}<div id="tip"></div>', STYLE + _CARDS, [_SCRIPT], scale)
 
 
 def heatmap_text(credit: Credit, *, view: str = "a", scale: float | None = None) -> "object":
@@ -81,14 +76,14 @@ def heatmap_text(credit: Credit, *, view: str = "a", scale: float | None = None)
 def _card(credit: Credit, label: str) -> str:
     note = "" if credit.ended else " (cut: a partial return)"
     spans = "".join(
-        f'<span class="t" data-p="{html.escape(piece, quote=True)}" data-a="{a:.6g}" data-v="{v:.6g}" data-l="{x:.4f}" '
-        f'data-r="{r:.4f}">{html.escape(piece)}</span>'
+        f'<span class="t" data-p="{escape(piece, quote=True)}" data-a="{a:.6g}" data-v="{v:.6g}" data-l="{x:.4f}" '
+        f'data-r="{r:.4f}">{escape(piece)}</span>'
         for piece, a, v, x, r in zip(
             credit.pieces, credit.advantage_T, credit.value_T, credit.logprobs, credit.ref_logprobs, strict=True
         )
     )
     total = f"implicit reward {credit.reward:+.3f}{note}, {len(credit.pieces)} tokens"
-    head = f'<b>{html.escape(label)}</b> <span class="sum">{total}</span>'
+    head = f'<b>{escape(label)}</b> <span class="sum">{total}</span>'
     return f'<div class="card">{head}<div class="text">{spans}</div></div>'
 
 

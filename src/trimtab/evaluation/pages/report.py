@@ -1,13 +1,9 @@
 """A table, curves and groups to ONE HTML file that works offline, with a browser of every group.
 
-Everything is inside: plotly, style, script, data. The page asks the network for nothing, and a Content-Security-Policy
-with the hashes of its own scripts forbids whatever a completion might smuggle in; all text is shown as text. It
-computes no number of the table or the curves: it shows those it is given.
+Everything is inside: plotly, style, script, data (see shell.py); all text is shown as text. It computes no number of
+the table or the curves: it shows those it is given.
 """
 
-import base64
-import hashlib
-import html
 import json
 import os
 import platform
@@ -30,6 +26,7 @@ from trimtab.evaluation.pages.figures import (
     line_figure,
     pass_rate_figure,
 )
+from trimtab.evaluation.pages.shell import page
 from trimtab.evaluation.table import Table, plain
 from trimtab.publish import publish_text, reporting
 from trimtab.types import Completion, Group, Message, message_text
@@ -87,38 +84,19 @@ def write_page(path: str | Path, title: str, data: Mapping[str, Any]) -> Path:
     path = Path(path)
     with reporting(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    publish_text(path, page(title, plain(data)))
+    publish_text(path, report_page(title, plain(data)))
     return path
 
 
-def page(title: str, data: Mapping[str, Any]) -> str:
-    """The HTML text: template, style, plotly, script and data in one. The only place where text meets markup."""
+def report_page(title: str, data: Mapping[str, Any]) -> str:
+    """The HTML text: body, style, plotly, script and data in one."""
     from plotly.offline import get_plotlyjs
 
-    here = files("trimtab.evaluation.pages")
-    parts = {
-        "TITLE": html.escape(title),
-        "STYLE": (here / "report.css").read_text(encoding="utf-8"),
-        "PLOTLY": get_plotlyjs(),
-        "SCRIPT": (here / "report.js").read_text(encoding="utf-8"),
-        "DATA": embed_json(data),
-    }
-    hashes = " ".join(_csp_hash(parts[name]) for name in ("PLOTLY", "SCRIPT"))
-    template = (here / "report.html").read_text(encoding="utf-8")
-    head, *rest = template.split("{{")  # one pass, so that no text put in is ever searched for placeholders
-    out = [head]
-    for piece in rest:
-        name, tail = piece.split("}}", 1)
-        out += [hashes if name == "HASHES" else parts[name], tail]
-    return "".join(out)
-
-
-def embed_json(value: Any) -> str:
-    """Compact JSON that is safe inside a script element: it holds no <, > or & and no line separators of JavaScript."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return text.encode("utf-8", "backslashreplace").decode()  # lone surrogates would make the file unwritable
+    body, style, script = (
+        (files("trimtab.evaluation.pages") / name).read_text(encoding="utf-8")
+        for name in ("report.html", "report.css", "report.js")
+    )
+    return page(title, body, style, (get_plotlyjs(), script), data)
 
 
 def machine() -> dict[str, str]:
@@ -141,12 +119,6 @@ def prompt_text(messages: Sequence[Message]) -> str:
     if len(messages) == 1 and messages[0].get("role") in ("user", "text"):
         return message_text(messages[0])
     return "\n\n".join(f"{m.get('role', '?')}:\n{message_text(m)}" for m in messages)
-
-
-def _csp_hash(script: str) -> str:
-    # browsers hash the text after turning CRLF into LF, as HTML's parser does
-    digest = hashlib.sha256(script.replace("\r\n", "\n").replace("\r", "\n").encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def _group(group: Group, values: list[list[float]], chosen: list[list[int]]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pytest
 from trimtab.errors import InputError, StoreError
 from trimtab.evaluation.metrics import Interval
 from trimtab.evaluation.pages.figures import headline_figure
-from trimtab.evaluation.pages.report import embed_json, page, prompt_text, write_report
+from trimtab.evaluation.pages.report import prompt_text, report_page, write_report
+from trimtab.evaluation.pages.shell import embed_json
 from trimtab.evaluation.run import compare
 from trimtab.testing import prompt
 from trimtab.types import Completion, Group, Reward
@@ -45,7 +46,7 @@ def test_json_inside_a_script_element_holds_no_markup_and_comes_back_whole():
 
 
 def test_the_page_holds_everything_once_and_nothing_is_substituted_twice():
-    text = page("<b>t</b>", {"x": HOSTILE, "y": "{{SCRIPT}}"})
+    text = report_page("<b>t</b>", {"x": HOSTILE, "y": "{{SCRIPT}}"})
     assert "<title>&lt;b&gt;t&lt;/b&gt;</title>" in text
     assert text.count("<script") == 3 + text.count('"<script')
     assert data_of(text) == {"x": HOSTILE, "y": "{{SCRIPT}}"}
