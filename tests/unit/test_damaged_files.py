@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.cli.config import load_task, read_sections
-from trimtab.cli.pool import PoolTask
 from trimtab.cli.router_parts import encoder_of
+from trimtab.cli.sections import PoolTask
 from trimtab.data.matrix.files import load_matrix
 from trimtab.errors import TrimtabError
 from trimtab.learners.completion.probe.pairwise import PairwiseProbe

@@ -25,8 +25,8 @@ from trimtab.decoders.model import Routed
 from trimtab.embeddings.ngrams import HashedNgrams
 from trimtab.evaluation.metrics import paired_bootstrap
 from trimtab.evaluation.routing.measures import per_tag, route, routing_table
-from trimtab.evaluation.routing.pool import AsText, Pool, fill_pool
 from trimtab.evaluation.routing.rank import longest, rank_pool, shortest
+from trimtab.jobs.pool import AsText, Pool, fill_pool
 from trimtab.learners.model.router import fit_router
 from trimtab.store import Store
 from trimtab.types import Completion, Pair, Prompt, SamplingParams

@@ -16,7 +16,6 @@ from trimtab.cli import (
     fit,
     models,
     pool,
-    report,
     reward,
     router,
     run,
@@ -68,7 +67,7 @@ app.add_typer(fit.fit, name="fit")
 app.add_typer(features.features, name="features")
 app.add_typer(reward.reward, name="reward")
 app.command()(west_of_n.west_of_n)
-for verb in (train.train, export.export, credit.credit, eval.eval, report.report, versus.versus):
+for verb in (train.train, export.export, credit.credit, eval.eval, eval.report, versus.versus):
     app.command()(verb)
 app.command()(pool.pool)
 app.add_typer(router.router, name="router")

@@ -2,17 +2,10 @@
 
 from pathlib import Path
 
-from trimtab.cli.options import Device, Json, Out, Sets, emit, progress
+from trimtab.cli.options import Device, Json, Out, Sets
+from trimtab.cli.run import run
 
 
 def demo(out: Out = None, device: Device = None, sets: Sets = None, json: Json = False) -> None:
     """The main job in minutes: sums by a 0.5B model, every strategy compared, a report in runs/demo."""
-    from trimtab.cli import stages
-    from trimtab.cli.config import load_task
-    from trimtab.cli.plan import plan
-
-    task = load_task(Path(__file__).with_name("demo.toml"), {"out": out, "model.device": device}, sets or ())
-    plan(task)
-    table = stages.run_all(task, say=progress(json))
-    if json:
-        emit(table.to_json(), "", json)
+    run(str(Path(__file__).with_name("demo.toml")), device, False, out, sets, json)

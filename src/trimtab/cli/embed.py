@@ -14,12 +14,13 @@ def embed(
     json: Json = False,
 ) -> None:
     """Store the hidden states of every completion at the chosen layers (or an encoder's vectors)."""
-    from trimtab.cli import stages
+    from trimtab.cli import task as of
     from trimtab.cli.config import load_task
     from trimtab.cli.plan import plan
+    from trimtab.jobs import main_job
 
     flags = {"out": out, "embed.model": model, "embed.layers": layer or None, "model.device": device}
     task = load_task(one_source(where, config), flags, sets or ())
     plan(task, ("embed",))
-    facts = stages.embed(task)
-    emit(facts, stages.facts_text("embedded", facts), json)
+    facts = main_job.embed(of.sampled(task), of.embedder(task))
+    emit(facts, main_job.told("embedded", facts), json)

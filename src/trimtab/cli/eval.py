@@ -1,4 +1,6 @@
-"""`trimtab eval`: what every strategy buys, in one table."""
+"""`trimtab eval` and `trimtab report`: what every strategy buys, in one table, and as one offline page."""
+
+from typing import Any
 
 from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, Where, emit, one_source
 
@@ -13,9 +15,37 @@ def eval(
     json: Json = False,
 ) -> None:
     """Compare every strategy on the test prompts, with intervals, beside its nulls."""
-    from trimtab.cli import stages
+    table = _evaluated(where, config, loss, reward, out, sets)[1].table
+    emit(table.to_json(), str(table), json)
+
+
+def report(
+    where: Where = None,
+    config: Config = None,
+    loss: Losses = None,
+    reward: Reward = None,
+    out: Out = None,
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Write report.html into the run directory."""
+    from trimtab.cli import task as of
+    from trimtab.jobs import checks, main_job
+
+    checks.need("plotly")
+    task, found = _evaluated(where, config, loss, reward, out, sets)
+    path = main_job.report(found, keys=of.keys(task))
+    emit({"report": str(path)}, f"wrote {path}", json)
+
+
+def _evaluated(where: Where, config: Config, loss: Losses, reward: Reward, out: Out, sets: Sets) -> Any:
+    """The task, and what `main_job.evaluate` finds of it."""
+    from trimtab.cli import task as of
     from trimtab.cli.config import load_task
+    from trimtab.jobs import main_job
 
     flags = {"out": out, "probe.losses": loss or None, "reward.name": reward}
-    table = stages.evaluate(load_task(one_source(where, config), flags, sets or ()), strict=bool(loss))
-    emit(table.to_json(), str(table), json)
+    task = load_task(one_source(where, config), flags, sets or ())
+    return task, main_job.evaluate(
+        task.out, **of.rewarded(task), losses=task.probe.losses, strict=bool(loss), **vars(task.eval)
+    )

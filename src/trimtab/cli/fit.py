@@ -1,4 +1,4 @@
-"""`trimtab fit`: stored rewards and vectors to a learned object."""
+"""`trimtab fit`: what the store holds, or a response matrix, to a learned object."""
 
 from typing import Annotated
 
@@ -20,15 +20,16 @@ def probe(
     json: Json = False,
 ) -> None:
     """Fit a Q-probe for each loss; layer and L2 are chosen by cross-validation over the training prompts."""
-    from trimtab.cli import stages
+    from trimtab.cli import task as of
     from trimtab.cli.config import load_task
     from trimtab.cli.plan import plan
+    from trimtab.jobs import main_job
 
     flags = {"out": out, "probe.losses": loss or None, "reward.name": reward}
     task = load_task(one_source(where, config), flags, sets or ())
     plan(task, ("fit",))
-    facts = stages.fit(task)
-    emit(facts, stages.facts_text("fitted", facts), json)
+    facts = main_job.fit(of.sampled(task), **of.rewarded(task), keys=of.keys(task), **vars(task.probe))
+    emit(facts, main_job.told("fitted", facts), json)
 
 
 @fit.command()
@@ -42,12 +43,13 @@ def reranker(
     json: Json = False,
 ) -> None:
     """Fit a reranker: log-prob, length, agreement and states within a group, its form chosen over training prompts."""
-    from trimtab.cli import reranker, stages
+    from trimtab.cli import task as of
     from trimtab.cli.config import load_task
+    from trimtab.jobs import main_job
 
     task = load_task(one_source(where, config), {"out": out, "reward.name": reward}, sets or ())
-    groups, store = stages.scored_groups(task, "train")
-    facts = reranker.fit(
-        store, groups, stages.answer_of(task, groups), states=states, folds=task.probe.folds, seed=task.probe.seed
-    )
-    emit(facts, stages.facts_text("fitted", facts), json)
+    facts = main_job.fit_reranker(
+        task.out, **of.rewarded(task), extract=task.eval.extract, states=states, folds=task.probe.folds,
+        seed=task.probe.seed,
+    )  # fmt: skip
+    emit(facts, main_job.told("fitted", facts), json)

@@ -6,9 +6,11 @@ Nothing is sampled, loaded or written here. Models that are not cached yet are n
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from trimtab.cli.config import Task
+from trimtab.cli import task as of
+from trimtab.cli.sections import Task
 from trimtab.errors import InputError, unknown
-from trimtab.jobs import checks, make
+from trimtab.jobs import checks, main_job, make
+from trimtab.store import Store
 from trimtab.types import Prompt, SamplingParams
 
 STAGES = ("sample", "score", "embed", "fit", "eval", "report")
@@ -46,12 +48,9 @@ def _checks(task: Task, stages: Sequence[str], facts: dict[str, Any]) -> Iterato
 
 
 def _prompts(task: Task, facts: dict[str, Any]) -> list[Prompt]:
-    from trimtab.cli.prompts import read_prompts
-    from trimtab.store import Store
-
     store = Store(task.out)
     if task.data.prompts:
-        train, test = read_prompts(task)
+        train, test, _ = of.divided(task)
     else:
         train, test = (store.prompts(split) for split in ("train", "test"))
         if not train and not test:
@@ -74,10 +73,8 @@ def _sampling(task: Task) -> None:
 
 
 def _reward(task: Task, prompts: Sequence[Prompt], facts: dict[str, Any]) -> None:
-    from trimtab.cli.prompts import reward_of
-
-    facts["reward"], reward = reward_of(task)
-    checks.columns(reward, prompts)
+    facts["reward"] = main_job.reward_name(**of.rewarded(task))
+    checks.columns(make.reward(task.reward.name, **task.reward.options), prompts)
 
 
 def _losses(task: Task, facts: dict[str, Any]) -> None:
@@ -101,7 +98,7 @@ def _losses(task: Task, facts: dict[str, Any]) -> None:
 def _embedder(task: Task, facts: dict[str, Any]) -> None:
     e = task.embed
     checks.need(*_OF_EMBEDDER.get(e.kind, ()))
-    make.embedder(**vars(e), beside=task.model.name, device=task.model.device, dtype=task.model.dtype)
+    of.embedder(task)
     facts["vectors"] = f"{e.kind} {e.model}".strip()
     if e.kind == "endpoint" and not e.model:
         raise InputError("embed.model is empty: name the embedding model that the server at embed.base_url has")

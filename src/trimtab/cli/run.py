@@ -16,15 +16,20 @@ def run(
     json: Json = False,
 ) -> None:
     """Sample, score, embed, fit, evaluate and report, from one task file. Run it again to resume."""
-    from trimtab.cli import stages
+    from trimtab.cli import task as of
     from trimtab.cli.config import load_task
     from trimtab.cli.plan import plan as planned
+    from trimtab.jobs import main_job
 
-    resolved = load_task(task, {"out": out, "model.device": device}, sets or ())
-    facts = planned(resolved)
+    t = load_task(task, {"out": out, "model.device": device}, sets or ())
+    facts = planned(t)
     if plan:
-        emit(facts, stages.facts_text("planned", facts), json)
+        emit(facts, main_job.told("planned", facts), json)
         return
-    table = stages.run_all(resolved, say=progress(json))
+    table = main_job.run(
+        out=of.opened(t), model=of.sampler(t), embedder=of.embedder(t) if t.probe.losses else "", **of.rewarded(t),
+        sampling=vars(t.sample), scoring={"workers": t.reward.workers, "timeout_s": t.reward.timeout_s},
+        fitting=vars(t.probe), comparing=vars(t.eval), say=progress(json),
+    )  # fmt: skip
     if json:
         emit(table.to_json(), "", json)

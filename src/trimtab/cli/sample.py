@@ -1,6 +1,6 @@
 """`trimtab sample`: prompts to completions."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -27,9 +27,10 @@ def sample(
     json: Json = False,
 ) -> None:
     """Sample n completions for every prompt into the store, and one greedy completion for every test prompt."""
-    from trimtab.cli import stages
+    from trimtab.cli import task as of
     from trimtab.cli.config import load_task
     from trimtab.cli.plan import plan
+    from trimtab.jobs import main_job
 
     flags = {
         "out": out, "data.prompts": prompts, "model.name": model, "model.engine": engine, "sample.train_n": n,
@@ -38,23 +39,11 @@ def sample(
     }  # fmt: skip
     task = load_task(one_source(where, config), flags, sets or ())
     if check_gold:
-        _check_gold(task, json)
-        return
+        facts = main_job.check_gold(of.opened(task))
+        lines = [f"{name}: {note}" for name, note in facts["failed"].items()]
+        lines.append("{with_gold} of {prompts} prompts have a solution of their own; ".format(**facts))
+        emit(facts, "\n".join(lines) + f"{len(facts['failed'])} of these fail", json)
+        raise typer.Exit(1 if facts["failed"] else 0)
     plan(task, ("sample",))
-    facts = stages.sample(task)
-    emit(facts, stages.facts_text("sampled", facts), json)
-
-
-def _check_gold(task: Any, json: bool) -> None:
-    from trimtab.cli.prompts import open_store
-    from trimtab.rewards.unit_tests import GOLD, check_gold
-
-    store = open_store(task)
-    prompts = [p for split in ("train", "test") for p in store.prompts(split)]
-    having = sum(any(p.columns.get(g) is not None for g in GOLD) for p in prompts)
-    failed = dict(check_gold(prompts))
-    lines = [f"{name}: {note}" for name, note in failed.items()]
-    lines.append(f"{having} of {len(prompts)} prompts have a solution of their own; {len(failed)} of these fail")
-    emit({"prompts": len(prompts), "with_gold": having, "failed": failed}, "\n".join(lines), json)
-    if failed:
-        raise typer.Exit(1)
+    facts = main_job.sample(of.opened(task), of.sampler(task), **vars(task.sample))
+    emit(facts, main_job.told("sampled", facts), json)

@@ -12,12 +12,13 @@ def score(
     json: Json = False,
 ) -> None:
     """Score every stored completion; what could not be scored is NaN with a note, and counted."""
-    from trimtab.cli import stages
+    from trimtab.cli import task as of
     from trimtab.cli.config import load_task
-    from trimtab.cli.prompts import reward_of, run_store
-    from trimtab.jobs import checks
+    from trimtab.jobs import checks, main_job, make, prompts
 
     task = load_task(one_source(where, config), {"out": out, "reward.name": reward}, sets or ())
-    checks.columns(reward_of(task)[1], run_store(task).prompts())
-    facts = stages.score(task)
-    emit(facts, stages.facts_text("scored", facts), json)
+    r, store = task.reward, prompts.sampled(task.out)
+    main_job.reward_name(**of.rewarded(task))
+    checks.columns(make.reward(r.name, **r.options), store.prompts())
+    facts = main_job.score(of.sampled(task), **of.rewarded(task), workers=r.workers, timeout_s=r.timeout_s)
+    emit(facts, main_job.told("scored", facts), json)

@@ -27,12 +27,12 @@ def versus(
     json: Json = False,
 ) -> None:
     """Compare models or runs with the first on the same prompts; mean rewards and paired intervals."""
-    from trimtab.cli.comparing import Sampling, collect
-    from trimtab.evaluation.paired import versus as compare
+    from trimtab.jobs import paired
 
-    how = Sampling(engine, device or "", n, temperature, max_tokens, seed, raw)
-    runs, notes = collect(names, prompts, reward or "", split, how, out, progress(True))
-    found = compare(runs, seed=seed)
+    found, notes = paired.versus(
+        names, prompts=prompts, reward=reward or "", split=split, out=out, engine=engine, device=device or "", n=n,
+        temperature=temperature, max_tokens=max_tokens, seed=seed, raw=raw, say=progress(True),
+    )  # fmt: skip
     emit(
         {**found.plain(rewards=False), "settings": notes}, "\n".join([str(found), *(f"Note: {x}" for x in notes)]), json
     )

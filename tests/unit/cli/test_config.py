@@ -2,7 +2,8 @@
 
 import pytest
 
-from trimtab.cli.config import Task, load_task
+from trimtab.cli.config import load_task
+from trimtab.cli.sections import Task
 from trimtab.errors import InputError
 
 
@@ -82,7 +83,7 @@ def test_every_limit_is_of_a_key_that_exists():
     import dataclasses
 
     from trimtab.cli import limits
-    from trimtab.cli.config import Task
+    from trimtab.cli.sections import Task
 
     keys = {
         f"{s.name}.{f.name}"
@@ -90,7 +91,7 @@ def test_every_limit_is_of_a_key_that_exists():
         if dataclasses.is_dataclass(s.type)
         for f in dataclasses.fields(s.type)
     }
-    from trimtab.cli.pool import Member, PoolTask
+    from trimtab.cli.sections import Member, PoolTask
 
     keys |= {f.name for f in dataclasses.fields(PoolTask)} | {f"models.{f.name}" for f in dataclasses.fields(Member)}
     assert limits.KEYS.keys() <= keys

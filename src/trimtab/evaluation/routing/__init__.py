@@ -1,1 +1,1 @@
-"""What a router bought: measures with intervals, ranking by reward models, and pools to measure on."""
+"""What a router bought: measures with intervals, and ranking by reward models."""

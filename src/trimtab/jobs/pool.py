@@ -10,12 +10,19 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from trimtab import data
+from trimtab.data.matrix.files import POOL_MATRIX
 from trimtab.data.matrix.matrix import ResponseMatrix, from_cells
 from trimtab.endpoints import Fault
-from trimtab.errors import InputError
+from trimtab.errors import InputError, unknown
+from trimtab.jobs import checks, make
 from trimtab.rewards.score import score
 from trimtab.samplers.cached import Cached
 from trimtab.store import Store
@@ -95,6 +102,86 @@ class Pool:
         for (a, x), (b, y) in pairwise(folders):
             if a == b:
                 raise InputError(f"the names {x!r} and {y!r} differ only in marks that no folder has; rename one")
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A pool's response matrix, and the file that it was written to."""
+
+    matrix: ResponseMatrix
+    path: Path
+
+    def plain(self) -> dict[str, Any]:
+        """For a manifest or `--json`: means of every model over what is known of it; None where nothing is."""
+        m = self.matrix
+        columns = {"reward": m.reward_PM, "tokens": m.tokens_PM, "price": m.price_PM, "seconds": m.latency_PM}
+        rows = [
+            {"model": name, **{k: _mean(np.asarray(a)[:, i]) for k, a in columns.items()},
+             "unscored": int(np.isnan(m.reward_PM[:, i]).sum())}
+            for i, name in enumerate(m.models)
+        ]  # fmt: skip
+        return {"matrix": str(self.path), "prompts": len(m), "models": rows}
+
+    def __str__(self) -> str:
+        m, lines = self.matrix, [f"{'model':28} reward  tokens  dollars a call  seconds  unscored"]
+        lines += [
+            f"{r['model']:28} {_show(r['reward'], '6.3f')}  {_show(r['tokens'], '6.1f')}  "
+            f"{_show(r['price'], '14.3g')}  {_show(r['seconds'], '7.2f')}  {r['unscored']:8}"
+            for r in self.plain()["models"]
+        ]
+        if m.missing and m.whole_P.any():
+            common = m.common()
+            on = ", ".join(f"{name} {v:.3f}" for name, v in zip(common.models, common.reward_PM.mean(0), strict=True))
+            lines += [f"on the {len(common)} of {len(m)} prompts that all models have a reward on: {on}"]
+        return "\n".join([*lines, f"wrote {self.path}"])
+
+
+def collect(
+    files: Sequence[str | Path], models: Mapping[str, str | Sampler | Mapping[str, Any]], rewards: Mapping[str, Any], *,
+    out: str | Path, prices: Mapping[str, Price | None] | None = None, n: int = 1, temperature: float = 0.0,
+    top_p: float = 1.0, top_k: int = 0, max_tokens: int = 256, seed: int = 0, batch: int = 0, workers: int = 0,
+    chat: bool = True,
+) -> Collected:  # fmt: skip
+    """Every model on every prompt of these files, scored, in the run directory `out`, with the matrix beside.
+
+    A prompt's tag is its `tags` column or else the name of its file without the ending. `models`: a sampler, its name,
+    or the keywords of `make.sampler` with `template` and `stop` (`AsText`). `rewards`: a reward for each file by that
+    name; the one under "" is for the rest. The other keywords are those of `fill_pool` and of its sampling. InputError
+    with all that stands in the way, before the first model is loaded.
+    """
+    asked, tags = read_prompts(files, chat)
+    by_source = _by_source(rewards, sorted({p.source for p in asked}))
+    members = {name: _member(given) for name, given in models.items()}
+    of = {source: [p for p in asked if p.source == source] for source in by_source}
+    checks.every([
+        lambda: checks.writable(out),
+        *(partial(checks.sampler, **m.how) for m in members.values() if m.how),
+        *(partial(checks.columns, r, of[source]) for source, r in by_source.items()),
+        *(partial(checks.context, m.how["name"], m.how["engine"], asked, max_tokens)
+          for m in members.values() if m.how and not m.template),
+    ])  # fmt: skip
+    samplers = {name: m.sampler() for name, m in members.items()}
+    matrix = fill_pool(
+        asked, Pool(samplers, {k: p for k, p in (prices or {}).items() if p}), by_source, store := Store(out), n=n,
+        params=SamplingParams(temperature, top_p, top_k, max_tokens, (), seed), batch=batch, tags=tags,
+        workers=workers or None,
+    )  # fmt: skip
+    matrix.save(path := store.path / POOL_MATRIX)
+    return Collected(matrix, path)
+
+
+def read_prompts(files: Sequence[str | Path], chat: bool = True) -> tuple[list[Prompt], dict[str, list[str]]]:
+    """Prompts whose source is their file's name without the ending, and the tags of each."""
+    out, tags = [], {}
+    for file in map(str, files):
+        name = Path(file).name.removesuffix(".gz").rsplit(".", 1)[0]
+        for p in data.load(file, chat=chat):
+            if p.id in tags:
+                raise InputError(f"{file}: prompt id {p.id!r} is in another file of the pool, too; make ids unique")
+            given = p.columns.get("tags")
+            tags[p.id] = [given] if isinstance(given, str) else list(given or [name])
+            out.append(replace(p, source=name))
+    return out, tags
 
 
 def fill_pool(
@@ -180,3 +267,44 @@ def _scored(
 
 def _length(c: Completion) -> float:
     return math.nan if c.paid_tokens is None else float(c.paid_tokens)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A sampler, or the keywords that make one; a template makes it answer raw text."""
+
+    given: Any
+    how: Mapping[str, Any]
+    template: str = ""
+    stop: tuple[str, ...] = ()
+
+    def sampler(self) -> Sampler:
+        made = make.sampler(**self.how) if self.how else self.given
+        return AsText(made, self.template, self.stop) if self.template else made
+
+
+def _member(given: str | Sampler | Mapping[str, Any]) -> _Member:
+    if isinstance(given, str):
+        given = make.named(given)
+    if not isinstance(given, Mapping):
+        return _Member(given, {})
+    how = {"engine": "openvino", **given}
+    return _Member(None, how, how.pop("template", ""), tuple(how.pop("stop", ())))
+
+
+def _by_source(rewards: Mapping[str, Any], sources: Sequence[str]) -> dict[str, RewardFn]:
+    for tag in rewards:
+        if tag and tag not in sources:
+            raise unknown("tag of a reward", tag, sources)
+    if lost := [s for s in sources if s not in rewards and "" not in rewards]:
+        raise InputError(f"no reward for the prompts of {', '.join(lost)}; add a [[rewards]] section without a tag")
+    return {s: make.reward(rewards[s] if s in rewards else rewards[""]) for s in sources}
+
+
+def _mean(values: Any) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _show(value: float | None, form: str) -> str:
+    return format(value, form) if value is not None else "unknown".rjust(int(form.split(".")[0]))

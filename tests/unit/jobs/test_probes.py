@@ -1,4 +1,4 @@
-"""`trimtab fit reranker` on a store without a model: what it saves is what it gives back on other groups."""
+"""A run's reranker on a store without a model: what it saves is what it gives back on other groups."""
 
 import re
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from trimtab import embeddings, rewards, samplers
-from trimtab.cli import reranker
 from trimtab.errors import InputError
+from trimtab.jobs import probes
 from trimtab.learners import Reranker
 from trimtab.rewards import extractor
 from trimtab.store import Store
@@ -45,23 +45,25 @@ def store(tmp_path):
 
 def test_fit_save_and_values(store):
     same = extractor("whole")
-    facts = reranker.fit(store, store.groups("train", "r"), same, states=True, folds=3, seed=0)
+    facts = probes.fit_reranker(store, store.groups("train", "r"), same=same, states=True, folds=3, seed=0)
     assert facts["states"] == "vector" and facts["held_out_reward"] > facts["held_out_null"]
     assert facts["null"] in ("mean_logprob", "random choice")
     groups = store.groups("test", "r")
-    ((name, values),) = reranker.values(store, "test", groups, same).items()
+    ((name, values),) = probes.reranked(store, "test", groups, same).items()
     chosen = [g.reward_N[np.argmax(v)] for g, v in zip(groups, values, strict=True)]
     assert name == "reranker"
     assert np.mean(chosen) > np.mean([g.reward_N.mean() for g in groups]) + 0.3
-    assert isinstance(Reranker.load(store.path / reranker.FOLDER, same=same), Reranker)
+    assert isinstance(Reranker.load(store.path / probes.RERANKER, same=same), Reranker)
 
 
 def test_cues_alone_need_no_vectors_and_no_reranker_is_no_row(store):
-    assert reranker.values(store, "test", store.groups("test", "r"), extractor("whole")) == {}
-    facts = reranker.fit(store, store.groups("train", "r"), extractor("whole"), states=False, folds=3, seed=0)
+    assert probes.reranked(store, "test", store.groups("test", "r"), extractor("whole")) == {}
+    facts = probes.fit_reranker(
+        store, store.groups("train", "r"), same=extractor("whole"), states=False, folds=3, seed=0
+    )
     assert facts["states"] == "none"
 
 
 def test_vectors_that_are_not_there_are_asked_for(tmp_path):
     with pytest.raises(InputError, match=re.escape("run `trimtab embed` first")):
-        reranker.fit(Store(tmp_path), [], extractor("whole"), states=True, folds=3, seed=0)
+        probes.fit_reranker(Store(tmp_path), [], same=extractor("whole"), states=True, folds=3, seed=0)

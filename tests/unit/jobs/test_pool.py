@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError, SettingsChanged
-from trimtab.evaluation.routing.pool import AsText, Pool, Price, fill_pool
+from trimtab.jobs.pool import AsText, Pool, Price, fill_pool
 from trimtab.rewards import lift
 from trimtab.store import Store
 from trimtab.testing import FakeSampler, check_sampler, prompt

@@ -1,11 +1,10 @@
-"""A task's prompts behind the right answers of another run."""
+"""A run's prompts behind the right answers of another run."""
 
 import pytest
 
 from trimtab import rewards
-from trimtab.cli.config import Data, RewardSpec, Task
-from trimtab.cli.prompts import open_store, reward_of
 from trimtab.errors import InputError, SettingsChanged
+from trimtab.jobs.prompts import add, divide
 from trimtab.samplers import Cached
 from trimtab.testing import FakeSampler, write_jsonl
 from trimtab.types import SamplingParams
@@ -13,21 +12,22 @@ from trimtab.types import SamplingParams
 
 @pytest.fixture
 def solved(tmp_path):
-    """A task whose run directory holds scored training completions: "4" is right for every prompt but the first."""
-    write_jsonl(tmp_path / "t.jsonl", [{"prompt": f"Q{i}", "answer": "4" if i else "5"} for i in range(12)])
-    task = Task(str(tmp_path / "old"), Data(str(tmp_path / "t.jsonl"), test=4), reward=RewardSpec("exact_match"))
-    store, (name, reward) = open_store(task), reward_of(task)
+    """A file of prompts, and a run with scored training completions: "4" is right for every prompt but the first."""
+    file = write_jsonl(tmp_path / "t.jsonl", [{"prompt": f"Q{i}", "answer": "4" if i else "5"} for i in range(12)])
+    store = add(tmp_path / "old", divide(str(file), test=4))
     groups = Cached(FakeSampler(lambda p, rng: "4"), store, "train")(store.prompts("train"), 2, SamplingParams())
-    rewards.score(groups, reward, store=store, name="train", reward_name=name)
-    return task
+    rewards.score(groups, rewards.ExactMatch(), store=store, name="train", reward_name="exact_match")
+    return str(file), store
 
 
-def with_shots(task: Task, **data) -> Task:
-    return Task(task.out + "-few", Data(task.data.prompts, test=4, **data), reward=task.reward)
+def with_shots(solved, **data):
+    file, old = solved
+    return add(f"{old.path}-few", divide(file, test=4, reward="exact_match", **data))
 
 
 def test_every_prompt_gets_right_answers_of_other_prompts(solved):
-    few, plain = open_store(with_shots(solved, shots=3, shots_from=solved.out)), open_store(solved)
+    plain = solved[1]
+    few = with_shots(solved, shots=3, shots_from=str(plain.path))
     for split in ("train", "test"):
         assert [p.id for p in few.prompts(split)] == [p.id for p in plain.prompts(split)]
         for p, q in zip(few.prompts(split), plain.prompts(split), strict=True):
@@ -38,12 +38,13 @@ def test_every_prompt_gets_right_answers_of_other_prompts(solved):
 
 
 def test_half_a_wish_is_refused(solved):
-    for half in ({"shots": 2}, {"shots_from": solved.out}):
+    for half in ({"shots": 2}, {"shots_from": str(solved[1].path)}):
         with pytest.raises(InputError, match="go together"):
-            open_store(with_shots(solved, **half))
+            with_shots(solved, **half)
 
 
 def test_another_number_of_shots_is_another_run(solved):
-    open_store(with_shots(solved, shots=2, shots_from=solved.out))
+    old = str(solved[1].path)
+    with_shots(solved, shots=2, shots_from=old)
     with pytest.raises(SettingsChanged, match="train_content"):
-        open_store(with_shots(solved, shots=3, shots_from=solved.out))
+        with_shots(solved, shots=3, shots_from=old)
