@@ -83,7 +83,7 @@ def fetched(name: str, wanted: Input, limit_s: float = 60.0) -> Path:
 def opened(file: Path) -> Iterator[IO[bytes]]:
     """The file's bytes, unpacked."""
     with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as f:
-        yield f  # pyright: ignore[reportReturnType]
+        yield f
 
 
 def lines(name: str) -> list[str]:

@@ -5,6 +5,7 @@ where there are several), `settings` what was asked for. What nobody recorded is
 longer than LIMIT go into NAME.parquet beside it, and `rows` names that file.
 """
 
+import importlib
 import json
 import math
 import os
@@ -106,7 +107,7 @@ def commit() -> str | None:
 
 def machine(device: str = "cpu", load: float | None = None) -> dict[str, Any]:
     """Processor, cores, threads, accelerator (None: not used) and the load before the run began."""
-    torch = sys.modules.get("torch")
+    torch = sys.modules.get("torch") if device == "cpu" else importlib.import_module("torch")
     asked = os.environ.get("OMP_NUM_THREADS")
     return {
         "cpu": platform.machine(), "cores": os.cpu_count(),

@@ -18,8 +18,8 @@ from trimtab import rewards
 from trimtab.store import Store
 from trimtab.types import Completion, Group, Prompt
 
-SETTINGS = {"kills": 6, "prompts": 300}
-SMALL = {"kills": 1, "prompts": 20}
+SETTINGS = {"kills": 6, "prompts": 300, "least_s": 3.0, "most_s": 15.0}
+SMALL = {"kills": 2, "prompts": 20, "least_s": 0.5, "most_s": 1.5}
 CHILD = """
 import sys
 from trimtab import rewards
@@ -49,7 +49,7 @@ def main(run: Run) -> None:
         while True:
             process = subprocess.Popen([sys.executable, "-c", CHILD, folder])
             try:
-                process.wait(timeout=rng.uniform(3, 15) if killed < s.kills else None)
+                process.wait(timeout=rng.uniform(s.least_s, s.most_s) if killed < s.kills else None)
                 break
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
