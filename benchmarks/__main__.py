@@ -32,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_intermixed_args(argv)
     known = index.benchmarks()
     if args.name not in known:
+        if args.name:
+            sys.stderr.write(f"there is no benchmark named {args.name!r}; these are:\n")
         print("\n".join(f"{b.name:18} {b.heading}" for b in known.values()))
         return 2 if args.name else 0
     words = [*args.words, *(f"{k}={v}" for k in ("device", "model") if (v := getattr(args, k)))]
