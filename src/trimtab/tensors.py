@@ -92,7 +92,7 @@ def linear_entropy(hidden_XD: Tensor, head: Head, *, top: int = 0, chunk: int | 
     """
     out = []
     for at in _slices(hidden_XD, chunk, len(head.weight_VD)):
-        logits_cV = _logits(hidden_XD[at].to(head.weight_VD.dtype), head)
+        logits_cV = head_logits(hidden_XD[at].to(head.weight_VD.dtype), head)
         logprob_cV = torch.log_softmax(
             logits_cV.topk(min(top, logits_cV.shape[1]), -1).values if top else logits_cV, -1
         )
@@ -106,7 +106,7 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def _logits(hidden_cD: Tensor, head: Head) -> Tensor:
+def head_logits(hidden_cD: Tensor, head: Head) -> Tensor:
     """float32 (float64 for float64 input) logits of one chunk; a fresh tensor that the caller may overwrite."""
     logits_cV = torch.nn.functional.linear(hidden_cD, head.weight_VD, head.bias_V)
     logits_cV = logits_cV if logits_cV.dtype == torch.float64 else logits_cV.float()
@@ -168,7 +168,7 @@ class _LinearLogprobs(torch.autograd.Function):
             out_X = hidden_XD.new_empty(len(hidden_XD), dtype=wide)
             lse_X = torch.empty_like(out_X)
             for at in _slices(hidden_XD, chunk, len(weight_VD)):
-                logits_cV = _logits(hidden_XD[at].to(dtype), head)
+                logits_cV = head_logits(hidden_XD[at].to(dtype), head)
                 out_X[at] = logits_cV.gather(1, target_X[at, None])[:, 0]
                 lse_X[at] = logits_cV.logsumexp(-1)
             out_X -= lse_X
@@ -186,7 +186,7 @@ class _LinearLogprobs(torch.autograd.Function):
             total = _Backward(hidden_XD, head, ctx.needs_input_grad[:3])
             for at in _slices(hidden_XD, chunk, len(weight_VD)):
                 hidden_cD = hidden_XD[at].to(dtype)
-                logits_cV = _logits(hidden_cD, head)
+                logits_cV = head_logits(hidden_cD, head)
                 kept = logits_cV.clone() if softcap else None
                 grad_cV = logits_cV.sub_(lse_X[at, None]).exp_().mul_(-grad_X[at, None])
                 grad_cV.scatter_add_(1, target_X[at, None], grad_X[at, None])
@@ -206,8 +206,8 @@ class _LinearForwardKL(torch.autograd.Function):
             head = Head(weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype), scale, softcap)
             out = []
             for at in _slices(hidden_XD, chunk, 2 * len(weight_VD)):
-                logprob_cV = torch.log_softmax(_logits(hidden_XD[at].to(dtype), head), -1)
-                ref_cV = torch.log_softmax(_logits(ref_hidden_XD[at], ref_head), -1)
+                logprob_cV = torch.log_softmax(head_logits(hidden_XD[at].to(dtype), head), -1)
+                ref_cV = torch.log_softmax(head_logits(ref_hidden_XD[at], ref_head), -1)
                 out.append((ref_cV.exp() * (ref_cV - logprob_cV)).sum(-1))
         ctx.save_for_backward(hidden_XD, weight_VD, bias_V, ref_hidden_XD)
         ctx.rest = ref_head, scale, softcap, chunk, dtype
@@ -222,8 +222,8 @@ class _LinearForwardKL(torch.autograd.Function):
             total = _Backward(hidden_XD, head, ctx.needs_input_grad[:3])
             for at in _slices(hidden_XD, chunk, 2 * len(weight_VD)):
                 hidden_cD = hidden_XD[at].to(dtype)
-                logits_cV = _logits(hidden_cD, head)
-                ref_cV = torch.softmax(_logits(ref_hidden_XD[at], ref_head), -1)
+                logits_cV = head_logits(hidden_cD, head)
+                ref_cV = torch.softmax(head_logits(ref_hidden_XD[at], ref_head), -1)
                 grad_cV = torch.softmax(logits_cV, -1).sub_(ref_cV).mul_(grads[0][at, None])
                 total.add(at, _through_head(grad_cV, logits_cV, head), hidden_cD)
         return (

@@ -52,7 +52,7 @@ def run_job(lm: Any, row: dict[str, Any], a: int, b: int, batch_tokens: int) -> 
     """All features of completions a..b of one prompt; arrays have one entry (or row) a completion."""
     import torch
 
-    from trimtab.lm.forward import _inputs, blocks, decoder, pack
+    from trimtab.lm.forward import FINAL_NORM, forest_states, pack
 
     tok = lm.tokenizer
     encode = lambda text: tok.encode(text, add_special_tokens=False)  # noqa: E731
@@ -69,11 +69,8 @@ def run_job(lm: Any, row: dict[str, Any], a: int, b: int, batch_tokens: int) -> 
     tokens["top"] = [np.empty(0)] * (b - a)
     for forest in pack(lm, seqs, batch_tokens):
         with torch.inference_mode():
-            states: dict[int, Any] = {}
-            hooks = [blocks(lm)[L - 1].register_forward_hook(_keeper(states, L)) for L in LAYERS]
-            final_TD = decoder(lm)(**_inputs(lm, forest), use_cache=False).last_hidden_state[0]
-            for hook in hooks:
-                hook.remove()
+            states = forest_states(lm, forest, [*LAYERS, FINAL_NORM])
+            final_TD = states[FINAL_NORM]
             want = np.unique(np.concatenate([p[len(prompt) : len(p) - len(question)] for _, p in forest.paths]))
             value = {k: np.zeros(len(forest.token_T), np.float32) for k in tokens}
             for nodes in np.split(want, range(256, len(want), 256)):
@@ -91,7 +88,7 @@ def run_job(lm: Any, row: dict[str, Any], a: int, b: int, batch_tokens: int) -> 
                 tokens[k][number] = value[k][answer]
             weight = torch.from_numpy(-value["logprob"][answer] + 1e-3)
             for L in LAYERS:
-                state = states[L]
+                state = states[L].float()
                 span = state[torch.from_numpy(answer)] if len(answer) else state[path[len(prompt) - 1]][None]
                 out[f"layer{L}.text"][number] = state[text_end].numpy()
                 out[f"layer{L}.last"][number] = span[-1].numpy()
@@ -106,13 +103,6 @@ def run_job(lm: Any, row: dict[str, Any], a: int, b: int, batch_tokens: int) -> 
     out["lengths"] = np.array([len(x) for x in tokens["logprob"]])
     out["text_lengths"] = np.array([len(t) for t in texts])
     return out | {k: np.concatenate(v).astype(np.float32) for k, v in tokens.items()}
-
-
-def _keeper(states: dict[int, Any], layer: int) -> Any:
-    def keep(module: Any, args: Any, output: Any) -> None:
-        states[layer] = (output[0] if isinstance(output, tuple) else output)[0].float()
-
-    return keep
 
 
 def main() -> None:

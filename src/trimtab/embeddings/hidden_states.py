@@ -16,7 +16,7 @@ import numpy.typing as npt
 from trimtab.errors import InputError, unknown
 from trimtab.lm.catalog import stamp
 from trimtab.lm.chat import end_length, end_tokens, template_hash
-from trimtab.lm.forward import blocks, encode_groups, pack, run_blocks
+from trimtab.lm.forward import blocks_of, encode_groups, forest_states, pack
 from trimtab.lm.load import LM, chosen_dtype, load_lm, load_tokenizer, revision
 from trimtab.types import Group
 
@@ -93,7 +93,7 @@ class HiddenStates:
         width = lm.model.config.get_text_config().hidden_size
         out = {k: np.empty((len(rows), width), dtype=np.float32) for k in self.all_keys}
         for forest in pack(lm, rows, self.batch_tokens, shared=self.shared):
-            for layer, state_TD in run_blocks(lm, forest, self.layers).items():
+            for layer, state_TD in forest_states(lm, forest, self.layers).items():
                 for number, path in forest.paths:
                     answer = path[prompts[number] :] if len(path) > prompts[number] else path[-1:]
                     end = end_length(lm.tokenizer, rows[number][prompts[number] :], ends)
@@ -107,8 +107,10 @@ class HiddenStates:
     def lm(self) -> LM:
         """The model itself: the one given, or the named one, loaded once (the last one used stays in memory)."""
         lm = self.model if isinstance(self.model, LM) else _load(self.model, self.dtype, self.device, stamp(self.model))
-        if max(self.layers) > len(blocks(lm)):
-            raise InputError(f"{lm.name} has layers 0 to {len(blocks(lm))}; layer {max(self.layers)} does not exist")
+        if max(self.layers) > len(blocks_of(lm.model)):
+            raise InputError(
+                f"{lm.name} has layers 0 to {len(blocks_of(lm.model))}; layer {max(self.layers)} does not exist"
+            )
         return lm
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from trimtab.lm.tree import attention_masks
+from trimtab.lm.forward import next_logprobs
+from trimtab.lm.tree import attention
 from trimtab.tensors import pad_right
 
 
@@ -52,18 +53,13 @@ class TokenTree:
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]]):
         self.model = model
         self.device = next(model.parameters()).device
-        self.config = model.config.get_text_config()
         self.cache = Cache(layer_class_to_replicate=_GrowingLayer)
         ids_BT, mask_BT = pad_right(prompts, 0, device=self.device)
-        ends_B = mask_BT.sum(1) - 1
-        places, where_B = torch.unique(ends_B, return_inverse=True)  # padded rows end at different places
-        out = model(input_ids=ids_BT, past_key_values=self.cache, use_cache=True, logits_to_keep=places)
-        rows_B = torch.arange(len(prompts), device=self.device)
-        self.first_logprobs_BV = torch.log_softmax(out.logits[rows_B, where_B].float(), -1)
+        self.first_logprobs_BV = next_logprobs(model, ids_BT, mask_BT, past_key_values=self.cache, use_cache=True)
         """log π of the first token after each prompt."""
         self._position_BX = torch.arange(ids_BT.shape[1], device=self.device).expand_as(ids_BT)
         self._prompt_BX = mask_BT.bool()
-        self._next_B = ends_B + 1
+        self._next_B = mask_BT.sum(1)
         self._sees_BKX: Tensor | None = None
         self._width = 0
 
@@ -83,10 +79,8 @@ class TokenTree:
         position_BK = self._next_B[:, None].expand(B, K)
         self._position_BX = torch.cat([self._position_BX, position_BK], 1)
         self._next_B = self._next_B + 1
-        out = self.model(
-            input_ids=tokens_BK, attention_mask=self._masks(position_BK), position_ids=position_BK,
-            past_key_values=self.cache, use_cache=True,
-        )  # fmt: skip
+        masked = attention(self.model, self._sees_BKX, position_BK, self._position_BX)
+        out = self.model(input_ids=tokens_BK, past_key_values=self.cache, use_cache=True, **masked)
         return torch.log_softmax(out.logits.float(), -1)
 
     @torch.inference_mode()
@@ -97,15 +91,3 @@ class TokenTree:
         self._position_BX, self._prompt_BX = self._position_BX[rows], self._prompt_BX[rows]
         self._next_B = self._next_B[rows]
         self._sees_BKX = None if self._sees_BKX is None else self._sees_BKX[rows]
-
-    def _masks(self, position_BK: Tensor) -> Any:
-        assert self._sees_BKX is not None
-        sees_BKX, back_BKX = self._sees_BKX, position_BK[:, :, None] - self._position_BX[:, None]
-        return attention_masks(
-            self.config, lambda window: self._mask(sees_BKX if window is None else sees_BKX & (back_BKX < window))
-        )
-
-    def _mask(self, may_BKX: Tensor) -> Tensor:
-        if self.config._attn_implementation == "sdpa":
-            return may_BKX[:, None]
-        return torch.zeros_like(may_BKX, dtype=self.model.dtype).masked_fill_(~may_BKX, -torch.inf)[:, None]

@@ -7,7 +7,7 @@ speculative decoders use it (SpecInfer, arXiv 2305.09781). It runs no model.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,17 +37,16 @@ class Forest:
         """Whether every node's parent is the node before it: plain causal attention is enough."""
         return bool((self.parent_T == np.arange(-1, len(self.parent_T) - 1)).all())
 
-    def mask_TT(self, window: int | None = None) -> npt.NDArray[np.bool_]:
-        """Row t is true at the node itself and its ancestors, with `window` only at those less than `window` before."""
+    @property
+    def sees_TT(self) -> npt.NDArray[np.bool_]:
+        """Row t is true at the node itself and its ancestors."""
         size = len(self.token_T)
-        mask_TT = np.zeros((size, size), dtype=bool)
+        sees_TT = np.zeros((size, size), dtype=bool)
         for node, parent in enumerate(self.parent_T):  # parents come before their children
             if parent >= 0:
-                mask_TT[node] = mask_TT[parent]
-            mask_TT[node, node] = True
-        if window is not None:
-            mask_TT &= self.position_T[:, None] - self.position_T[None, :] < window
-        return mask_TT
+                sees_TT[node] = sees_TT[parent]
+            sees_TT[node, node] = True
+        return sees_TT
 
 
 def forests(sequences: Sequence[Sequence[int]], limit: int) -> Iterator[Forest]:
@@ -131,6 +130,15 @@ class BranchRows(NamedTuple):
         return values_X.new_zeros((self.owners, *values_X.shape[1:])).index_add(0, self.owner_X, values_X)
 
     @property
+    def sees_BTT(self) -> Tensor:
+        """Row t is true at the earlier tokens of the prompt and of one's own branch, and at itself. Padding sees itself
+        alone, so that no row of the softmax is empty."""
+        query, key = self.branch_BT[:, :, None], self.branch_BT[:, None, :]
+        causal = torch.ones(key.shape[-1], key.shape[-1], dtype=torch.bool, device=key.device).tril()
+        own = torch.eye(key.shape[-1], dtype=torch.bool, device=key.device)
+        return causal & ((key == 0) | (key == query)) & (key >= 0) & (query >= 0) | own
+
+    @property
     def own_X(self) -> Tensor:
         """Where each completion token itself stands (an index into B·T), in the order of `target_X`."""
         return (self.branch_BT > 0).flatten().nonzero()[:, 0]
@@ -171,21 +179,6 @@ def branch_rows(prompts: Sequence[Sequence[int]], branches: Sequence[Sequence[Se
     flat = (torch.tensor(x, dtype=torch.long) for x in (source, target, owner))
     padded = (pad_right(x, value)[0] for x, value in ((ids, pad), (positions, 0), (kinds, -1)))
     return BranchRows(*padded, *flat, owners)  # pyright: ignore[reportCallIssue]
-
-
-def branch_mask(rows: BranchRows, window: int | None = None) -> Tensor:
-    """Who may look at whom, shape (B, 1, T, T), True = may: earlier tokens of the prompt and of one's own branch.
-
-    `window` keeps only keys fewer than that many positions back (sliding attention). Padding looks at itself alone, so
-    that no row of the softmax is empty.
-    """
-    branch_BT, T = rows.branch_BT, rows.ids_BT.shape[1]
-    query, key = branch_BT[:, :, None], branch_BT[:, None, :]
-    causal = torch.ones(T, T, dtype=torch.bool, device=branch_BT.device).tril()
-    may = causal & ((key == 0) | (key == query)) & (key >= 0) & (query >= 0)
-    if window is not None:
-        may &= rows.position_BT[:, :, None] - rows.position_BT[:, None, :] < window
-    return (may | torch.eye(T, dtype=torch.bool, device=branch_BT.device))[:, None]
 
 
 def length_buckets(lengths: Sequence[int], budget: int, most: int | None = None) -> list[list[int]]:
@@ -238,16 +231,21 @@ def layer_windows(config: Any) -> dict[str, int | None]:
     return {kind: window if kind == "sliding_attention" else None for kind in kinds}
 
 
-def attention_masks(config: Any, make: Callable[[int | None], Any]) -> Any:
-    """The `attention_mask` argument of a forward: one mask, or one a kind of layer where kinds differ.
+def attention(model: Any, sees_BQK: Tensor, query_BQ: Tensor, key_BK: Tensor) -> dict[str, Any]:
+    """The mask and positions that a forward takes: query q sees those keys of `sees_BQK` that its layer's window holds.
 
-    `make` gives the mask of a window (None = without).
+    `query_BQ` and `key_BK` are positions. The mask is one, or one a kind of layer where kinds differ.
     """
+    config = model.config.get_text_config()
     windows = layer_windows(config)
-    made = {window: make(window) for window in set(windows.values())}
-    if len(made) == 1:
-        return made.popitem()[1]
-    return {kind: made[window] for kind, window in windows.items()}
+    made = {}
+    for window in set(windows.values()):
+        may = sees_BQK if window is None else sees_BQK & (query_BQ[:, :, None] - key_BK[:, None, :] < window)
+        if config._attn_implementation != "sdpa":
+            may = torch.zeros_like(may, dtype=model.dtype).masked_fill_(~may, -torch.inf)
+        made[window] = may[:, None]
+    mask = made.popitem()[1] if len(made) == 1 else {kind: made[window] for kind, window in windows.items()}
+    return {"attention_mask": mask, "position_ids": query_BQ}
 
 
 @contextlib.contextmanager

@@ -18,10 +18,11 @@ import torch
 from trimtab.errors import InputError
 from trimtab.lm.catalog import stamp
 from trimtab.lm.chat import encode_prompt
+from trimtab.lm.forward import head_of
 from trimtab.lm.load import LM, load_lm
 from trimtab.lm.tree import length_buckets
 from trimtab.rewards.verdicts import dialogue, fill
-from trimtab.tensors import pad_right
+from trimtab.tensors import head_logits, pad_right
 from trimtab.types import Completion, Group, Prompt, Reward
 
 YES_NO = """Request:
@@ -120,7 +121,7 @@ def log_odds(lm: LM, texts: Sequence[str], choices: tuple[str, str], *, batch_to
         last_B = mask_BT.sum(1) - 1
         states = lm.model(ids_BT, attention_mask=mask_BT, use_cache=False, output_hidden_states=True, logits_to_keep=1)
         state_BD = states.hidden_states[-1][torch.arange(len(places)), last_B]
-        logit_BV = lm.model.get_output_embeddings()(state_BD).float()
+        logit_BV = head_logits(state_BD, head_of(lm.model))
         for i, odds in zip(places, (logit_BV[:, ids[0][0]] - logit_BV[:, ids[1][0]]).tolist(), strict=True):
             out[i] = odds
     return [out[question_of[t]] for t in texts]

@@ -10,7 +10,7 @@ import torch
 from trimtab.embeddings.hidden_states import HiddenStates
 from trimtab.errors import InputError, ModelError
 from trimtab.lm.chat import encode_completion, encode_prompt
-from trimtab.lm.forward import blocks, run_blocks
+from trimtab.lm.forward import blocks_of, forest_states
 from trimtab.lm.load import LM, load_lm
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Group
@@ -64,7 +64,9 @@ def test_packing_changes_nothing(lm, options):
 def test_layer_is_the_block_output_and_not_the_normed_state(lm):
     group = GROUPS[2]
     seen = []
-    hook = blocks(lm)[2].register_forward_hook(lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out))
+    hook = blocks_of(lm.model)[2].register_forward_hook(
+        lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out)
+    )
     hidden, _ = plain(lm, group, group.completions[0])
     hook.remove()
     (got,) = HiddenStates(lm, layers=(3,))([group])
@@ -75,14 +77,14 @@ def test_layer_is_the_block_output_and_not_the_normed_state(lm):
 def test_nothing_above_the_highest_layer_runs(lm):
     HiddenStates(lm, layers=(2, 1))(GROUPS)  # transformers installs hooks of its own on the first pass
     ran = []
-    before = [len(b._forward_hooks) + len(b._forward_pre_hooks) for b in blocks(lm)]
-    parts = [*blocks(lm), lm.model.model.norm, lm.model.lm_head]
+    before = [len(b._forward_hooks) + len(b._forward_pre_hooks) for b in blocks_of(lm.model)]
+    parts = [*blocks_of(lm.model), lm.model.model.norm, lm.model.lm_head]
     hooks = [m.register_forward_hook(lambda m, a, o, i=i: ran.append(i)) for i, m in enumerate(parts)]
     HiddenStates(lm, layers=(2, 1))(GROUPS)
     for hook in hooks:
         hook.remove()
     assert set(ran) == {0, 1}
-    assert [len(b._forward_hooks) + len(b._forward_pre_hooks) for b in blocks(lm)] == before  # ours are gone
+    assert [len(b._forward_hooks) + len(b._forward_pre_hooks) for b in blocks_of(lm.model)] == before  # ours are gone
 
 
 def test_end_token_and_empty_completion(lm):
@@ -200,11 +202,11 @@ def test_a_model_that_ignores_the_tree_is_refused_and_works_unshared(lm):
     np.testing.assert_allclose(got[1], hidden[2][-1], rtol=1e-4, atol=1e-4)
 
 
-def test_run_blocks_shapes(lm):
+def test_forest_states_shapes(lm):
     from trimtab.lm.tree import forests
 
     (forest,) = forests([[1, 2, 3], [1, 2, 4]], 10)
-    states = run_blocks(lm, forest, (0, 3))
+    states = forest_states(lm, forest, (0, 3))
     assert {k: tuple(v.shape) for k, v in states.items()} == {0: (4, 32), 3: (4, 32)}
 
 

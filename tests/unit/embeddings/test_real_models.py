@@ -7,7 +7,7 @@ import torch
 from trimtab.embeddings import Endpoint, HiddenStates
 from trimtab.lm import catalog
 from trimtab.lm.chat import encode_completion, encode_prompt
-from trimtab.lm.forward import run_final
+from trimtab.lm.forward import FINAL_NORM, forest_states
 from trimtab.lm.load import load_lm
 from trimtab.lm.tree import single
 from trimtab.testing import prompt
@@ -56,5 +56,5 @@ def test_a_real_server_agrees(lm):
     vectors = Endpoint(server.listening_address + "/v1", MODEL).embed_prompts(prompts)
     for p, vector in zip(prompts, vectors, strict=True):
         (chain,) = single([encode_prompt(lm.tokenizer, p)])
-        state = run_final(lm, chain)[-1].numpy()
+        state = forest_states(lm, chain, [FINAL_NORM])[FINAL_NORM][-1].numpy()
         assert vector @ state / np.linalg.norm(state) > 0.98

@@ -101,7 +101,7 @@ def test_a_forward_that_forgets_a_wide_window_is_found(tokenizer, monkeypatch):
     model = model_of("mistral, wider")
     start, answers = [7, 8, 9, 10, 11], [[20, 21, 22, 23, 24], [30, 31, 32]]
     forward.check_forward(model, start, answers)
-    monkeypatch.setattr(forward, "attention_masks", lambda config, make: make(None))
+    monkeypatch.setattr(tree, "layer_windows", lambda config: {"": None})
     with pytest.raises(ModelError, match="differ by"):
         forward.check_forward(model, start, answers)
     assert model.config.sliding_window == 100
@@ -111,7 +111,7 @@ def test_layers_that_follow_no_mask_are_refused_by_name():
     config = t.Qwen2Config(**SHAPE, layer_types=[FULL, "linear_attention", FULL])
     with pytest.raises(ModelError, match=r"qwen2.*linear_attention.*share_prompt=False"):
         layer_windows(config)
-    assert tree.attention_masks(t.LlamaConfig(), str) == "None"
+    assert layer_windows(t.LlamaConfig()) == {"": None}
 
 
 def test_sampling_sees_the_window_beside_longer_prompts(tokenizer, tmp_path):

@@ -15,12 +15,11 @@ from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.sae import SAE
 from trimtab.learners.feature.sae_files import NORMS, RESIDUAL
 from trimtab.lm.chat import encode_completion, encode_prompt
-from trimtab.lm.forward import blocks_of, hidden_at, watched
+from trimtab.lm.forward import FINAL_NORM, blocks_of, hidden_at, watched
 from trimtab.lm.tree import lay_out, length_buckets
 from trimtab.types import Group, Pair
 
 Rows = Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]
-FINAL_NORM = -1
 """Stands for "behind the final norm" among layer numbers."""
 FAMILIES = {
     "gemma-3-": "gemma3", "gemma-2-": "gemma2", "gpt2": "gpt2", "pythia": "gpt_neox", "llama": "llama",
@@ -229,6 +228,6 @@ def hidden_rows(lm: Any, rows: Rows, layers: Sequence[int], *, budget: int = 204
     device = next(lm.model.parameters()).device
     for batch in length_buckets(sizes, budget):
         laid = lay_out([rows[i][0] for i in batch], [rows[i][1] for i in batch], share_prompt=True).to(device)
-        with watched(lm.model, [n for n in layers if n >= 0], final_norm=FINAL_NORM in layers) as seen:
+        with watched(lm.model, layers) as seen:
             hidden_at(lm.model, laid)
         yield {n: state.flatten(0, 1)[laid.own_X] for n, state in seen.items()}

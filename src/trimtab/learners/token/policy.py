@@ -23,7 +23,7 @@ from trimtab.json_file import NUMBER, read_json
 from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, dpo, sft
 from trimtab.lm import trained
 from trimtab.lm.chat import encode_completion, encode_prompt
-from trimtab.lm.forward import branch_logprobs
+from trimtab.lm.forward import branch_logprobs, next_logprobs
 from trimtab.lm.load import LM, chosen_dtype, load_lm
 from trimtab.lm.tree import TokenIds
 from trimtab.tensors import pad_right
@@ -52,14 +52,10 @@ class Policy:
         )  # fmt: skip
         return [[np.array(row, dtype=np.float32) for row in group] for group in rows]
 
-    @torch.no_grad()
     def next_logprobs(self, tokens: Sequence[TokenIds]) -> Floats:
         """log π of every next token after each sequence of token ids, shape (B, V)."""
         ids_BT, mask_BT = pad_right(tokens, 0, device=self.lm.model.device)
-        last_B, where_B = torch.unique(mask_BT.sum(1) - 1, return_inverse=True)
-        logits = self.lm.model(input_ids=ids_BT, use_cache=False, logits_to_keep=last_B).logits
-        rows_B = torch.arange(len(tokens), device=logits.device)
-        return torch.log_softmax(logits[rows_B, where_B].float(), -1).cpu().numpy()
+        return next_logprobs(self.lm.model, ids_BT, mask_BT, use_cache=False).cpu().numpy()
 
     def encode(self, group: Group) -> tuple[list[int], list[list[int]]]:
         """Token ids of the prompt and of each completion; those the engine gave, where it gave them."""

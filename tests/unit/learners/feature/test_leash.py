@@ -15,7 +15,7 @@ from trimtab.learners.token.losses import dpo, fpo, simpo
 from trimtab.learners.token.plan import plan_memory
 from trimtab.learners.token.step import StepTerms, loss_needs
 from trimtab.learners.token.trainer import Lora, train_policy
-from trimtab.lm.forward import hidden_at, watched
+from trimtab.lm.forward import FINAL_NORM, hidden_at, watched
 from trimtab.lm.tree import branch_rows, lay_out
 from trimtab.store import Store
 
@@ -202,7 +202,7 @@ def test_offline_cache_is_the_online_reference(lm, tmp_path):
 
 def test_layer_3_of_3_is_before_the_final_norm(lm):
     ids = torch.tensor([[1, 2, 3]])
-    with torch.no_grad(), watched(lm.model, [0, 1, 3], final_norm=True) as seen:
+    with torch.no_grad(), watched(lm.model, [0, 1, 3, FINAL_NORM]) as seen:
         states = lm.model(input_ids=ids, output_hidden_states=True).hidden_states
     assert torch.equal(seen[0], states[0])
     assert torch.equal(seen[1], states[1])

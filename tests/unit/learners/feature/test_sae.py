@@ -9,7 +9,7 @@ import torch
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.check import check_sae, hidden_rows, token_rows
 from trimtab.learners.feature.sae import SAE, identity_sae, load_sae, load_sae_release, random_sae
-from trimtab.lm.forward import watched
+from trimtab.lm.forward import FINAL_NORM, watched
 
 from .conftest import make_sae
 
@@ -138,7 +138,7 @@ def test_hooks_leave_with_the_block(lm):
         return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in lm.model.modules())
 
     before = count()
-    with watched(lm.model, [0, 1, 3], final_norm=True):
+    with watched(lm.model, [0, 1, 3, FINAL_NORM]):
         assert count() == before + 4
     with pytest.raises(InputError, match="layer 9 does not exist"), watched(lm.model, [1, 9]):
         pass
