@@ -31,7 +31,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from trimtab.errors import InputError, SettingsChanged, StoreError, unknown
+from trimtab.errors import InputError, StoreError, refuse_changed, unknown
 from trimtab.publish import publish_text, reporting
 from trimtab.shards import (
     SCHEMAS,
@@ -116,11 +116,8 @@ class Store:
             entry = manifest["tables"].setdefault(table, {"settings": wanted, "begun": _now()})
             if entry["settings"] != wanted and not shards(self.path / table):
                 entry["settings"] = wanted  # begun, but the first row failed: nothing was made with the old settings
-            if entry["settings"] != wanted:
-                raise SettingsChanged(
-                    f"{self.path} holds {table!r} made with other settings:\n{_difference(entry['settings'], wanted)}\n"
-                    "Use another directory, or delete this one if its rows are no longer wanted."
-                )
+            do = "Use another directory, or delete this one if its rows are no longer wanted."
+            refuse_changed(f"{self.path} holds {table!r} made", entry["settings"], wanted, do)
 
         writer = Writer(self, table, **limits)  # first, for its lock: no one else may be about to write the first row
         writer.made_with = fingerprint(wanted)
@@ -484,11 +481,6 @@ def _check_manifest(file: Path, manifest: Any) -> None:
             raise StoreError(f"{file}: {e}; restore it or use another directory") from e
         if not isinstance(entry, dict) or not isinstance(entry.get("settings"), dict):
             raise StoreError(f"{file}: table {table!r} has no settings; restore it or use another directory")
-
-
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-    return "\n".join(f"  {k}: {old.get(k, '(absent)')!r} then, {new.get(k, '(absent)')!r} now" for k in keys)
 
 
 def _now() -> str:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from trimtab.errors import InputError, ModelError, unknown
+from trimtab.errors import InputError, ModelError, differences, unknown
 from trimtab.progress import track
 from trimtab.store import Store
 from trimtab.types import Embedder, Group
@@ -195,8 +195,8 @@ def from_card(card: Mapping[str, Any], *, api_key: str | None = None, device: st
         raise unknown("kind of embedder", kind, makers)
     embedder = makers[kind]()
     if embedder.card != dict(card):
-        changed = [f"{k} {card.get(k)!r} then, {v!r} now" for k, v in embedder.card.items() if card.get(k) != v]
-        raise ModelError(f"the embedder of the card cannot be had: {'; '.join(changed)}; use that model, or fit again")
+        changed = "; ".join(differences(card, embedder.card, "{key} {old} then, {new} now"))
+        raise ModelError(f"the embedder of the card cannot be had: {changed}; use that model, or fit again")
     return embedder
 
 

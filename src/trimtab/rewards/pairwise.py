@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.segments import mean_by
 from trimtab.types import Group, Preference, Reward, RewardFn
 
 
@@ -31,13 +32,10 @@ class WinRate:
         asked = [np.stack(np.triu_indices(len(g.completions), 1), axis=1) for g in groups]
         out = []
         for g, pairs, p in zip(groups, asked, self.prefer(groups, asked), strict=True):
-            n = len(g.completions)
-            sums, counts = np.zeros(n), np.zeros(n)
-            known = np.isfinite(p)
-            for column, value in ((0, np.asarray(p)[known]), (1, 1 - np.asarray(p)[known])):
-                np.add.at(sums, pairs[known, column], value)
-                np.add.at(counts, pairs[known, column], 1)
-            out.append([_mean(s, int(c), n) for s, c in zip(sums, counts, strict=True)])
+            n, first = len(g.completions), np.asarray(p, float)
+            won_N = mean_by(np.r_[first, 1 - first], pairs.T.reshape(-1), n)
+            note = "a group of one has nothing to compare" if n < 2 else "no comparison could be read"
+            out.append([Reward(float(w), note if math.isnan(w) else "") for w in won_N])
         return out
 
 
@@ -56,9 +54,3 @@ class FromReward:
             gap_M = value_N[pairs_M2[:, 0]] - value_N[pairs_M2[:, 1]]
             out.append(1 / (1 + np.exp(-np.clip(gap_M, -700, 700))))
         return out
-
-
-def _mean(total: float, count: int, n: int) -> Reward:
-    if count:
-        return Reward(float(total / count))
-    return Reward(math.nan, "a group of one has nothing to compare" if n < 2 else "no comparison could be read")

@@ -26,6 +26,7 @@ from trimtab.evaluation.metrics import (
     paired_bootstrap,
 )
 from trimtab.intervals import figure
+from trimtab.segments import mean_by
 from trimtab.types import Group, Pair, RewardFn, completion_seed
 
 Floats = npt.NDArray[np.float64]
@@ -108,7 +109,7 @@ def reward_report(
     gold_nulls = null_values(gold, seed)[0] if gold else {}
     right = {k: _right(v) for k, v in {**scored, **nulls}.items()}
     best_null = max(nulls, key=lambda k: float(np.nanmean(right[k])))
-    by_prompt = partial(_mean_by, prompt_B=prompt_B, prompts=len(label))
+    by_prompt = partial(mean_by, group_R=prompt_B, groups=len(label))
     over_prompts = partial(mean_interval, draws=draws, seed=seed)
     difference = partial(paired_bootstrap, draws=draws, seed=seed)
     rows = []
@@ -248,10 +249,3 @@ def _prompts(pairs: Sequence[Pair]) -> tuple[list[str], npt.NDArray[np.intp]]:
     label = sorted({p.prompt.id for p in pairs})
     place = {name: i for i, name in enumerate(label)}
     return label, np.array([place[p.prompt.id] for p in pairs])
-
-
-def _mean_by(value_B: Floats, prompt_B: npt.NDArray[np.intp], prompts: int) -> Floats:
-    known = np.isfinite(value_B)
-    total = np.bincount(prompt_B[known], weights=value_B[known], minlength=prompts)
-    with np.errstate(invalid="ignore"):
-        return total / np.bincount(prompt_B[known], minlength=prompts)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from trimtab.errors import InputError, unknown
 from trimtab.learners.model.blocks import blockwise, scaled
 from trimtab.learners.model.common import NO_COMMON, apart, components, filled, known_sets, levels
-from trimtab.learners.model.experts import experts_head, fit_tags
+from trimtab.learners.model.experts import experts_head, fit_tags, ridge
 from trimtab.learners.model.tags import kmeans, nearest, smooth
 
 Array = npt.NDArray[np.float64]
@@ -76,7 +76,7 @@ def fit_mf(
     """
     scale = blockwise(X_PD, blocks)
     X, mean = scaled(scale, X_PD), levels(reward_PM).mean_M
-    W = _ridge(X, filled(reward_PM, tags) - mean, l2)
+    W = ridge(X, filled(reward_PM, tags) - mean, l2).W
     *_, V = np.linalg.svd(X @ W, full_matrices=False)
     V = V[: min(rank, len(V))]
     return "linear", {**scale, "W": (W @ V.T @ V).astype(np.float32), "b": mean}
@@ -290,9 +290,3 @@ def _unit_range(reward_PM: Array) -> tuple[Array, float, float]:
 
 def _unit(X: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-9)
-
-
-def _ridge(X: Vectors, Y: Array, l2: float) -> npt.NDArray[Any]:
-    if len(X) < X.shape[1]:
-        return X.T @ np.linalg.solve(X @ X.T + l2 * np.eye(len(X), dtype=np.float32), Y)
-    return np.linalg.solve(X.T @ X + l2 * np.eye(X.shape[1], dtype=np.float32), X.T @ Y)

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 
 from trimtab.data.matrix.matrix import ResponseMatrix, from_cells
-from trimtab.errors import InputError
 from trimtab.evaluation.routing.measures import route, routing_table
-from trimtab.evaluation.routing.rank import WinRate, longest, rank_pool, rank_price, shortest
+from trimtab.evaluation.routing.rank import longest, rank_pool, rank_price, shortest
 from trimtab.testing import prompt
-from trimtab.types import Completion, Group
 
 CELLS = [
     {"prompt": "p", "model": "a", "reward": 1.0, "text": "long answer", "price": 2.0},
@@ -40,17 +38,3 @@ def test_the_table_prices_ranking_at_the_whole_pool():
     values, m = {"RMR": reward, "router": reward}, ResponseMatrix((prompt("p"), prompt("q")), ("a", "b"), reward)
     table = routing_table(values, m, best=0, price_M=[2.0, 1.0], ranked=["RMR"])
     assert [table[name].more["price"] for name in ("RMR", "router", "best single")] == [3.0, 1.5, 2.0]
-
-
-def test_win_rate_asks_both_orders_and_is_fair_to_the_place():
-    group = Group(prompt("q"), tuple(Completion(t, "m", 0, i) for i, t in enumerate(("a", "bb", "ccc"))))
-    longer = WinRate(lambda pairs: [float(len(p.chosen.text) > len(p.rejected.text)) for p in pairs])
-    assert [r.value for r in longer([group])[0]] == [0.0, 0.5, 1.0]
-    first = WinRate(lambda pairs: [1.0] * len(pairs))  # always prefers what stands first
-    assert [r.value for r in first([group])[0]] == [0.5, 0.5, 0.5]
-    alone = Group(prompt("q"), group.completions[:1])
-    assert longer([alone, group])[0][0].value == 0.5 and longer([]) == []
-    silent = WinRate(lambda pairs: [float("nan")] * len(pairs))([group])[0]
-    assert all(np.isnan(r.value) and "no answer" in r.note for r in silent)
-    with pytest.raises(InputError, match="answered 1 of 6"):
-        WinRate(lambda pairs: [1.0])([group])

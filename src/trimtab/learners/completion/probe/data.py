@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from trimtab.errors import InputError
 from trimtab.learners.completion.probe.losses import LOSS_UNITS
+from trimtab.segments import mean_by
 from trimtab.types import Group, Pair, Reward, canonical_json, fingerprint
 
 Ints = npt.NDArray[np.int64]
@@ -179,9 +180,7 @@ def chosen_reward(value_R: npt.NDArray[Any], labels: Labels) -> Floats:
     best_P = np.full(P, -np.inf)
     np.maximum.at(best_P, labels.prompt_R, value_R)
     top_R = value_R == best_P[labels.prompt_R]
-    sums = np.bincount(labels.prompt_R, weights=labels.reward_R * top_R, minlength=P)
-    with np.errstate(invalid="ignore"):
-        return sums / np.bincount(labels.prompt_R, weights=top_R.astype(float), minlength=P)
+    return mean_by(np.where(top_R, labels.reward_R, np.nan), labels.prompt_R, P)
 
 
 def _seed(seed: int, label: Any) -> int:

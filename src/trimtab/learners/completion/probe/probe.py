@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab import __version__
-from trimtab.errors import InputError, ModelError, unknown
+from trimtab.errors import InputError, ModelError, differences, unknown
 from trimtab.fitted import load_fitted, save_fitted
 from trimtab.learners.completion.probe import minibatch
 from trimtab.learners.completion.probe.data import (
@@ -135,16 +135,9 @@ def _layers(folder: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> tuple[Laye
 def check_card(fitted: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """ModelError that shows the difference between the embedder a probe was fitted on and the one it is used with."""
     old, new = (json.loads(canonical_json(dict(c))) for c in (fitted, given))
-    if old == new:
-        return
-    lines = [
-        f"  {k}: fitted on {old.get(k, '(absent)')!r}, given {new.get(k, '(absent)')!r}"
-        for k in {**old, **new}
-        if old.get(k) != new.get(k)
-    ]
-    raise ModelError(
-        "this probe was fitted on other embeddings:\n" + "\n".join(lines) + "\nUse that embedder, or fit a new probe."
-    )
+    if lines := differences(old, new, "  {key}: fitted on {old}, given {new}"):
+        head, do = "this probe was fitted on other embeddings:", "Use that embedder, or fit a new probe."
+        raise ModelError("\n".join([head, *lines, do]))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from trimtab.errors import InputError
 from trimtab.learners.completion.reranker.cues import Same, cue_rows, same_class
-from trimtab.learners.completion.reranker.solve import Floats, Ints, Ridge, centre, listwise
+from trimtab.learners.completion.reranker.solve import Ridge, centre, listwise
+from trimtab.segments import Floats, Ints, Segments
 from trimtab.types import Group, RewardFn
 
 DRAWS = 6
@@ -82,13 +83,9 @@ class Rows:
         for scored in self.draws:
             rows = scored & (self.fold_R >= 0)
             group, value, reward = self.group_R[rows], value_R[rows], self.reward_R[rows]
-            starts = np.flatnonzero(np.r_[True, np.diff(group) > 0])
-            sizes = np.diff(np.r_[starts, len(group)])
-            top = value >= np.repeat(np.maximum.reduceat(value, starts), sizes) - 1e-12
-            taken_P = np.full(len(self.groups), np.nan)
-            taken_P[group[starts]] = np.add.reduceat(np.where(top, reward, 0.0), starts) / np.add.reduceat(
-                top.astype(float), starts
-            )
+            runs, taken_P = Segments.of(group), np.full(len(self.groups), np.nan)
+            top = value >= runs.rows(runs.max(value)) - 1e-12
+            taken_P[group[runs.starts]] = runs.sum(np.where(top, reward, 0.0)) / runs.sum(top.astype(float))
             draws.append(taken_P[learnable])
         halves = np.nan_to_num(np.stack(draws[1:]), nan=0.0).sum(0) / np.maximum(np.isfinite(draws[1:]).sum(0), 1)
         return (draws[0] + halves) / 2
@@ -224,8 +221,8 @@ class Search:
 
     def pooled(self, value_R: Floats) -> Floats:
         """`pooled` of every group at once."""
-        starts = np.flatnonzero(np.r_[True, np.diff(self.rows.group_R) > 0])
-        shifted = value_R - np.maximum.reduceat(value_R, starts)[self.rows.group_R - self.rows.group_R[0]]
+        runs = Segments.of(self.rows.group_R)
+        shifted = value_R - runs.rows(runs.max(value_R))
         return np.log(np.bincount(self.class_R, np.exp(shifted))[self.class_R]) + TIE * shifted
 
     def weights(self, form: Form) -> tuple[Floats, npt.NDArray[np.float32]]:

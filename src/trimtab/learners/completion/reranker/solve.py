@@ -12,16 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from trimtab.segments import Floats, Ints, Segments
 
 
 def centre(x_RD: npt.NDArray[np.floating], group_R: Ints) -> npt.NDArray[np.floating]:
     """Rows minus the mean of their group; `group_R` ascends."""
-    starts = np.flatnonzero(np.r_[True, np.diff(group_R) > 0])
-    sizes = np.diff(np.r_[starts, len(group_R)])
-    means = np.add.reduceat(x_RD, starts, axis=0) / sizes.reshape(-1, *[1] * (x_RD.ndim - 1))
-    return x_RD - np.repeat(means, sizes, axis=0)
+    groups = Segments.of(group_R)
+    return x_RD - groups.rows(groups.mean(x_RD))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,32 +78,27 @@ def listwise(z_RC: Floats, reward_R: Floats, group_R: Ints, l2: float = 1e-2, st
     """
     if not len(reward_R) or not z_RC.shape[1]:
         return np.zeros(z_RC.shape[1])
-    starts = np.flatnonzero(np.r_[True, np.diff(group_R) > 0])
-    sizes = np.diff(np.r_[starts, len(group_R)])
-    low, high = np.minimum.reduceat(reward_R, starts), np.maximum.reduceat(reward_R, starts)
-    keep_R = np.repeat(high > low, sizes)
-    z, sizes = z_RC[keep_R], sizes[high > low]
-    if not len(sizes):
+    everything = Segments.of(group_R)
+    low, high = everything.min(reward_R), everything.max(reward_R)
+    if not (high > low).any():
         return np.zeros(z_RC.shape[1])
-    starts = np.r_[0, np.cumsum(sizes)[:-1]]
-    t = (reward_R - np.repeat(low, np.diff(np.r_[np.flatnonzero(np.r_[True, np.diff(group_R) > 0]), len(group_R)])))[
-        keep_R
-    ]
-    t /= np.repeat(np.add.reduceat(t, starts), sizes)
-    w, prompts, C = np.zeros(z.shape[1]), len(sizes), z.shape[1]
+    keep_R, groups = everything.rows(high > low), Segments.sized(everything.sizes[high > low])
+    z, t = z_RC[keep_R], (reward_R - everything.rows(low))[keep_R]
+    t /= groups.rows(groups.sum(t))
+    w, prompts, C = np.zeros(z.shape[1]), len(groups.sizes), z.shape[1]
 
     def objective(w: Floats) -> tuple[float, Floats]:
         v = z @ w
-        v -= np.repeat(np.maximum.reduceat(v, starts), sizes)
+        v -= groups.rows(groups.max(v))
         e = np.exp(v)
-        total = np.add.reduceat(e, starts)
+        total = groups.sum(e)
         loss = float((np.log(total).sum() - t @ v) / prompts + l2 / 2 * w @ w)
-        return loss, e / np.repeat(total, sizes)
+        return loss, e / groups.rows(total)
 
     loss, p = objective(w)
     for _ in range(steps):
         gradient = z.T @ (p - t) / prompts + l2 * w
-        means = np.add.reduceat(z * p[:, None], starts, axis=0)
+        means = groups.sum(z * p[:, None])
         hessian = (z.T @ (z * p[:, None]) - means.T @ means) / prompts + l2 * np.eye(C)
         step = np.linalg.solve(hessian, gradient)
         scale = 1.0

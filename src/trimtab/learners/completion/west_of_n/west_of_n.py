@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from trimtab.errors import InputError, SettingsChanged
+from trimtab.errors import InputError, SettingsChanged, refuse_changed
 from trimtab.json_file import NUMBER, Kinds, parse_json, read_json, read_lines
 from trimtab.learners.completion.probe.pairwise import PairwiseProbe, fit_pairwise
 from trimtab.learners.completion.probe.probe import Probe, fit_probe_pairs
@@ -235,7 +235,4 @@ def _begin(out: Path, settings: Mapping[str, Any]) -> None:
     if not card.exists():
         publish_text(card, json.dumps({"settings": wanted}, indent=2, ensure_ascii=False))
     old = read_json(card, "a West-of-N run's card", {"settings": dict}, do="use another directory")["settings"]
-    if old != wanted:
-        changed = [k for k in {**old, **wanted} if old.get(k) != wanted.get(k)]
-        lines = "\n".join(f"  {k}: {old.get(k)!r} then, {wanted.get(k)!r} now" for k in changed)
-        raise SettingsChanged(f"{out} holds a run with other settings:\n{lines}\nUse another directory, or delete it.")
+    refuse_changed(f"{out} holds a run", old, wanted)
