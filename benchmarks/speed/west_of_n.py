@@ -20,8 +20,9 @@ import torch
 
 from benchmarks.run import Run
 from trimtab.embeddings import HiddenStates, Stored
-from trimtab.learners import filter_pairs, fit_probe_pairs, pseudo_pairs
+from trimtab.learners import fit_probe_pairs, pseudo_pairs
 from trimtab.learners.completion.reward_model import set_padding
+from trimtab.learners.completion.west_of_n.pseudo_pairs import filter_pairs
 from trimtab.lm.chat import encode_completion, encode_prompt
 from trimtab.lm.load import load_classifier, load_lm
 from trimtab.rewards.reward_model import RewardModel

@@ -1,30 +1,73 @@
 """trimtab: steer large language models by reward with the smallest lever that does the job."""
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from trimtab.lazy import lazy
+from trimtab.version import __version__
 
+if TYPE_CHECKING:
+    from trimtab import (
+        data,
+        decoders,
+        embeddings,
+        errors,
+        evaluation,
+        jobs,
+        learners,
+        lm,
+        rewards,
+        samplers,
+        sandbox,
+        store,
+        tensors,
+        testing,
+        types,
+        workers,
+    )
+    from trimtab.errors import TrimtabError
+    from trimtab.jobs.loading import load
+    from trimtab.store import Store
+    from trimtab.types import Answer, Completion, Group, Pair, Price, Prompt, Reward, SamplingParams, Usage
+
+__all__ = [
+    "Answer",
+    "Completion",
+    "Group",
+    "Pair",
+    "Price",
+    "Prompt",
+    "Reward",
+    "SamplingParams",
+    "Store",
+    "TrimtabError",
+    "Usage",
+    "__version__",
+    "data",
+    "decoders",
+    "embeddings",
+    "errors",
+    "evaluation",
+    "jobs",
+    "learners",
+    "lm",
+    "load",
+    "rewards",
+    "samplers",
+    "sandbox",
+    "store",
+    "tensors",
+    "testing",
+    "types",
+    "workers",
+]
 _ROOMS = (
     "data", "decoders", "embeddings", "errors", "evaluation", "jobs", "learners", "lm", "rewards", "samplers",
     "sandbox", "store", "tensors", "testing", "types", "workers",
 )  # fmt: skip
-_NAMES = {
-    "Answer": "types", "Completion": "types", "Group": "types", "Pair": "types", "Price": "types", "Prompt": "types",
-    "Reward": "types", "SamplingParams": "types", "Store": "store", "TrimtabError": "errors", "Usage": "types",
+_TYPES = ("Answer", "Completion", "Group", "Pair", "Price", "Prompt", "Reward", "SamplingParams", "Usage")
+_HOMES = {
+    **dict.fromkeys(_ROOMS, ""), **dict.fromkeys(_TYPES, "types"),
+    "Store": "store", "TrimtabError": "errors", "load": "jobs.loading",
 }  # fmt: skip
-
-__all__ = ["__version__", *_NAMES, *_ROOMS]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> Any:
-    """Rooms and names load on first use: `import trimtab` must stay under 150 ms and import no torch."""
-    if name in _ROOMS:
-        return importlib.import_module(f"trimtab.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"trimtab.{_NAMES[name]}"), name)
-    raise AttributeError(f"module 'trimtab' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy(__name__, _HOMES)  # `import trimtab` stays under 150 ms and imports no torch

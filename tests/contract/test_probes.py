@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from trimtab.learners import PROBE_LOSSES, fit_probe
+from trimtab.learners import fit_probe
+from trimtab.learners.completion.probe.losses import PROBE_LOSSES
 from trimtab.learners.completion.probe.minibatch import PAPER
 from trimtab.testing import check_scorer
 from trimtab.types import Completion, Group, Prompt, Reward

@@ -31,7 +31,7 @@ from benchmarks.repro.westofn.chain import Students, every_l2
 from benchmarks.repro.westofn.experiment import Board, Teacher, Vectors, all_seeds, arm, label_pairs, pair_errors
 from benchmarks.run import Run
 from trimtab.evaluation.reward_models.report import null_values
-from trimtab.learners import mix
+from trimtab.learners.completion.west_of_n.pseudo_pairs import mix
 from trimtab.types import Group, Reward
 
 SETTINGS = {"folder": "runs/westofn", "labelled": 20, "seeds": 3, "limit_s": float("inf")}

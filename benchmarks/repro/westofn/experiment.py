@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from trimtab.evaluation.metrics import mean_interval, paired_bootstrap, ranking_accuracy
-from trimtab.learners import filter_pairs, fit_pairwise, fit_probe_pairs, mix, pseudo_pairs
-from trimtab.learners.completion.west_of_n.pseudo_pairs import PseudoPair
+from trimtab.learners import fit_pairwise, fit_probe_pairs, pseudo_pairs
+from trimtab.learners.completion.west_of_n.pseudo_pairs import PseudoPair, filter_pairs, mix
 from trimtab.types import Group, Pair
 
 

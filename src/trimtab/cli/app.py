@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from trimtab import __version__
 from trimtab.cli import (
     credit,
     demo,
@@ -28,6 +27,7 @@ from trimtab.cli import (
     west_of_n,
 )
 from trimtab.cli.limits import check_flag
+from trimtab.version import __version__
 
 
 class Verb(TyperCommand):

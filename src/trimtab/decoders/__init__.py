@@ -1,7 +1,6 @@
 """Spend a learned object: choose tokens, completions or models: draw several and choose one, or choose who is asked."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trimtab.decoders.completion import (
     BestOfN,
@@ -15,8 +14,7 @@ from trimtab.decoders.completion import (
 )
 from trimtab.decoders.model import Ranked, Routed
 from trimtab.decoders.select import argmax, rejection_probs, softmax_weights, vote_weights
-
-_LAZY = {"BeamSearch": "trimtab.decoders.token", "ChunkedBestOfN": "trimtab.decoders.token"}  # these need torch
+from trimtab.lazy import lazy
 
 if TYPE_CHECKING:
     from trimtab.decoders.token import BeamSearch, ChunkedBestOfN
@@ -39,9 +37,6 @@ __all__ = [
     "softmax_weights",
     "vote_weights",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'trimtab.decoders' has no attribute {name!r}")
+_HOMES = {"BeamSearch": "token", "ChunkedBestOfN": "token"}  # these need torch
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy(__name__, _HOMES)

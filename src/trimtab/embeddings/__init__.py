@@ -1,24 +1,42 @@
 """COMPLETIONS to VECTORS: hidden states, sentence encoders, `/v1/embeddings`, and the stage that stores them."""
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-_NAMES = {
+from trimtab.lazy import lazy
+
+if TYPE_CHECKING:
+    from trimtab.embeddings.encoder import Encoder
+    from trimtab.embeddings.endpoint import Endpoint
+    from trimtab.embeddings.hidden_states import HiddenStates
+    from trimtab.embeddings.logprobs import completion_logprobs
+    from trimtab.embeddings.ngrams import Both, HashedNgrams, OfPrompts, prompts_from_card
+    from trimtab.embeddings.static import StaticVectors
+    from trimtab.embeddings.stored import Stored, from_card
+
+__all__ = [
+    "Both",
+    "Encoder",
+    "Endpoint",
+    "HashedNgrams",
+    "HiddenStates",
+    "OfPrompts",
+    "StaticVectors",
+    "Stored",
+    "completion_logprobs",
+    "from_card",
+    "prompts_from_card",
+]
+_HOMES = {
     "Both": "ngrams",
     "Encoder": "encoder",
     "Endpoint": "endpoint",
     "HashedNgrams": "ngrams",
     "HiddenStates": "hidden_states",
+    "OfPrompts": "ngrams",
     "StaticVectors": "static",
     "Stored": "stored",
     "from_card": "stored",
+    "prompts_from_card": "ngrams",
 }
-
-__all__ = [*_NAMES]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> Any:
-    """Names load on first use: `import trimtab.embeddings` imports no torch."""
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"trimtab.embeddings.{_NAMES[name]}"), name)
-    raise AttributeError(f"module 'trimtab.embeddings' has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -5,13 +5,15 @@ wording and the format show it. So this is the fast encoder: no window, no token
 the words is what it does not see; a sentence encoder beside it does (`Both`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.embeddings.stored import from_card
+from trimtab.errors import InputError, ModelError
 from trimtab.types import Completion, Embedder, Group, Prompt, PromptEmbedder, user_text
 
 Array = npt.NDArray[np.float32]
@@ -122,6 +124,25 @@ class OfPrompts:
         empty = (Completion("", "none@0", 0, 0),)
         rows = self.embed([Group(p, empty) for p in prompts])
         return np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+
+
+def prompts_from_card(card: Mapping[str, Any]) -> PromptEmbedder:
+    """The embedder of prompts that a router's card describes. InputError: no built-in one wrote it. ModelError: the
+    model that it names has another revision by now."""
+    kind = card.get("kind")
+    if kind == "both":
+        return Both(prompts_from_card(card["first"]), prompts_from_card(card["second"]))
+    if kind == "of prompts":
+        return OfPrompts(from_card(card["embedder"]))
+    if kind != "hashed n-grams":
+        embed = from_card(card)
+        if isinstance(embed, PromptEmbedder):
+            return embed
+        raise InputError(f"an embedder of the kind {kind!r} reads completions, not prompts: give the router's own")
+    embed = HashedNgrams(card["dim"])
+    if embed.card != dict(card):
+        raise ModelError(f"hashed n-grams are {embed.card} now and were {dict(card)}; fit again")
+    return embed
 
 
 def word_hashes(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

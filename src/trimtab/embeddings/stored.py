@@ -189,6 +189,7 @@ def from_card(card: Mapping[str, Any], *, api_key: str | None = None, device: st
         "endpoint": lambda: _module("endpoint").Endpoint(
             card["base_url"], card["model"], api_key, dimensions=card["dimensions"]
         ),
+        "static": lambda: _module("static").StaticVectors(card["model"]),
     }
     kind = str(card.get("kind"))
     if kind not in makers:

@@ -17,11 +17,12 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from trimtab.endpoints.address import Address, address, clean_key, mask
+from trimtab.endpoints.address import Address, address, clean_key, key_from, mask
 from trimtab.endpoints.faults import Check, Fault, Trouble, judged, kind_of, message_of, param_of
 from trimtab.endpoints.waits import asked
 from trimtab.errors import InputError
 
+KEY_VARIABLE = "OPENAI_API_KEY"
 LONGEST_WAIT_S = 300.0
 HOPS = 3
 
@@ -38,6 +39,7 @@ class Reply:
 class Connection:
     """A context manager; safe to use from many threads. `close` wakes those that wait to try again.
 
+    `api_key` None is the one in the environment variable OPENAI_API_KEY, as in OpenAI's own client; "" is none.
     InputError on entering when the address or the key can not be meant so.
     """
 
@@ -56,7 +58,7 @@ class Connection:
         self._moved: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        self._key = clean_key(self.api_key)
+        self._key = key_from(KEY_VARIABLE) if self.api_key is None else clean_key(self.api_key)
         self._at = self._given = address(self.base_url)
         self._others = self._at.others()
         limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)

@@ -40,7 +40,7 @@ class Server:
     def ask(self, client: Callable[..., Any], model: str, batch: int = 0) -> Any:
         """The client of this server, its settings checked before anything is paid."""
         made = client(
-            base_url=self.base_url, model=model, api_key=key_from(self.api_key_env), timeout_s=self.timeout,
+            base_url=self.base_url, model=model, api_key=key_from(self.api_key_env) or "", timeout_s=self.timeout,
             retries=self.retries, extra=self.extra, fields=self.fields,
             **_given(concurrency=self.concurrency or batch),
         )  # fmt: skip

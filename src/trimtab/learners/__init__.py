@@ -1,26 +1,69 @@
 """REWARDS to an object that gives value to tokens, features, completions or models."""
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-_NAMES = {
+from trimtab.lazy import lazy
+
+if TYPE_CHECKING:
+    from trimtab.learners.completion.probe.linear import fit_linear
+    from trimtab.learners.completion.probe.online import online_rounds
+    from trimtab.learners.completion.probe.pairwise import PairwiseProbe, fit_pairwise
+    from trimtab.learners.completion.probe.probe import Probe, fit_probe, fit_probe_pairs, select_probe
+    from trimtab.learners.completion.reranker.reranker import Reranker, fit_reranker
+    from trimtab.learners.completion.reward_model import train_reward_model
+    from trimtab.learners.completion.west_of_n.pseudo_pairs import judged_pairs, pseudo_pairs
+    from trimtab.learners.completion.west_of_n.west_of_n import west_of_n
+    from trimtab.learners.feature.check import check_sae
+    from trimtab.learners.feature.leash import FeatureLeash
+    from trimtab.learners.feature.sae import SAE, load_sae
+    from trimtab.learners.feature.train import train_sae
+    from trimtab.learners.model.router import RewardRouter, fit_router, load_router
+    from trimtab.learners.token.credit import token_credit
+    from trimtab.learners.token.losses import PAIR_LOSSES
+    from trimtab.learners.token.plan import plan_memory
+    from trimtab.learners.token.policy import Policy, load_policy
+    from trimtab.learners.token.trainer import Lora, train_policy
+
+__all__ = [
+    "PAIR_LOSSES",
+    "SAE",
+    "FeatureLeash",
+    "Lora",
+    "PairwiseProbe",
+    "Policy",
+    "Probe",
+    "Reranker",
+    "RewardRouter",
+    "check_sae",
+    "fit_linear",
+    "fit_pairwise",
+    "fit_probe",
+    "fit_probe_pairs",
+    "fit_reranker",
+    "fit_router",
+    "judged_pairs",
+    "load_policy",
+    "load_router",
+    "load_sae",
+    "online_rounds",
+    "plan_memory",
+    "pseudo_pairs",
+    "select_probe",
+    "token_credit",
+    "train_policy",
+    "train_reward_model",
+    "train_sae",
+    "west_of_n",
+]
+_HOMES = {
     "FeatureLeash": "feature.leash",
-    "ImplicitReward": "token.policy",
-    "LinearFit": "completion.probe.linear",
     "Lora": "token.trainer",
     "PAIR_LOSSES": "token.losses",
-    "PROBE_LOSSES": "completion.probe.losses",
     "PairwiseProbe": "completion.probe.pairwise",
-    "PairwiseFit": "completion.west_of_n.west_of_n",
     "Policy": "token.policy",
     "Probe": "completion.probe.probe",
-    "ProbeFit": "completion.west_of_n.west_of_n",
-    "RewardModelFit": "completion.west_of_n.west_of_n",
     "Reranker": "completion.reranker.reranker",
     "RewardRouter": "model.router",
-    "contrast_pairs": "completion.west_of_n.pseudo_pairs",
-    "extremes": "completion.west_of_n.tournament",
-    "filter_pairs": "completion.west_of_n.pseudo_pairs",
     "SAE": "feature.sae",
     "check_sae": "feature.check",
     "fit_linear": "completion.probe.linear",
@@ -29,30 +72,19 @@ _NAMES = {
     "fit_probe_pairs": "completion.probe.probe",
     "fit_reranker": "completion.reranker.reranker",
     "fit_router": "model.router",
+    "judged_pairs": "completion.west_of_n.pseudo_pairs",
     "load_policy": "token.policy",
     "load_router": "model.router",
-    "judged_pairs": "completion.west_of_n.pseudo_pairs",
     "load_sae": "feature.sae",
-    "load_sae_release": "feature.sae",
-    "merge_adapter": "token.trainer",
-    "mix": "completion.west_of_n.pseudo_pairs",
     "online_rounds": "completion.probe.online",
     "plan_memory": "token.plan",
-    "select_probe": "completion.probe.probe",
     "pseudo_pairs": "completion.west_of_n.pseudo_pairs",
-    "reward_loss": "completion.reward_model",
+    "select_probe": "completion.probe.probe",
     "token_credit": "token.credit",
     "train_policy": "token.trainer",
     "train_reward_model": "completion.reward_model",
-    "west_of_n": "completion.west_of_n.west_of_n",
     "train_sae": "feature.train",
+    "west_of_n": "completion.west_of_n.west_of_n",
 }
-
-__all__ = [*_NAMES]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> Any:
-    """Names load on first use: `import trimtab.learners` imports no torch."""
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"trimtab.learners.{_NAMES[name]}"), name)
-    raise AttributeError(f"module 'trimtab.learners' has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy(__name__, _HOMES)

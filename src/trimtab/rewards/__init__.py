@@ -1,12 +1,12 @@
 """COMPLETIONS to REWARDS: the scoring loop, verifiers, adapters for the user's functions, and ways to combine them."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from trimtab.errors import InputError, unknown
+from trimtab.lazy import lazy
 from trimtab.named import load_named
 from trimtab.rewards.adapters import Lifted, Trl, Verifier, adapt, lift
 from trimtab.rewards.agreement import ExecutionAgreement
@@ -27,24 +27,17 @@ if TYPE_CHECKING:
     from trimtab.rewards.choices import ChoiceJudge, PromptReward
     from trimtab.rewards.reward_model import RewardModel
 
-_LATER = {
-    "ChoiceJudge": "choices",
-    "PromptReward": "choices",
-    "RewardModel": "reward_model",
-}  # these need torch: `import trimtab.rewards` must not
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(importlib.import_module(f"trimtab.rewards.{_LATER[name]}"), name)
-    raise AttributeError(f"module 'trimtab.rewards' has no attribute {name!r}")
+_HOMES = {"ChoiceJudge": "choices", "PromptReward": "choices", "RewardModel": "reward_model"}  # these need torch
+_load, _dir = lazy(__name__, _HOMES)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = _load, _dir
 
 
 def _later(name: str) -> Callable[..., RewardFn]:
     """A reward that is imported when it is made."""
 
     def make(**options: Any) -> RewardFn:
-        return __getattr__(name)(**options)
+        return _load(name)(**options)
 
     return make
 

@@ -3,19 +3,24 @@
 Engines load on first use: importing this room imports neither torch nor openvino.
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-_NAMES = {"Cached": "cached", "HF": "hf", "OpenAI": "openai", "OpenVINO": "openvino", "fitting": "requests"}
+from trimtab.lazy import lazy
 
-__all__ = ["HF", "Cached", "OpenAI", "OpenVINO", "fitting"]  # pyright: ignore[reportUnsupportedDunderAll]
+if TYPE_CHECKING:
+    from trimtab.samplers.cached import Cached
+    from trimtab.samplers.hf import HF
+    from trimtab.samplers.openai import OpenAI
+    from trimtab.samplers.openvino import OpenVINO
+    from trimtab.samplers.requests import fitting
 
-
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"trimtab.samplers.{_NAMES[name]}"), name)
-    raise AttributeError(f"module 'trimtab.samplers' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__ = [
+    "HF",
+    "Cached",
+    "OpenAI",
+    "OpenVINO",
+    "fitting",
+]
+_HOMES = {"Cached": "cached", "HF": "hf", "OpenAI": "openai", "OpenVINO": "openvino", "fitting": "requests"}
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -43,6 +43,7 @@ class Embedder(Protocol):
     def __call__(self, groups: Sequence[Group]) -> list[npt.NDArray[np.floating]]: ...
 
 
+@runtime_checkable
 class PromptEmbedder(Protocol):
     """What a router reads with: prompts to vectors (P, D). `card` identifies what made them.
 

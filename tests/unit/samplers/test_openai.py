@@ -161,3 +161,11 @@ def test_many_prompts_run_at_once_and_come_in_order():
         groups = sampler(url, concurrency=4)(prompts, 2, PARAMS)
     assert [g.prompt for g in groups] == prompts
     assert groups[5].completions[1].text == f"s{completion_seed(1, '5', 0)} c1"
+
+
+@pytest.mark.parametrize(("given", "sent"), [(None, "Bearer from-the-shell"), ("own", "Bearer own"), ("", None)])
+def test_the_key_is_the_environments_unless_one_is_given(monkeypatch, given, sent):
+    monkeypatch.setenv("OPENAI_API_KEY", "from-the-shell")
+    with serving(good) as (url, seen):
+        sampler(url, api_key=given)([prompt("hello")], 1, PARAMS)
+        assert seen[0].headers.get("Authorization") == sent

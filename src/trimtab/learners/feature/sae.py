@@ -175,20 +175,25 @@ class SAE:
 
 def load_sae(
     path: str | Path,
+    sae_id: str = "",
     *,
     layer: int | None = None,
     hook: str = "",
     norm_scale: float | None = None,
     device: str | None = None,
 ) -> SAE:
-    """Reads an SAE by file: SAELens's, Gemma Scope's or sparsify's folder, or a file in it.
+    """Reads a sparse autoencoder from files, or one of SAELens's named releases.
 
+    `path` is a folder of SAELens, Gemma Scope or sparsify, or a file in it. With `sae_id` it is the name of a release,
+    which SAELens fetches: load_sae("gpt2-small-res-jb", "blocks.1.hook_resid_post").
     `layer` fills in a layer that the files do not say; another than they say is a ModelError. `hook` replaces the hook
     that the files name, for a block under an unusual name. `norm_scale` folds in the scale of an SAE that was trained
     on scaled activations and whose files lack it.
     ModelError for files that are missing, broken or not read: gated, transcoders, other sites than a block's input or
     output, pickles, unknown words, wrong shapes, NaN.
     """
+    if sae_id:
+        return _from_release(str(path), sae_id, layer=layer, hook=hook, norm_scale=norm_scale, device=device)
     path = Path(path)
     sae = SAE(**read_sae(path, hook=hook, norm_scale=norm_scale))
     if layer is not None and sae.layer is not None and layer != sae.layer:
@@ -203,8 +208,7 @@ def load_sae(
     return replace(sae, layer=sae.layer if layer is None else layer)
 
 
-def load_sae_release(release: str, sae_id: str, *, device: str | None = None) -> SAE:
-    """One of SAELens's named releases, through that library (`pip install sae-lens`), as our own SAE."""
+def _from_release(release: str, sae_id: str, **options: Any) -> SAE:
     import tempfile
 
     try:
@@ -212,11 +216,11 @@ def load_sae_release(release: str, sae_id: str, *, device: str | None = None) ->
     except ImportError as e:
         raise ModelError(
             f"named releases need the library that knows them: pip install sae-lens ({e}); or download the files and "
-            "use load_sae"
+            "give their folder"
         ) from e
     with tempfile.TemporaryDirectory() as folder:
         Theirs.from_pretrained(release, sae_id, device="cpu").save_model(folder)
-        return load_sae(folder, device=device)
+        return load_sae(folder, **options)
 
 
 def random_sae(like: SAE, seed: int = 0) -> SAE:
@@ -244,4 +248,4 @@ def identity_sae(size: int, layer: int | None = None) -> SAE:
     return SAE(eye, zero, eye, zero, kind="identity", centered=False, layer=layer, site="residual")
 
 
-__all__ = ["SAE", "identity_sae", "layer_of", "load_sae", "load_sae_release", "random_sae"]
+__all__ = ["SAE", "identity_sae", "layer_of", "load_sae", "random_sae"]

@@ -79,7 +79,9 @@ def read_sae(path: Path, *, hook: str = "", norm_scale: float | None = None) -> 
 def _reader(path: Path, folder: Path) -> tuple[Callable[[Path], tuple[dict[str, Any], dict[str, Tensor]]], str]:
     """Who reads these files, and what they are called. ModelError for files that nobody here reads."""
     if not path.exists():
-        raise ModelError(f"{path}: no such file or folder; named releases are load_sae_release's")
+        raise ModelError(
+            f"{path}: no such file or folder; a named release takes a second word, load_sae(release, sae_id)"
+        )
     if path.is_file() and path.suffix in (".pt", ".pth", ".pkl", ".ckpt", ".bin"):
         raise _pickle(path)
     if (folder / "params.npz").is_file() or path.suffix == ".npz":
@@ -95,7 +97,7 @@ def _reader(path: Path, folder: Path) -> tuple[Callable[[Path], tuple[dict[str, 
     if (folder / "hyperparams.json").is_file():
         raise ModelError(
             f"{folder} is a Llama Scope SAE, which is not read from its files (the unit of its threshold is not in "
-            "them): take it with load_sae_release('llama_scope_lxr_8x', 'l24r_8x') or the like, through SAELens"
+            "them): take it with load_sae('llama_scope_lxr_8x', 'l24r_8x') or the like, through SAELens"
         )
     if folder.is_dir() and (found := [f for p in _PICKLES for f in sorted(folder.glob(p))]):
         raise _pickle(found[0])

@@ -6,8 +6,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
 from trimtab.errors import InputError, ModelError, SettingsChanged
-from trimtab.learners import Lora, reward_loss, train_reward_model
-from trimtab.learners.completion.reward_model import set_padding
+from trimtab.learners import Lora, train_reward_model
+from trimtab.learners.completion.reward_model import reward_loss, set_padding
 from trimtab.lm.load import load_classifier
 from trimtab.rewards.reward_model import RewardModel
 from trimtab.testing import prompt, tiny_lm

@@ -8,7 +8,7 @@ import torch
 
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.check import check_sae, hidden_rows, token_rows
-from trimtab.learners.feature.sae import SAE, identity_sae, load_sae, load_sae_release, random_sae
+from trimtab.learners.feature.sae import SAE, identity_sae, load_sae, random_sae
 from trimtab.lm.forward import FINAL_NORM, watched
 
 from .conftest import make_sae
@@ -58,11 +58,11 @@ def test_named_releases_come_through_their_library(monkeypatch):
             return type("Loaded", (), {"save_model": lambda _, folder: make_sae().save(folder)})()
 
     monkeypatch.setitem(sys.modules, "sae_lens", SimpleNamespace(SAE=Theirs()))
-    loaded = load_sae_release("gpt2-small-res-jb", "blocks.1.hook_resid_post")
+    loaded = load_sae("gpt2-small-res-jb", "blocks.1.hook_resid_post")
     assert loaded.fingerprint == make_sae().fingerprint
     monkeypatch.setitem(sys.modules, "sae_lens", None)
     with pytest.raises(ModelError, match="pip install sae-lens"):
-        load_sae_release("gpt2-small-res-jb", "blocks.1.hook_resid_post")
+        load_sae("gpt2-small-res-jb", "blocks.1.hook_resid_post")
 
 
 def test_random_dictionary_keeps_shape_and_sparsity():

@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from trimtab import __version__
 from trimtab.errors import InputError, ModelError
 from trimtab.fitted import load_fitted, save_fitted
 from trimtab.json_file import Kinds
 from trimtab.learners.completion.probe.data import embed_rows, fold_of_prompt, groups_of_pairs, scored
 from trimtab.learners.completion.probe.probe import check_card
 from trimtab.types import Embedder, Group, Pair, canonical_json
+from trimtab.version import __version__
 
 Floats = npt.NDArray[np.float64]
 FILE, CARD, KIND = "pairwise.safetensors", "card.json", "pairwise_probe"

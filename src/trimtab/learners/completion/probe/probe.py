@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trimtab import __version__
 from trimtab.errors import InputError, ModelError, differences, unknown
 from trimtab.fitted import load_fitted, save_fitted
 from trimtab.learners.completion.probe import minibatch
@@ -45,6 +44,7 @@ from trimtab.learners.completion.probe.losses import LOSS_UNITS, PROBE_LOSSES
 from trimtab.learners.completion.probe.minibatch import Layer, Schedule, fit_minibatch
 from trimtab.learners.completion.probe.row_blocks import row_blocks
 from trimtab.types import Embedder, Group, Pair, Reward, canonical_json
+from trimtab.version import __version__
 
 FILE, CARD, KIND = "probe.safetensors", "card.json", "q_probe"
 OPTIMIZERS = ("lbfgs", "adam", "adamw")

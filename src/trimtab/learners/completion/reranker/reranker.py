@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trimtab import __version__
 from trimtab.errors import InputError, ModelError
 from trimtab.fitted import load_fitted, save_fitted
 from trimtab.json_file import NUMBER, Kinds
@@ -34,6 +33,7 @@ from trimtab.learners.completion.reranker.cues import (
 from trimtab.learners.completion.reranker.search import Form, Rows, Search, choose, pooled
 from trimtab.learners.completion.reranker.solve import Floats
 from trimtab.types import Embedder, Group, Reward, RewardFn, canonical_json, describe, fingerprint
+from trimtab.version import __version__
 
 CUE_SETS: tuple[tuple[str, ...], ...] = (
     ("mean_logprob",),
