@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from trimtab.embeddings.encoder import Encoder
     from trimtab.embeddings.endpoint import Endpoint
     from trimtab.embeddings.hidden_states import HiddenStates
-    from trimtab.embeddings.logprobs import completion_logprobs
     from trimtab.embeddings.ngrams import Both, HashedNgrams, OfPrompts, prompts_from_card
     from trimtab.embeddings.static import StaticVectors
     from trimtab.embeddings.stored import Stored, from_card
@@ -22,7 +21,6 @@ __all__ = [
     "OfPrompts",
     "StaticVectors",
     "Stored",
-    "completion_logprobs",
     "from_card",
     "prompts_from_card",
 ]

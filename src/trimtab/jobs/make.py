@@ -13,6 +13,7 @@ from typing import Any
 from trimtab import embeddings, rewards, samplers
 from trimtab.endpoints import key_from
 from trimtab.errors import unknown
+from trimtab.rewards.adapters import as_reward
 from trimtab.types import Embedder, RewardFn, Sampler, describe, fingerprint
 
 OWN = "package.module:name"
@@ -86,7 +87,7 @@ def named(text: str) -> dict[str, str]:
 
 def reward(given: str | RewardFn | Callable[..., Any], **options: Any) -> RewardFn:
     """A reward by name with its `options`, a function of any shape that `rewards` knows, or the reward it is."""
-    return rewards.resolve(given, **options) if isinstance(given, str) else rewards.adapters.as_reward(given)
+    return rewards.resolve(given, **options) if isinstance(given, str) else as_reward(given)
 
 
 def reward_name(given: str | RewardFn | Callable[..., Any], **options: Any) -> str:
