@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trimtab.cli.assignments import assignment
 from trimtab.cli.limits import check_limits
 from trimtab.cli.sections import Judging, Model, Task
 from trimtab.errors import InputError, unknown
@@ -120,13 +121,11 @@ def _relative_to(folder: Path, tree: dict[str, Any]) -> None:
 
 
 def _parse_set(text: str) -> tuple[str, Any]:
-    key, eq, value = text.partition("=")
-    if not eq:
-        raise InputError(f"--set {text!r}: write section.key=value, for example --set embed.layers=[16,20]")
+    key, value = assignment("--set", text, "section.key=value, for example --set embed.layers=[16,20]")
     try:
-        return key.strip(), tomllib.loads(f"v = {value}")["v"]
+        return key, tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()  # a bare word is a string
+        return key, value.strip()  # a bare word is a string
 
 
 def _build(cls: Any, tree: Mapping[str, Any], where: str, prefix: str) -> Any:

@@ -1,9 +1,9 @@
 """What the router verbs share: encoders, taggers, prices and settings from flags. Heavy imports in function bodies."""
 
-import math
 from pathlib import Path
 from typing import Any
 
+from trimtab.cli.assignments import assignment, numbers
 from trimtab.jobs.make import NGRAMS
 
 
@@ -55,15 +55,13 @@ def method_settings(given: list[str] | None) -> dict[str, Any]:
 
     out: dict[str, Any] = {}
     for item in given or ():
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise InputError(f"--set {item!r} must be name=value, such as beta=0.1")
+        name, value = assignment("--set", item, "name=value, such as beta=0.1")
         try:
-            out[name.strip()] = found = json.loads(value)
+            out[name] = json.loads(value)
         except ValueError:
-            out[name.strip()] = found = value
-        if str(found).lower() in ("nan", "inf", "infinity", "-inf", "-infinity"):
-            raise InputError(f"--set {item!r}: {name.strip()} must be a finite number")
+            out[name] = value
+        if str(out[name]).lower() in ("nan", "inf", "infinity", "-inf", "-infinity"):
+            raise InputError(f"--set {item!r}: {name} must be a finite number")
     return out
 
 
@@ -154,15 +152,4 @@ def encoder_of(folder: str, asked: str | None) -> str:
 
 def given_prices(given: list[str] | None) -> dict[str, float]:
     """Dollars a call by model, from --price flags."""
-    from trimtab.errors import InputError
-
-    out = {}
-    for item in given or ():
-        name, _, value = item.rpartition("=")
-        try:
-            out[name] = float(value)
-        except ValueError:
-            raise InputError(f"--price {item!r} must be model=dollars, such as gpt=0.002") from None
-        if not 0 <= out[name] < math.inf:
-            raise InputError(f"--price {item!r}: dollars must be a finite number, 0 or more")
-    return out
+    return numbers("--price", given, "model=dollars, such as gpt=0.002", last=True, least=0)

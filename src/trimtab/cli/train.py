@@ -1,12 +1,12 @@
 """`trimtab train`: preference pairs (or a store's rewarded samples) to a policy, on a feature leash if one is given."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from trimtab.cli import pairs
+from trimtab.cli.assignments import numbers
 from trimtab.cli.options import Chat, Device, Dtype, Json, emit
 
 
@@ -170,18 +170,8 @@ def _check(
 
 
 def _loss_settings(beta: float | None, pairs: Any) -> dict[str, float]:
-    from trimtab.errors import InputError
-
-    settings = {} if beta is None else {"beta": beta}
-    for text in pairs:
-        name, _, value = text.partition("=")
-        try:
-            settings[name.strip()] = float(value)
-        except ValueError:
-            raise InputError(f"--loss-set {text!r}: give name=number, such as gamma=0.5") from None
-        if not math.isfinite(settings[name.strip()]):
-            raise InputError(f"--loss-set {text!r}: {name.strip()} must be a finite number")
-    return settings
+    settings = numbers("--loss-set", pairs, "name=number, such as gamma=0.5")
+    return settings if beta is None else {"beta": beta, **settings}
 
 
 def _card(folder: Path) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_pairs_and_successes_from_a_run_directory(tmp_path, lm):
 
 def test_bad_settings_are_named(tmp_path, lm):
     pairs = write_jsonl(tmp_path / "pairs.jsonl", ROWS)
-    with pytest.raises(InputError, match="give name=number"):
+    with pytest.raises(InputError, match="write name=number"):
         invoke("train", pairs, "--model", lm, "--out", tmp_path / "r", "--loss-set", "gamma")
     with pytest.raises(InputError, match="did you mean 'simpo'"):
         invoke("train", pairs, "--model", lm, "--out", tmp_path / "r", "--loss", "sinpo")
