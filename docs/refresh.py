@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "trimtab"
 ROOMS = [
+    "types",
     "endpoints",
     "lm",
     "sandbox",
@@ -38,6 +39,11 @@ def tree() -> str:
     return "\n".join(lines)
 
 
+def rooms() -> str:
+    """The folders of src/trimtab alone, one line each."""
+    return "\n".join(["src/trimtab/", *(_line(SRC / r / "__init__.py", 1, f"{r}/") for r in ROOMS)])
+
+
 def _folder(folder: Path, depth: int) -> Iterator[str]:
     yield _line(folder / "__init__.py", depth, f"{folder.name}/")
     for path in sorted(folder.iterdir(), key=lambda p: (p.is_dir(), p.name)):
@@ -52,10 +58,18 @@ def _line(path: Path, depth: int, name: str = "") -> str:
     return f"{'  ' * depth + (name or path.name):<28} {doc}"
 
 
+def _with_tree(page: str, lines: str) -> str:
+    return re.sub(r"(<!-- tree -->\n```text\n).*?(```)", lambda m: f"{m[1]}{lines}\n{m[2]}", page, flags=re.DOTALL)
+
+
 def readme() -> str:
-    """README.md with its tree replaced by today's."""
-    text = (ROOT / "README.md").read_text()
-    return re.sub(r"(<!-- tree -->\n```text\n).*?(```)", lambda m: f"{m[1]}{tree()}\n{m[2]}", text, flags=re.DOTALL)
+    """README.md with today's folders."""
+    return _with_tree((ROOT / "README.md").read_text(), rooms())
+
+
+def design() -> str:
+    """docs/design.md with today's files."""
+    return _with_tree((ROOT / "docs" / "design.md").read_text(), tree())
 
 
 EXITS = """Exit codes: 0 done, 1 an error of yours or ours (one line says what to do), 2 a wrong flag or argument, 130
@@ -94,6 +108,7 @@ def benchmarks() -> str:
 
 GENERATED = {
     ROOT / "README.md": readme,
+    ROOT / "docs" / "design.md": design,
     ROOT / "docs" / "reference" / "cli.md": cli,
     ROOT / "benchmarks" / "README.md": benchmarks,
 }
