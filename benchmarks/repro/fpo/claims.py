@@ -42,7 +42,7 @@ from trimtab.learners.feature.train import train_sae
 from trimtab.learners.token.policy import Policy, load_policy
 from trimtab.learners.token.trainer import train_policy
 from trimtab.lm.load import LM, load_lm
-from trimtab.samplers import hf
+from trimtab.samplers import HF
 from trimtab.store import Store
 from trimtab.types import Group, Reward, SamplingParams
 
@@ -185,13 +185,8 @@ class Bench:
 
     def draw(self, lm: LM, split: str, seed: int) -> list[Group]:
         """Two samples a prompt of a model that is in memory, by the sampler's own loop."""
-        sampler, plain = hf.HF(lm.name, batch=128, dtype="float32"), hf._load
-        hf._load = lambda *_: lm
         params = SamplingParams(temperature=1.0, top_p=1.0, max_tokens=self.setup.tokens, seed=7 + seed)
-        try:
-            return sampler([g.prompt for g in self.groups[split]], 2, params)
-        finally:
-            hf._load = plain
+        return HF(lm, batch=128)([g.prompt for g in self.groups[split]], 2, params)
 
     def do(self, run: Training, *, validation: bool = False) -> dict[str, Any]:
         policy, facts = self.train(run)

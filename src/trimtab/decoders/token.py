@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trimtab.decoders.select import argmax
 from trimtab.errors import InputError
-from trimtab.lm.chat import encode_prompt, end_length, end_tokens
+from trimtab.lm.chat import encode_prompt, end_length
 from trimtab.lm.growing_tree import TokenTree
 from trimtab.lm.load import LM
 from trimtab.types import Answer, Completion, Group, Prompt, Reward, RewardFn, Usage, completion_seed
@@ -236,7 +236,7 @@ class ChunkedBestOfN:
 
 def _ends(lm: LM) -> list[int]:
     """Token ids that end an answer, as for a sampler. InputError when the model has none."""
-    ids = sorted(end_tokens(lm.tokenizer, lm.model.generation_config.eos_token_id))
+    ids = sorted(lm.ends)
     if not ids:
         raise InputError(f"{lm.name} has no end token, so no answer of it can end")
     return ids

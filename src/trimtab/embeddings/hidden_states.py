@@ -7,17 +7,15 @@ forward pass stops at the highest layer asked. It does not sample, and it refuse
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError, unknown
-from trimtab.lm.catalog import stamp
-from trimtab.lm.chat import end_length, end_tokens, template_hash
+from trimtab.lm.chat import end_length, template_hash
 from trimtab.lm.forward import blocks_of, encode_groups, forest_states, pack
-from trimtab.lm.load import LM, chosen_dtype, load_lm, load_tokenizer, revision
+from trimtab.lm.load import LM, chosen_dtype, resident, resident_tokenizer, revision
 from trimtab.types import Group
 
 POOLINGS = ("last", "text", "mean")
@@ -70,7 +68,7 @@ class HiddenStates:
             name, rev, tokenizer = self.model.name, self.model.revision, self.model.tokenizer
             dtype: Any = self.model.model.dtype
         else:
-            name, rev, tokenizer = self.model, revision(self.model), _tokenizer(self.model)
+            name, rev, tokenizer = self.model, revision(self.model), resident_tokenizer(self.model)
             dtype = chosen_dtype(self.model, self.dtype, self.device)
         return {
             "kind": "hidden_states", "model": name, "revision": rev, "layers": list(self.layers),
@@ -89,7 +87,7 @@ class HiddenStates:
         """
         lm = self.lm()
         prompts, rows = encode_groups(lm, groups)
-        ends = end_tokens(lm.tokenizer, lm.model.generation_config.eos_token_id)
+        ends = lm.ends
         width = lm.model.config.get_text_config().hidden_size
         out = {k: np.empty((len(rows), width), dtype=np.float32) for k in self.all_keys}
         for forest in pack(lm, rows, self.batch_tokens, shared=self.shared):
@@ -105,20 +103,10 @@ class HiddenStates:
         return [{k: v[i] for k, v in parts.items()} for i in range(len(groups))]
 
     def lm(self) -> LM:
-        """The model itself: the one given, or the named one, loaded once (the last one used stays in memory)."""
-        lm = self.model if isinstance(self.model, LM) else _load(self.model, self.dtype, self.device, stamp(self.model))
+        """The model itself: the one given, or the named one, which the process holds once."""
+        lm = resident(self.model, self.dtype, self.device)
         if max(self.layers) > len(blocks_of(lm.model)):
             raise InputError(
                 f"{lm.name} has layers 0 to {len(blocks_of(lm.model))}; layer {max(self.layers)} does not exist"
             )
         return lm
-
-
-@lru_cache(maxsize=1)
-def _load(name: str, dtype: str | None, device: str | None, stamp: str = "") -> LM:
-    return load_lm(name, dtype, device)
-
-
-@lru_cache(maxsize=4)
-def _tokenizer(name: str) -> Any:
-    return load_tokenizer(name)

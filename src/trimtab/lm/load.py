@@ -1,14 +1,18 @@
-"""Names to models in memory: the only caller of from_pretrained.
+"""Names to models in memory: the only caller of from_pretrained, and the one cache of what a process holds.
 
 A name is one of the catalog's, or a folder in Hugging Face's layout: a model, what a training wrote, or an adapter,
-which is merged into its base in memory. It never reaches for a hub by itself (the catalog finds the files) and does not
-sample, embed or train.
+which is merged into its base in memory. Who only reads a model takes `resident` and shares it; who changes one takes
+`load_lm`. It never reaches for a hub by itself (the catalog finds the files) and does not sample, embed or train.
 """
 
+import contextlib
 import logging
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +21,14 @@ import torch
 from trimtab.errors import ModelError, unknown
 from trimtab.json_file import read_json
 from trimtab.lm import catalog, trained, weights
+from trimtab.lm.chat import end_tokens
 from trimtab.lm.untrusted import check_template
 from trimtab.progress import working
 
 HEADS = ("score.", "classifier.")
 """How the names of a classifier's output layer begin."""
+RESIDENT_SHARE = 0.5
+"""Of a device's memory: what the resident models on it may fill together."""
 log = logging.getLogger("trimtab")
 
 
@@ -45,8 +52,95 @@ class LM:
         config = self.model.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0) or 2**31)
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """Token ids that stop a generation; empty where the model has none (`lm.chat.end_tokens`)."""
+        return end_tokens(self.tokenizer, self.model.generation_config.eos_token_id)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the weights take in memory."""
+        return sum(x.nbytes for x in (*self.model.parameters(), *self.model.buffers()))
+
     def __repr__(self) -> str:
         return f"LM({self.id!r}, {str(self.model.dtype).removeprefix('torch.')})"
+
+
+_Key = tuple[str, str, str, bool, str]
+_RESIDENT: dict[_Key, LM] = {}
+"""Place, dtype, device, whether a classifier, and stamp; the one used longest ago comes first."""
+_LOCK = threading.RLock()
+
+
+def resident(
+    model: str | LM, dtype: str | torch.dtype | None = None, device: str | None = None, *, classifier: bool = False
+) -> LM:
+    """The one copy of a model that all its readers in this process share; an LM that is given comes back as it is.
+
+    A name is loaded once for each dtype and device, by `load_lm` or `load_classifier`; a folder whose files changed is
+    another model, and the old one goes. When the models on a device fill more than `RESIDENT_SHARE` of its memory,
+    those used longest ago are dropped. Nobody may change what this returns. Errors are those of `load_lm`.
+    """
+    if isinstance(model, LM):
+        return model
+    device = device or default_device()
+    wanted, path = chosen_dtype(model, dtype, device), Path(model).expanduser()
+    place = str(path.resolve()) if path.exists() else model
+    key: _Key = (place, str(wanted), str(torch.device(device)), classifier, catalog.stamp(model))
+    with _LOCK:
+        found = _RESIDENT.pop(key, None)
+        if new := found is None:
+            for old in [k for k in _RESIDENT if k[:-1] == key[:-1]]:
+                del _RESIDENT[old]
+            found = _loaded(model, wanted, device, classifier)
+        _RESIDENT[key] = found  # the youngest
+        if new:
+            _make_room(key[2])
+    return found if found.name == model else replace(found, name=model)
+
+
+def _make_room(device: str) -> None:
+    here = [k for k in _RESIDENT if k[2] == device]
+    while len(here) > 1 and sum(_RESIDENT[k].memory_bytes for k in here) > RESIDENT_SHARE * _memory(device):
+        del _RESIDENT[here.pop(0)]
+
+
+def _loaded(name: str, dtype: torch.dtype, device: str, classifier: bool) -> LM:
+    load = load_classifier if classifier else load_lm
+    try:
+        return load(name, dtype, device)
+    except ModelError as e:
+        if not (_RESIDENT and isinstance(e.__cause__, MemoryError | torch.OutOfMemoryError)):
+            raise
+    release()
+    return load(name, dtype, device)
+
+
+def release() -> None:
+    """Drops every resident model: their memory is free as soon as nobody else holds them."""
+    with _LOCK:
+        _RESIDENT.clear()
+        _tokenizer.cache_clear()
+
+
+def _memory(device: str) -> int:
+    """Bytes that a device has in all; on a CPU no more than the process's control group may use."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits)
+
+
+def resident_tokenizer(model: str | LM) -> Any:
+    """The tokenizer of a model, without loading the model; read once for each state of its folder."""
+    return model.tokenizer if isinstance(model, LM) else _tokenizer(model, catalog.stamp(model))
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(name: str, stamp: str) -> Any:
+    return load_tokenizer(name)
 
 
 def load_lm(name: str, dtype: str | torch.dtype | None = None, device: str | None = None) -> LM:
@@ -258,5 +352,8 @@ __all__ = [
     "load_classifier",
     "load_lm",
     "load_tokenizer",
+    "release",
+    "resident",
+    "resident_tokenizer",
     "revision",
 ]

@@ -8,7 +8,6 @@ Deterministic, one forward pass a question, nothing to parse. It trains nothing.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -16,10 +15,9 @@ import numpy.typing as npt
 import torch
 
 from trimtab.errors import InputError
-from trimtab.lm.catalog import stamp
 from trimtab.lm.chat import encode_prompt
 from trimtab.lm.forward import head_of
-from trimtab.lm.load import LM, load_lm
+from trimtab.lm.load import LM, resident
 from trimtab.lm.tree import length_buckets
 from trimtab.rewards.verdicts import dialogue, fill
 from trimtab.tensors import head_logits, pad_right
@@ -64,7 +62,7 @@ class PromptReward:
         texts = [
             fill(self.template, prompt=dialogue(g.prompt.messages), a=c.text) for g in groups for c in g.completions
         ]
-        lm = _lm(self.model, self.dtype, self.device)
+        lm = resident(self.model, self.dtype, self.device)
         odds = iter(log_odds(lm, texts, (self.yes, self.no), batch_tokens=self.batch_tokens))
         note = f"over-long: the question does not fit the {lm.context} tokens of {lm.name}"
         return [[Reward(v, note if math.isnan(v) else "") for v in (next(odds) for _ in g.completions)] for g in groups]
@@ -91,7 +89,7 @@ class ChoiceJudge:
             for pair in np.asarray(pairs, dtype=np.intp).reshape(-1, 2)
             for a, b in ways
         ]
-        lm = _lm(self.model, self.dtype, self.device)
+        lm = resident(self.model, self.dtype, self.device)
         odds_QW = np.array(log_odds(lm, texts, ("A", "B"), batch_tokens=self.batch_tokens)).reshape(-1, len(ways))
         mean_Q = (odds_QW * np.array([1, -1])[: len(ways)]).mean(1)
         flat = 1 / (1 + np.exp(-mean_Q))
@@ -125,12 +123,3 @@ def log_odds(lm: LM, texts: Sequence[str], choices: tuple[str, str], *, batch_to
         for i, odds in zip(places, (logit_BV[:, ids[0][0]] - logit_BV[:, ids[1][0]]).tolist(), strict=True):
             out[i] = odds
     return [out[question_of[t]] for t in texts]
-
-
-def _lm(model: str | LM, dtype: str | None, device: str | None) -> LM:
-    return model if isinstance(model, LM) else _load(model, dtype, device, stamp(model))
-
-
-@lru_cache(maxsize=2)
-def _load(name: str, dtype: str | None, device: str | None, stamp: str = "") -> LM:
-    return load_lm(name, dtype, device)

@@ -7,7 +7,6 @@ that counts its tokens. Which token is read is Hugging Face's rule, the last one
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,9 +14,8 @@ import torch
 
 from trimtab.errors import ModelError, unknown
 from trimtab.json_file import read_json
-from trimtab.lm.catalog import stamp
 from trimtab.lm.chat import encode_completion, encode_dialogue, encode_prompt, template_hash
-from trimtab.lm.load import LM, load_classifier
+from trimtab.lm.load import LM, resident
 from trimtab.lm.tree import length_buckets
 from trimtab.tensors import pad_right
 from trimtab.types import Completion, Group, Prompt, Reward
@@ -82,10 +80,8 @@ class RewardModel:
         return [r or Reward(math.nan, "not scored") for r in out]
 
     def lm(self) -> LM:
-        """The model itself; a named one is loaded once and the last two stay in memory."""
-        return (
-            self.model if isinstance(self.model, LM) else _load(self.model, self.dtype, self.device, stamp(self.model))
-        )
+        """The model itself; a named one is held once by the process."""
+        return resident(self.model, self.dtype, self.device, classifier=True)
 
     def chosen_rendering(self) -> str:
         """The rendering in use. ModelError when the card was written with another chat template."""
@@ -103,11 +99,6 @@ def _over(length: int, limit: int) -> Reward | None:
     if length == 0:
         return Reward(math.nan, "the text has no tokens")
     return Reward(math.nan, f"over-long: {length} tokens of at most {limit}") if length > limit else None
-
-
-@lru_cache(maxsize=2)
-def _load(name: str, dtype: str | None, device: str | None, stamp: str = "") -> LM:
-    return load_classifier(name, dtype, device)
 
 
 def _card(name: str) -> dict[str, Any]:

@@ -7,16 +7,13 @@ the batch's shape). Log-probs are the model's own. For speed on a CPU use `OpenV
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trimtab.lm.catalog import stamp
-from trimtab.lm.chat import end_tokens
-from trimtab.lm.load import LM, load_lm
+from trimtab.lm.load import LM, resident
 from trimtab.lm.load import revision as revision_of
 from trimtab.samplers.requests import check, completion, encode
 from trimtab.types import Completion, Group, Prompt, SamplingParams, completion_seed
@@ -24,19 +21,19 @@ from trimtab.types import Completion, Group, Prompt, SamplingParams, completion_
 
 @dataclass(frozen=True)
 class HF:
-    """Samples from a catalogue model or a folder with torch; `batch` completions at once.
+    """Samples from a catalogue model, a folder or an LM with torch; `batch` completions at once.
 
     `dtype` None means bfloat16 where the machine computes in it, else float32.
     """
 
-    name: str
+    name: str | LM
     batch: int = 32
     device: str | None = None
     dtype: str | None = None
 
     @property
     def model(self) -> str:
-        return f"{self.name}@{revision_of(self.name)}"
+        return self.name.id if isinstance(self.name, LM) else f"{self.name}@{revision_of(self.name)}"
 
     @property
     def context(self) -> int:
@@ -45,7 +42,7 @@ class HF:
 
     @property
     def _lm(self) -> LM:
-        return _load(self.name, self.dtype, self.device, stamp(self.name))
+        return resident(self.name, self.dtype, self.device)
 
     def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
         """Tokens of each prompt, template included."""
@@ -58,7 +55,7 @@ class HF:
         check(n, params)
         lm = self._lm
         rows = encode(lm.tokenizer, prompts, params, lm.context, self.model)
-        ends = end_tokens(lm.tokenizer, lm.model.generation_config.eos_token_id)
+        ends = lm.ends
         jobs = [(p, i) for p in sorted(range(len(prompts)), key=lambda p: len(rows[p])) for i in range(n)]
         groups: list[list[Completion]] = [[] for _ in prompts]
         for start in range(0, len(jobs), self.batch):
@@ -68,11 +65,6 @@ class HF:
             for (p, i), seed, (tokens, logprobs) in zip(chunk, seeds, written, strict=True):
                 groups[p].append(completion(lm.tokenizer, ends, lm.id, seed, i, tokens, logprobs, params.stop))
         return [Group(p, tuple(cs)) for p, cs in zip(prompts, groups, strict=True)]
-
-
-@lru_cache(maxsize=1)
-def _load(name: str, dtype: str | None, device: str | None, stamp: str = "") -> LM:
-    return load_lm(name, dtype=dtype, device=device)
 
 
 @torch.inference_mode()

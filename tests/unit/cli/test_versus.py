@@ -35,7 +35,7 @@ def test_models_are_sampled_on_the_same_prompts_and_a_second_call_samples_nothin
     first, second = found["rows"]
     assert (first["n"], first["difference"], found["settings"]) == (4, None, [])
     assert second["more"]["models"] == load_lm(str(home / "adapter")).id and second["difference"]["n"] == 4
-    monkeypatch.setattr("trimtab.samplers.hf._load", None)  # nothing is sampled again
+    monkeypatch.setattr("trimtab.samplers.hf.resident", None)  # nothing is sampled again
     assert invoke(*words) == found
     stored = sorted(p for p in (home / "out").iterdir() if (p / "manifest.json").is_file())
     assert [len(Store(p).groups("test", None)) for p in stored] == [4, 4]

@@ -24,7 +24,7 @@ from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, dpo,
 from trimtab.lm import trained
 from trimtab.lm.chat import encode_completion, encode_prompt
 from trimtab.lm.forward import branch_logprobs, next_logprobs
-from trimtab.lm.load import LM, chosen_dtype, load_lm
+from trimtab.lm.load import LM, chosen_dtype, resident
 from trimtab.lm.tree import TokenIds
 from trimtab.tensors import pad_right
 from trimtab.types import Group, Reward, describe
@@ -166,8 +166,8 @@ def load_policy(
     needs = {"settings.loss": dict, "settings.loss.beta?": NUMBER, "settings.reference?": (str, type(None))}
     settings = read_json(card_file, "a policy's card", needs, error=ModelError)["settings"]
     wanted = chosen_dtype(str(run), dtype, device)  # of both: a log-ratio between two precisions is noise
-    base = load_lm(trained.base_of(run), wanted, device)  # a ModelError when it is another one by now
-    lm = load_lm(str(run), wanted, device)
-    reference = load_lm(settings["reference"], wanted, device) if settings.get("reference") else base
+    base = resident(trained.base_of(run), wanted, device)  # a ModelError when it is another one by now
+    lm = resident(str(run), wanted, device)
+    reference = resident(settings["reference"], wanted, device) if settings.get("reference") else base
     beta = float(settings["loss"].get("beta", 0.1))
     return LoadedPolicy(Policy(lm, budget), Policy(reference, budget), beta, card)
