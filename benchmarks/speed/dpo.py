@@ -46,10 +46,13 @@ def ours(s, watch: training.Stopwatch) -> dict:
     trainer.with_reference = timed
     with tempfile.TemporaryDirectory() as folder:
         out = trainer.train_policy(
-            pairs_from_rows(rows(s)), model=s.model, out=folder + "/run", loss="dpo", batch_size=s.batch,
-            learning_rate=1e-6, shuffle=False, dtype=s.dtype, device=s.device, callbacks=[training.callback_of(watch)],
-            micro_tokens=s.micro_tokens or None, trainer={"save_strategy": "no"},
-        )  # fmt: skip
+            pairs_from_rows(rows(s)), model=s.model, out=folder + "/run", loss="dpo",
+            optim=trainer.Optim(1e-6, batch_size=s.batch, shuffle=False),
+            compute=trainer.Compute(
+                s.dtype, s.device, s.micro_tokens or None, trainer={"save_strategy": "no"},
+                callbacks=[training.callback_of(watch)],
+            ),
+        ).path  # fmt: skip
         log = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
     return {"cache_s": sum(spent), "losses": [x["loss"] for x in log if "loss" in x], "plan_mb": planned_mb(s)}
 

@@ -39,9 +39,11 @@ def ours(s, watch: training.Stopwatch, loss: str) -> dict[str, Any]:
     leash = FeatureLeash(random_sae(shape(s)), s.layer) if loss == "fpo" else None
     with tempfile.TemporaryDirectory() as folder:
         trainer.train_policy(
-            pairs_from_rows(rows(s)), model=s.model, out=folder + "/run", loss=loss, batch_size=s.batch,
-            learning_rate=1e-6, shuffle=False, dtype=s.dtype, device=s.device, callbacks=[training.callback_of(watch)],
-            trainer={"save_strategy": "no"}, leash=leash, lora=trainer.Lora() if s.lora else None,
+            pairs_from_rows(rows(s)), model=s.model, out=folder + "/run", loss=loss, leash=leash,
+            lora=trainer.Lora() if s.lora else None, optim=trainer.Optim(1e-6, batch_size=s.batch, shuffle=False),
+            compute=trainer.Compute(
+                s.dtype, s.device, trainer={"save_strategy": "no"}, callbacks=[training.callback_of(watch)]
+            ),
         )  # fmt: skip
     return {}
 

@@ -16,8 +16,9 @@ from trimtab.decoders import BeamSearch
 from trimtab.embeddings import HiddenStates
 from trimtab.learners.completion.reward_model import train_reward_model
 from trimtab.learners.feature.leash import FeatureLeash
+from trimtab.learners.run import Compute, Lora, Optim
 from trimtab.learners.token.policy import Policy, load_policy
-from trimtab.learners.token.trainer import Lora, train_policy
+from trimtab.learners.token.trainer import train_policy
 from trimtab.lm.forward import completion_logprobs
 from trimtab.lm.load import default_dtype, load_lm
 from trimtab.rewards import PromptReward, RewardModel
@@ -91,10 +92,15 @@ def test_training_on_pairs(folder, tmp_path, loss, lora):
     losses = []
     for device in ("cpu", DEVICE):
         out = train_policy(
-            PAIRS, model=folder, out=tmp_path / device, loss=loss, batch_size=4, epochs=2, learning_rate=1e-3,
-            dtype="float32", device=device, lora=lora,
+            PAIRS,
+            model=folder,
+            out=tmp_path / device,
+            loss=loss,
+            optim=Optim(batch_size=4, epochs=2, learning_rate=1e-3),
+            compute=Compute(dtype="float32", device=device),
+            lora=lora,
             leash=FeatureLeash(make_sae(), k=6) if loss == "fpo" else None,
-        )  # fmt: skip
+        ).path
         losses.append(logged_losses(out))
     assert losses[0][-1] < losses[0][0]
     np.testing.assert_allclose(*losses, **CLOSE)
@@ -105,16 +111,22 @@ def test_training_on_pairs(folder, tmp_path, loss, lora):
 def test_training_on_single_completions(folder, tmp_path):
     losses = []
     for device in ("cpu", DEVICE):
-        out = train_policy(GROUPS, model=folder, out=tmp_path / device, loss="kto", batch_size=4, dtype="float32",
-                           learning_rate=1e-3, device=device)  # fmt: skip
+        out = train_policy(
+            GROUPS,
+            model=folder,
+            out=tmp_path / device,
+            loss="kto",
+            optim=Optim(batch_size=4, learning_rate=1e-3),
+            compute=Compute(dtype="float32", device=device),
+        ).path
         losses.append(logged_losses(out))
     np.testing.assert_allclose(*losses, **CLOSE)
 
 
 def test_reward_model(folder, tmp_path):
     outs = [
-        train_reward_model(PAIRS, model=folder, out=tmp_path / d, batch_size=4, epochs=2, learning_rate=1e-3,
-                           dtype="float32", device=d)
+        train_reward_model(PAIRS, model=folder, out=tmp_path / d,
+            optim=Optim(batch_size=4, epochs=2, learning_rate=1e-3), compute=Compute(dtype="float32", device=d)).path
         for d in ("cpu", DEVICE)
     ]  # fmt: skip
     scored = [

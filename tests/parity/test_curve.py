@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trimtab.learners.run import Compute, Optim
 from trimtab.learners.token.trainer import train_policy
 from trimtab.testing import tiny_lm
 from trimtab.types import Completion, Pair, Prompt
@@ -24,9 +25,13 @@ def test_same_curve_as_trl(tmp_path):
         for i, r in enumerate(rows)
     ]
     out = train_policy(
-        pairs, model=str(tiny_lm(tmp_path / "lm")), out=tmp_path / "run", loss="dpo", batch_size=4, learning_rate=1e-3,
-        shuffle=False, dtype="float32", trainer={"max_grad_norm": 1.0},
-    )  # fmt: skip
+        pairs,
+        model=str(tiny_lm(tmp_path / "lm")),
+        out=tmp_path / "run",
+        loss="dpo",
+        optim=Optim(batch_size=4, learning_rate=1e-3, shuffle=False),
+        compute=Compute(dtype="float32", trainer={"max_grad_norm": 1.0}),
+    ).path
     log = [x for x in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "loss" in x]
     assert len(log) == len(WANT["loss"]) == 8
     for key, want in WANT.items():

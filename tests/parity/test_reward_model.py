@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trimtab.learners.completion.reward_model import train_reward_model
+from trimtab.learners.run import Compute, Optim
 from trimtab.lm.load import load_classifier
 from trimtab.rewards.reward_model import RewardModel
 from trimtab.testing import tiny_lm
@@ -34,9 +35,14 @@ def test_same_losses_and_rewards_as_trl(tmp_path, name, settings):
         for i, r in enumerate(rows)
     ]  # fmt: skip
     out = train_reward_model(
-        pairs, model=str(tiny_reward_model(tmp_path)), out=tmp_path / "run", batch_size=4, learning_rate=1e-3,
-        shuffle=False, dtype="float32", trainer={"max_grad_norm": 1.0}, margin=name == "margin", **settings,
-    )  # fmt: skip
+        pairs,
+        model=str(tiny_reward_model(tmp_path)),
+        out=tmp_path / "run",
+        optim=Optim(batch_size=4, learning_rate=1e-3, shuffle=False),
+        compute=Compute(dtype="float32", trainer={"max_grad_norm": 1.0}),
+        margin=name == "margin",
+        **settings,
+    ).path
     log = [x for x in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "loss" in x]
     assert [x["loss"] for x in log] == pytest.approx(WANT[name]["loss"], abs=1e-3)
     scored = RewardModel(str(out), dtype="float32")([Group(p.prompt, (p.chosen, p.rejected)) for p in pairs])

@@ -34,8 +34,8 @@ from trimtab.learners.feature.sae import SAE, load_sae
 from trimtab.learners.feature.train import check_of
 from trimtab.learners.model.router import RewardRouter, load_router
 from trimtab.learners.model.tags import _cached
+from trimtab.learners.run import Checkpoints, Compute, Encoding, Optim, Run
 from trimtab.learners.token.plan import plan_memory
-from trimtab.learners.token.trainer import _begin
 from trimtab.lm import trained
 from trimtab.lm.load import chosen_dtype, load_lm
 from trimtab.rewards.reward_model import _card
@@ -69,16 +69,20 @@ def read_store(folder):
     return repr(groups), tensors
 
 
+def a_run(folder):
+    return Run(folder, "policy.json", "m", None, Optim(), Encoding(), Compute("float32", "cpu"), Checkpoints(), 0, {})
+
+
 def read_policy(folder):
     trained.check_whole(folder)
-    _begin(folder, {"model": "m"}, [1], "cpu")
+    a_run(folder).begin([1])
     said = trained.base_of(folder), trained.is_classifier(folder), _card(str(folder))
     return *said, str(chosen_dtype(str(folder), None, "cpu"))
 
 
 def policy(folder):
     tiny_lm(folder.parent / "base", layers=1, hidden=8)
-    card = {"settings": {"model": "m", "data": fingerprint([1])}, "finished": True}
+    card = {"settings": a_run(folder).identity() | {"data": fingerprint([1])}, "finished": True}
     (folder / "policy.json").write_text(json.dumps(card))
     (folder / "reward_model.json").write_text(json.dumps(card | {"template": "t", "rendering": "tokens"}))
     config = {"base_model_name_or_path": str(folder.parent / "base"), "revision": None, "peft_type": "LORA"}

@@ -39,6 +39,7 @@ from trimtab.learners.feature.check import check_sae
 from trimtab.learners.feature.leash import FeatureLeash
 from trimtab.learners.feature.sae import identity_sae, load_sae, random_sae
 from trimtab.learners.feature.train import train_sae
+from trimtab.learners.run import Compute, Optim
 from trimtab.learners.token.policy import Policy, load_policy
 from trimtab.learners.token.trainer import train_policy
 from trimtab.lm.load import LM, load_lm
@@ -146,11 +147,25 @@ class Bench:
             data = [Group(p.prompt, (p.chosen, p.rejected), (Reward(1.0), Reward(0.0))) for p in self.pairs]
         leash = self.leash(run)
         train_policy(
-            data, model=self.name, out=out, loss=run.loss, loss_settings=run.settings, lora=self.setup.lora,
-            learning_rate=self.setup.rates[run.rate], batch_size=self.setup.batch * (2 if run.loss == "kto" else 1),
-            dtype="float32", reference_store=self.folder / "reference", micro_tokens=1024, leash=leash, seed=run.seed,
-            trainer={"save_strategy": "no"}, callbacks=[clock],
-        )  # fmt: skip
+            data,
+            model=self.name,
+            out=out,
+            loss=run.loss,
+            loss_settings=run.settings,
+            lora=self.setup.lora,
+            optim=Optim(
+                learning_rate=self.setup.rates[run.rate], batch_size=self.setup.batch * (2 if run.loss == "kto" else 1)
+            ),
+            compute=Compute(
+                dtype="float32",
+                reference_store=self.folder / "reference",
+                micro_tokens=1024,
+                trainer={"save_strategy": "no"},
+                callbacks=[clock],
+            ),
+            leash=leash,
+            seed=run.seed,
+        )
         log = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
         steps = [x for x in log if "loss" in x]
         late = {

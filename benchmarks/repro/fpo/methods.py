@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trimtab.learners.token.trainer import Lora
+from trimtab.learners.run import Lora
 
 
 @dataclass(frozen=True)

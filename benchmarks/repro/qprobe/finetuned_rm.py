@@ -14,6 +14,7 @@ from benchmarks.repro.qprobe.reranker_tasks import read_run, split
 from benchmarks.run import Run
 from trimtab.data.pairs import right_vs_wrong
 from trimtab.learners import Lora, fit_probe, train_reward_model
+from trimtab.learners.run import Compute, Optim
 from trimtab.rewards import RewardModel, extractor, score
 from trimtab.store import Store
 from trimtab.types import Group
@@ -34,9 +35,9 @@ def main(run: Run) -> None:
     print(f"{len(pairs)} pairs of {len({p.prompt.id for p in pairs})} prompts", flush=True)
     begun = time.time()
     folder = train_reward_model(
-        pairs, model=model, out=f"{s.demo}_reward_model", lora=Lora(s.lora_rank), epochs=s.epochs,
-        learning_rate=s.learning_rate, batch_size=16, dtype="float32",
-    )  # fmt: skip
+        pairs, model=model, out=f"{s.demo}_reward_model", lora=Lora(s.lora_rank),
+        optim=Optim(s.learning_rate, s.epochs, batch_size=16), compute=Compute("float32"),
+    ).path  # fmt: skip
     trained_s, begun = time.time() - begun, time.time()
     bare = [Group(g.prompt, g.completions) for g in test]
     ranked = score(bare, RewardModel(str(folder), dtype="float32"))

@@ -15,7 +15,8 @@ import numpy as np
 
 from benchmarks.run import Run
 from trimtab.evaluation.metrics import mean_interval, paired_bootstrap
-from trimtab.learners.token.trainer import Lora, merge_adapter, train_policy
+from trimtab.learners.run import Compute, Lora, Optim
+from trimtab.learners.token.trainer import merge_adapter, train_policy
 from trimtab.rewards import resolve, score
 from trimtab.samplers.cached import Cached
 from trimtab.samplers.hf import HF
@@ -54,9 +55,9 @@ def main(run: Run) -> None:
     reward = resolve("reasoning_gym/chain_sum", binary=True)
     begin, kept = time.time(), successes(store.groups("train", name), s.each)[: s.prompts]
     adapter = train_policy(
-        kept, model=model, out=work / "lora", loss="sft", lora=Lora(s.lora_rank), epochs=s.epochs,
-        learning_rate=s.learning_rate, batch_size=8, dtype="float32", save_steps=0.25,
-    )  # fmt: skip
+        kept, model=model, out=work / "lora", loss="sft", lora=Lora(s.lora_rank),
+        optim=Optim(s.learning_rate, s.epochs, batch_size=8), compute=Compute("float32"),
+    ).path  # fmt: skip
     trained_s = time.time() - begin
     tuned = work / "merged"
     if not (tuned / "config.json").is_file():

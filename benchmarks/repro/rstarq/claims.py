@@ -29,6 +29,7 @@ from benchmarks.run import Run
 from trimtab.data.pairs import right_vs_wrong
 from trimtab.decoders.token import BeamSearch
 from trimtab.evaluation.metrics import mean_interval, paired_bootstrap
+from trimtab.learners.run import Checkpoints, Compute, Optim
 from trimtab.learners.token.credit import auroc, pieces_of
 from trimtab.learners.token.policy import Policy
 from trimtab.learners.token.trainer import train_policy
@@ -93,13 +94,10 @@ class Repeat:
                 model=self.s.model,
                 out=self.folder / "sft",
                 loss="sft",
-                learning_rate=1e-4,
-                batch_size=8,
-                epochs=1,
-                dtype="float32",
-                save_steps=0.2,
-                **self.step,
-            )
+                optim=Optim(1e-4, batch_size=8),
+                compute=Compute("float32", **self.step),
+                checkpoints=Checkpoints(every=0.2),
+            ).path
         )
 
     def pairs(self) -> list[Pair]:
@@ -119,14 +117,11 @@ class Repeat:
                 model=start,
                 out=self.folder / name.replace(" ", "_"),
                 loss="dpo",
-                batch_size=4,
                 loss_settings={"beta": beta},
-                learning_rate=rate,
-                dtype="float32",
-                save_steps=0.2,
-                **self.step,
-                reference_store=self.folder / f"reference_{Path(start).name}",
-            )
+                optim=Optim(rate, batch_size=4),
+                compute=Compute("float32", reference_store=self.folder / f"reference_{Path(start).name}", **self.step),
+                checkpoints=Checkpoints(every=0.2),
+            ).path
         )
 
     def policies(self) -> dict[str, str]:

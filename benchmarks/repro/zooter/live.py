@@ -120,7 +120,8 @@ TEMPLATES = {t: "".join(SHOT.format(*s) for s in shots) + "Question: {prompt}\nA
 
 def specialist(home: Path) -> str:
     """The folder of SmolLM2 with its LoRA for sentiment merged in; trained once."""
-    from trimtab.learners.token.trainer import Lora, merge_adapter, train_policy
+    from trimtab.learners.run import Lora, Optim
+    from trimtab.learners.token.trainer import merge_adapter, train_policy
 
     folder = home / "sentiment"
     if not (folder / "done").exists():
@@ -132,9 +133,9 @@ def specialist(home: Path) -> str:
             right, wrong = WORD[label], WORD[str(1 - int(label))]
             pairs.append(Pair(p, Completion(right, "gold@0", 0, 0), Completion(wrong, "gold@0", 0, 1)))
         adapter = train_policy(
-            pairs, model="smollm2-135m", out=home / "sentiment-lora", loss="sft", lora=Lora(16, 32), epochs=1.0,
-            learning_rate=5e-4, batch_size=8, seed=0,
-        )  # fmt: skip
+            pairs, model="smollm2-135m", out=home / "sentiment-lora", loss="sft", lora=Lora(16, 32),
+            optim=Optim(5e-4, batch_size=8),
+        ).path  # fmt: skip
         merge_adapter(adapter, folder)
         (folder / "done").touch()
     return str(folder)

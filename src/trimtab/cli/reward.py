@@ -48,23 +48,21 @@ def train(
 ) -> None:
     """Train a reward model by Bradley-Terry; transformers and vLLM load the folder. Run again to continue."""
     from trimtab.cli.train_checks import check_training
-    from trimtab.json_file import read_json
-    from trimtab.learners.completion.reward_model import CARD, train_reward_model
-    from trimtab.learners.token.trainer import Lora
+    from trimtab.learners.completion.reward_model import train_reward_model
+    from trimtab.learners.run import Compute, Encoding, Lora, Optim
 
     check_training(
         model, out, lora=lora_rank > 0, dtype=dtype, device=device, overlong=overlong, epochs=epochs,
         batch_size=batch_size, learning_rate=learning_rate,
     )  # fmt: skip
     given = pairs.load(data, chat=chat, split=split, reward=reward_name, make=make)
-    folder = train_reward_model(
+    done = train_reward_model(
         given, model=model, out=out, margin=margin, center=center,
         label_smoothing=label_smoothing, lora=Lora(rank=lora_rank, alpha=2 * lora_rank) if lora_rank else None,
-        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_tokens=max_tokens, overlong=overlong,
-        dtype=dtype, device=device, seed=seed,
+        optim=Optim(learning_rate, epochs, batch_size), encoding=Encoding(max_tokens, overlong),
+        compute=Compute(dtype, device), seed=seed,
     )  # fmt: skip
-    card = read_json(Path(folder) / CARD, "a run's card", {"last": dict, "examples": dict})
-    last = card["last"]
+    folder, card, last = done.path, done.card, done.card["last"]
     text = f"trained {folder}: " + ", ".join(f"{k} {last[k]:.4g}" for k in ("loss", "rewards/accuracies") if k in last)
     emit({"out": str(folder), "examples": card["examples"], "last": last}, text, json)
 

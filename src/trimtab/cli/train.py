@@ -54,7 +54,8 @@ def train(
 ) -> None:
     """Train a policy on preferences; prints lint findings and a memory plan first. Run again to continue."""
     from trimtab.cli.train_checks import check_training
-    from trimtab.learners.token.trainer import Lora, train_policy
+    from trimtab.learners.run import Compute, Encoding, Lora, Optim
+    from trimtab.learners.token.trainer import train_policy
     from trimtab.lm.load import default_device
 
     device = device or default_device()  # the plan, the SAE's check and the training are of the same one
@@ -83,11 +84,11 @@ def train(
     if leash:
         _check(leash, model, rows, dtype, device, unchecked, json)
     folder = train_policy(
-        rows, model=model, out=out, loss=loss, loss_settings=settings, sft_weight=sft_weight, lora=lora, epochs=epochs,
-        learning_rate=learning_rate, batch_size=batch_size, micro_tokens=micro_tokens, max_tokens=max_tokens,
-        overlong=overlong, dtype=dtype, device=device, checkpointing=checkpointing, reference=reference, seed=seed,
-        leash=leash,
-    )  # fmt: skip
+        rows, model=model, out=out, loss=loss, loss_settings=settings, sft_weight=sft_weight, leash=leash,
+        reference=reference, lora=lora, optim=Optim(learning_rate, epochs, batch_size),
+        encoding=Encoding(max_tokens, overlong), seed=seed,
+        compute=Compute(dtype, device, micro_tokens, checkpointing=checkpointing),
+    ).path  # fmt: skip
     last = _card(folder)["last"]
     shown = ", ".join(
         f"{k} {last[k]:.4g}" for k in ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen") if k in last
@@ -134,8 +135,8 @@ def _plan(
     rows: list[Any], model: str, micro: int | None, dtype: str | None, device: str, lora: Any,
     checkpointing: bool, loss: str, sae_width: int,
 ) -> Any:  # fmt: skip
+    from trimtab.learners.precision import choose_precision
     from trimtab.learners.token.plan import plan_memory
-    from trimtab.learners.token.precision import choose_precision
     from trimtab.lm.catalog import described
     from trimtab.lm.chat import encode_completion, encode_prompt
     from trimtab.lm.load import load_tokenizer

@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from trimtab.learners.feature.sae import SAE, load_sae
     from trimtab.learners.feature.train import train_sae
     from trimtab.learners.model.router import RewardRouter, fit_router, load_router
+    from trimtab.learners.run import Lora, Optim
     from trimtab.learners.token.credit import token_credit
     from trimtab.learners.token.losses import PAIR_LOSSES
     from trimtab.learners.token.plan import plan_memory
     from trimtab.learners.token.policy import Policy, load_policy
-    from trimtab.learners.token.trainer import Lora, train_policy
+    from trimtab.learners.token.trainer import train_policy
 
 __all__ = [
     "PAIR_LOSSES",
     "SAE",
     "FeatureLeash",
     "Lora",
+    "Optim",
     "PairwiseProbe",
     "Policy",
     "Probe",
@@ -57,7 +59,8 @@ __all__ = [
 ]
 _HOMES = {
     "FeatureLeash": "feature.leash",
-    "Lora": "token.trainer",
+    "Lora": "run",
+    "Optim": "run",
     "PAIR_LOSSES": "token.losses",
     "PairwiseProbe": "completion.probe.pairwise",
     "Policy": "token.policy",

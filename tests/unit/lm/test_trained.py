@@ -18,11 +18,12 @@ from transformers import (
     Qwen3Config,
 )  # fmt: skip
 
-from tests.unit.learners.token.conftest import make_groups, make_pairs
+from tests.unit.learners.token.conftest import grouped, make_groups, make_pairs
 from trimtab.embeddings import HiddenStates
 from trimtab.errors import InputError, ModelError
+from trimtab.learners.run import Compute, Lora
 from trimtab.learners.token.policy import Policy, load_policy
-from trimtab.learners.token.trainer import Lora, merge_adapter, train_policy
+from trimtab.learners.token.trainer import merge_adapter, train_policy
 from trimtab.lm import catalog, trained
 from trimtab.lm.export import export_model, write_gguf
 from trimtab.lm.load import load_classifier, load_lm, load_tokenizer
@@ -66,8 +67,8 @@ def home(tmp_path_factory) -> Path:
     base = tiny_lm(root / "base", layers=2)
     adapted(base, root / "plain")
     common = {"model": str(base), "batch_size": 4, "learning_rate": 1e-2, "dtype": "float32"}
-    train_policy(make_pairs(4), out=root / "lora", lora=Lora(rank=4), **common)
-    train_policy(make_pairs(4), out=root / "full", **common)
+    train_policy(make_pairs(4), out=root / "lora", lora=Lora(rank=4), **grouped(**common))
+    train_policy(make_pairs(4), out=root / "full", **grouped(**common))
     return root
 
 
@@ -194,7 +195,7 @@ def test_the_card_tells_what_it_is(home):
 def test_checkpoints_are_models_and_unfinished_runs_are_not(home, tmp_path, lora):
     run = tmp_path / "run"
     settings = {"model": str(home / "base"), "batch_size": 4, "learning_rate": 1e-2, "dtype": "float32"}
-    train_policy(make_pairs(4), out=run, lora=lora, **settings)
+    train_policy(make_pairs(4), out=run, lora=lora, **grouped(**settings))
     (last,) = (run / "checkpoints").iterdir()
     np.testing.assert_allclose(
         logprobs(load_lm(str(last), "float32")), logprobs(load_lm(str(run), "float32")), atol=1e-4
@@ -310,7 +311,9 @@ def test_openvino_reads_other_architectures_of_ours(tmp_path, config):
 @pytest.mark.parametrize("lora", [None, Lora(rank=2)])
 def test_a_flipped_bit_in_trained_weights_is_refused(home, tmp_path, lora):
     pairs = make_pairs(4)
-    out = train_policy(pairs, model=str(home / "base"), out=tmp_path / "run", lora=lora, device="cpu", dtype="float32")
+    out = train_policy(
+        pairs, model=str(home / "base"), out=tmp_path / "run", lora=lora, compute=Compute(device="cpu", dtype="float32")
+    ).path
     load_policy(out)
     (file,) = out.glob("*.safetensors")
     raw = bytearray(file.read_bytes())

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trimtab.decoders import BeamSearch
 from trimtab.embeddings import HiddenStates
+from trimtab.learners.run import Compute, Optim
 from trimtab.learners.token.examples import encode_pairs
 from trimtab.learners.token.trainer import train_policy
 from trimtab.lm.chat import encode_completion, encode_dialogue, end_length, end_tokens, template_hash, turn_end
@@ -152,8 +153,14 @@ def gemma_like(tmp_path_factory):
 def test_training_teaches_the_end_that_the_template_writes(gemma_like, tmp_path, loss):
     pairs = [Pair(prompt(f"say yes {i}"), Completion("yes", "m", 0, 0), Completion("no", "m", 0, 1, "length"))
              for i in range(8)]  # fmt: skip
-    out = train_policy(pairs, model=gemma_like, out=tmp_path / "run", loss=loss, epochs=25, batch_size=8,
-                       learning_rate=1e-2, dtype="float32")  # fmt: skip
+    out = train_policy(
+        pairs,
+        model=gemma_like,
+        out=tmp_path / "run",
+        loss=loss,
+        optim=Optim(epochs=25, batch_size=8, learning_rate=1e-2),
+        compute=Compute(dtype="float32"),
+    ).path
     tokenizer = AutoTokenizer.from_pretrained(out)
     ids = encode_dialogue(tokenizer, prompt("say yes 3"), Completion("yes", "m", 0, 0))
     sep, eot, eos = tokenizer.convert_tokens_to_ids(["<sep>", "<eot>", tokenizer.eos_token])

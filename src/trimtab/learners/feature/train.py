@@ -23,7 +23,7 @@ from trimtab.json_file import NUMBER, Kinds, read_json
 from trimtab.learners.feature.check import Rows, SAECheck, check_sae, hidden_rows, token_rows
 from trimtab.learners.feature.sae import SAE, load_sae
 from trimtab.learners.feature.sae_files import CFG, hook_of
-from trimtab.learners.token.checkpoints import one_writer
+from trimtab.learners.run import one_writer
 from trimtab.progress import track
 from trimtab.publish import publish_text
 from trimtab.store import Store

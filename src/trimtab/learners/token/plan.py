@@ -11,8 +11,8 @@ from typing import Any
 
 from trimtab.errors import ModelError
 from trimtab.json_file import read_json
-from trimtab.learners.token.precision import WITH
-from trimtab.learners.token.trainer import Lora, micro_budget
+from trimtab.learners.precision import WITH
+from trimtab.learners.run import Lora, micro_budget
 from trimtab.lm.load import default_device
 from trimtab.tensors import chunk_logits
 

@@ -1,9 +1,8 @@
 """One optimiser step of a policy: EXAMPLES to losses, gradients and metrics.
 
 A step is cut into micro-batches of near-equal length, prompts run once for all their completions, and log-probs come
-without full logits; what a loss needs is read off the names of its arguments. `PolicyTrainer` plugs this into
-`transformers.Trainer`. It loads, saves and decides nothing. DeepSpeed gets one micro-batch a step: its engine counts
-backward calls itself.
+without full logits; what a loss needs is read off the names of its arguments. `trimtab.learners.loop` runs it; it
+loads, saves and decides nothing.
 """
 
 import contextlib
@@ -17,10 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import TrainerCallback
 
 from trimtab.errors import unknown
+from trimtab.learners.loop import unwrapped
 from trimtab.learners.token.examples import Example
-from trimtab.learners.token.loop import SteadyTrainer, unwrapped
 from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, PairLoss, sft
 from trimtab.lm.forward import head_of, hidden_at, logprobs_of
 from trimtab.lm.tree import BranchRows, lay_out, length_buckets
@@ -61,7 +61,7 @@ def bare_loss(loss: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class StepTerms:
+class PolicyStep:
     """What one optimiser step computes, from examples to losses; the model comes as an argument."""
 
     loss: Loss
@@ -101,8 +101,8 @@ class StepTerms:
 
     def losses(
         self, model: Any, examples: Sequence[Example], shared: Mapping[str, Tensor]
-    ) -> tuple[Tensor, PairLoss, dict[str, Tensor]]:
-        """Total loss (B,) with gradient, the loss's own result, and the detached terms for the metrics."""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss (B,) with gradient, and the metrics."""
         device = next(model.parameters()).device
         rows = lay_out(
             [e.prompt for e in examples], [e.completions for e in examples], share_prompt=self.share_prompt
@@ -128,7 +128,7 @@ class StepTerms:
         total_B = result.loss_B
         if self.sft_weight:
             total_B = total_B + self.sft_weight * sft(terms["chosen_logprob_B"], terms["chosen_length_B"]).loss_B
-        return total_B, result, {k: v.detach() for k, v in terms.items()}
+        return total_B, metrics(result, {k: v.detach() for k, v in terms.items()})
 
     def _leashed(self, plain: PairLoss, terms: dict[str, Tensor], drift: Any) -> PairLoss:
         """The loss with its margin u lowered by δ = β·penalty; the rewards stay the loss's own.
@@ -152,87 +152,49 @@ class StepTerms:
         return linear_forward_kl(hidden_XD, head_of(model), ref_hidden_XD, ref_head)
 
 
-class PolicyTrainer(SteadyTrainer):
-    """transformers.Trainer whose step is `StepTerms`; the overridden methods are the ones it documents for that."""
+@torch.no_grad()
+def metrics(result: PairLoss, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the log shows of a micro-batch, by TRL's names, each (B,)."""
+    margin = result.chosen_reward_B - result.rejected_reward_B
+    found = {
+        "rewards/chosen": result.chosen_reward_B, "rewards/rejected": result.rejected_reward_B,
+        "rewards/margins": margin, "rewards/accuracies": torch.where(margin.isnan(), margin, (margin > 0).float()),
+    }  # fmt: skip
+    if "desirable_B" in terms:
+        good_B, logprob_B, ref_B = terms["desirable_B"], terms["logprob_B"], terms["ref_logprob_B"]
+        nan_B = torch.full_like(logprob_B, math.nan)
+        found["logps/chosen"] = torch.where(good_B, logprob_B, nan_B)
+        found["logps/rejected"] = torch.where(good_B, nan_B, logprob_B)
+        found["logratios/chosen"] = torch.where(good_B, logprob_B - ref_B, nan_B)
+        z0 = (terms["mismatched_logprob_K"] - terms["ref_mismatched_logprob_K"]).mean().clamp(min=0)
+        found["kl"] = z0.expand_as(logprob_B)
+    else:
+        for side in ("chosen", "rejected"):
+            if f"{side}_logprob_B" in terms:
+                found[f"logps/{side}"] = terms[f"{side}_logprob_B"]
+                found[f"logratios/{side}"] = terms[f"{side}_logprob_B"] - terms[f"ref_{side}_logprob_B"]
+        found["nll/chosen"] = -terms["chosen_logprob_B"] / terms["chosen_length_B"]
+    if "penalty_B" in terms:
+        found["feature/drift_chosen"] = terms["chosen_drift_B"]
+        found["feature/drift_rejected"] = terms["rejected_drift_B"]
+        found["feature/penalty"] = terms["penalty_B"]
+    return found
 
-    def __init__(self, *args: Any, step_terms: StepTerms, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.step_terms = step_terms
-        self._warned = False
 
-    def gradients(self, model: Any, examples: Sequence[Example]) -> Tensor:
-        from accelerate.utils import DistributedType
+class Displacement(TrainerCallback):
+    """Warns once when the chosen completions have become much less likely than under the reference."""
 
-        deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
-        parts = [list(range(len(examples)))] if deepspeed else self.step_terms.parts(examples)
-        with self.compute_loss_context_manager():
-            shared = self.step_terms.whole_batch(model, examples)
-        total = torch.zeros((), device=self.args.device)
-        for n, part in enumerate(parts):
-            last = n == len(parts) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                loss = self._loss(model, [examples[i] for i in part], shared) / len(examples)
-                loss = loss / self.current_gradient_accumulation_steps
-                self.accelerator.backward(loss, **({"scale_wrt_gas": False} if deepspeed else {}))
-            total += loss.detach()
-        return total
+    warned = False
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        examples = inputs["examples"]
-        shared = self.step_terms.whole_batch(model, examples)
-        parts = self.step_terms.parts(examples)
-        loss = sum(self._loss(model, [examples[i] for i in p], shared) for p in parts) / len(examples)
-        return (loss, {}) if return_outputs else loss
-
-    def _loss(self, model: Any, examples: Sequence[Example], shared: Mapping[str, Tensor]) -> Tensor:
-        with self.compute_loss_context_manager():
-            total_B, result, terms = self.step_terms.losses(model, examples, shared)
-        self._note(result, terms)
-        return total_B.sum()
-
-    @torch.no_grad()
-    def _note(self, result: PairLoss, terms: Mapping[str, Tensor]) -> None:
-        found = {"rewards/chosen": result.chosen_reward_B, "rewards/rejected": result.rejected_reward_B}
-        margin = result.chosen_reward_B - result.rejected_reward_B
-        found |= {
-            "rewards/margins": margin,
-            "rewards/accuracies": torch.where(margin.isnan(), margin, (margin > 0).float()),
-        }
-        if "desirable_B" in terms:
-            good_B, logprob_B, ref_B = terms["desirable_B"], terms["logprob_B"], terms["ref_logprob_B"]
-            nan_B = torch.full_like(logprob_B, math.nan)
-            found["logps/chosen"] = torch.where(good_B, logprob_B, nan_B)
-            found["logps/rejected"] = torch.where(good_B, nan_B, logprob_B)
-            found["logratios/chosen"] = torch.where(good_B, logprob_B - ref_B, nan_B)
-            z0 = (terms["mismatched_logprob_K"] - terms["ref_mismatched_logprob_K"]).mean().clamp(min=0)
-            found["kl"] = z0.expand_as(logprob_B)
-        else:
-            for side in ("chosen", "rejected"):
-                if f"{side}_logprob_B" in terms:
-                    found[f"logps/{side}"] = terms[f"{side}_logprob_B"]
-                    found[f"logratios/{side}"] = terms[f"{side}_logprob_B"] - terms[f"ref_{side}_logprob_B"]
-            found["nll/chosen"] = -terms["chosen_logprob_B"] / terms["chosen_length_B"]
-        if "penalty_B" in terms:
-            found["feature/drift_chosen"] = terms["chosen_drift_B"]
-            found["feature/drift_rejected"] = terms["rejected_drift_B"]
-            found["feature/penalty"] = terms["penalty_B"]
-        self._means.add(found)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        super().log(logs, start_time)
-        self._warn_of_displacement(logs)
-
-    def _warn_of_displacement(self, logs: Mapping[str, float]) -> None:
-        fell = logs.get("logratios/chosen", 0.0)
-        if self._warned or fell > -5.0:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        fell = (logs or {}).get("logratios/chosen", 0.0)
+        if self.warned or fell > -5.0:
             return
-        self._warned = True
+        self.warned = True
         log.warning(
             "step %d: chosen completions are now %.1f nats less likely than under the reference. A falling chosen "
             "reward is expected when the reference was fine-tuned on the chosen completions (its mean under the "
             "reference is minus a KL divergence); if it was not, other text is taking their place: fine-tune on the "
             "chosen first (loss sft), add sft_weight, or lower the learning rate. Watch logps/chosen too.",
-            self.state.global_step, -fell,
+            state.global_step, -fell,
         )  # fmt: skip

@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
+from tests.unit.learners.token.conftest import grouped
 from trimtab.errors import InputError, ModelError, SettingsChanged
 from trimtab.learners import Lora, train_reward_model
 from trimtab.learners.completion.reward_model import reward_loss, set_padding
@@ -28,8 +29,8 @@ GROUPS = [Group(p.prompt, (p.chosen, p.rejected)) for p in PAIRS]
 
 
 def train(lm, out, pairs=PAIRS, **settings):
-    defaults = {"batch_size": 4, "learning_rate": 3e-3, "dtype": "float32", "save_steps": 1000}
-    return train_reward_model(pairs, model=lm, out=out, **{**defaults, **settings})
+    defaults = {"batch_size": 4, "learning_rate": 3e-3, "dtype": "float32", "every": 1000}
+    return train_reward_model(pairs, model=lm, out=out, **grouped(**{**defaults, **settings})).path
 
 
 def values(folder) -> list[float]:
@@ -72,10 +73,10 @@ class Interrupt(TrainerCallback):
 
 
 def test_resumed_equals_uninterrupted_and_other_settings_are_refused(tmp_path, lm):
-    whole = train(lm, tmp_path / "whole", save_steps=1)
+    whole = train(lm, tmp_path / "whole", every=1)
     with pytest.raises(KeyboardInterrupt):
-        train(lm, tmp_path / "cut", save_steps=1, callbacks=[Interrupt()])
-    assert values(train(lm, tmp_path / "cut", save_steps=1)) == values(whole)
+        train(lm, tmp_path / "cut", every=1, callbacks=[Interrupt()])
+    assert values(train(lm, tmp_path / "cut", every=1)) == values(whole)
     with pytest.raises(SettingsChanged, match="center"):
         train(lm, tmp_path / "cut", center=0.1)
 

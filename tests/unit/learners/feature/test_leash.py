@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.learners.token.conftest import make_groups, make_pairs, tensors
+from tests.unit.learners.token.conftest import grouped, make_groups, make_pairs, tensors
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.leash import FeatureLeash, Sparse, completion_features, top_mask
 from trimtab.learners.feature.sae import SAE, identity_sae
+from trimtab.learners.run import Lora
 from trimtab.learners.token.examples import Example, encode_pairs
 from trimtab.learners.token.losses import dpo, fpo, simpo
 from trimtab.learners.token.plan import plan_memory
-from trimtab.learners.token.step import StepTerms, loss_needs
-from trimtab.learners.token.trainer import Lora, train_policy
+from trimtab.learners.token.step import PolicyStep, loss_needs
+from trimtab.learners.token.trainer import train_policy
 from trimtab.lm.forward import FINAL_NORM, hidden_at, watched
 from trimtab.lm.tree import branch_rows, lay_out
 from trimtab.store import Store
@@ -65,7 +66,7 @@ def test_hand_worked_loss():
     terms |= {"chosen_length_B": torch.tensor([2]), "rejected_length_B": torch.tensor([2])}
     cases = ((fpo, 3.0, 2.0), (dpo, 2 * (2 + 1), 2.0), (simpo, 2 * (-1 + 3) - 0.5, 2.0))
     for loss, u, beta in cases:
-        step = StepTerms(partial(loss, beta=beta), loss_needs(loss), 0.0, 512, None, True, leash=leash)
+        step = PolicyStep(partial(loss, beta=beta), loss_needs(loss), 0.0, 512, None, True, leash=leash)
         plain = step.loss(**{n: terms[n] for n in step.needs})
         result = step._leashed(plain, dict(terms), found)
         assert result.loss_B.item() == pytest.approx(math.log1p(math.exp(-(u - 0.25))), abs=1e-6)
@@ -137,8 +138,8 @@ def test_gradient_is_that_of_the_plain_formula(lm, kind):
 
 
 def train(lm_folder, out, pairs=PAIRS, **settings):
-    defaults = {"batch_size": 3, "learning_rate": 1e-3, "save_steps": 1000, "dtype": "float32", "loss": "fpo"}
-    return train_policy(pairs, model=lm_folder, out=out, **{**defaults, **settings})
+    defaults = {"batch_size": 3, "learning_rate": 1e-3, "every": 1000, "dtype": "float32", "loss": "fpo"}
+    return train_policy(pairs, model=lm_folder, out=out, **grouped(**{**defaults, **settings})).path
 
 
 def losses(out) -> list[float]:
@@ -234,7 +235,7 @@ def test_what_has_no_margin_is_refused(lm_folder, tmp_path):
 
 
 def test_held_out_pairs_are_leashed_too(lm_folder, tmp_path):
-    out = train(lm_folder, tmp_path / "a", leash=FeatureLeash(make_sae()), held_out=make_pairs(3, seed=9), save_steps=1)
+    out = train(lm_folder, tmp_path / "a", leash=FeatureLeash(make_sae()), held_out=make_pairs(3, seed=9), every=1)
     log = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
     assert any("eval_feature/drift_rejected" in x for x in log)
 

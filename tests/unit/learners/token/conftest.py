@@ -1,8 +1,10 @@
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from trimtab.learners.run import Checkpoints, Compute, Encoding, Optim
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Group, Pair, Reward
 
@@ -37,3 +39,13 @@ def tensors(folder: str | Path) -> dict:
     from safetensors.torch import load_file
 
     return load_file(next(Path(folder).glob("*.safetensors")))
+
+
+def grouped(**flat):
+    """Keywords of a training as a test varies them, one by one, to the groups that it takes."""
+    groups = {"optim": Optim, "encoding": Encoding, "compute": Compute, "checkpoints": Checkpoints}
+    given = {}
+    for name, kind in groups.items():
+        known = [f.name for f in fields(kind) if f.name in flat]
+        given[name] = kind(**{k: flat.pop(k) for k in known})
+    return flat | given

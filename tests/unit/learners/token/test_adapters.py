@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from tests.unit.learners.token.conftest import make_groups, make_pairs
 from trimtab.errors import ModelError
+from trimtab.learners.run import Compute, Lora, Optim
 from trimtab.learners.token.policy import Policy, load_policy
-from trimtab.learners.token.trainer import Lora, train_policy
+from trimtab.learners.token.trainer import train_policy
 from trimtab.lm.load import load_classifier, load_lm
 from trimtab.samplers import HF
 from trimtab.testing import tiny_lm
@@ -26,8 +27,15 @@ def taught(tmp_path_factory):
     """A base model and the adapter that SFT made on it, far from the base."""
     root = tmp_path_factory.mktemp("adapters")
     base = tiny_lm(root / "base", layers=2)
-    sft = train_policy(PAIRS, model=str(base), out=root / "sft", loss="sft", lora=Lora(rank=4), epochs=8, batch_size=8,
-                       learning_rate=1e-2, dtype="float32")  # fmt: skip
+    sft = train_policy(
+        PAIRS,
+        model=str(base),
+        out=root / "sft",
+        loss="sft",
+        lora=Lora(rank=4),
+        optim=Optim(epochs=8, batch_size=8, learning_rate=1e-2),
+        compute=Compute(dtype="float32"),
+    ).path
     return base, sft
 
 
@@ -60,8 +68,15 @@ def test_training_goes_on_from_the_adapter(taught, tmp_path, loss, lora):
     base, sft = taught
     start = chosen(load_lm(str(sft), "float32"))
     assert start - chosen(load_lm(str(base), "float32")) > 1.0
-    out = train_policy(PAIRS, model=str(sft), out=tmp_path / "run", loss=loss, lora=lora, batch_size=8, epochs=3,
-                       learning_rate=1e-4, dtype="float32")  # fmt: skip
+    out = train_policy(
+        PAIRS,
+        model=str(sft),
+        out=tmp_path / "run",
+        loss=loss,
+        lora=lora,
+        optim=Optim(batch_size=8, epochs=3, learning_rate=1e-4),
+        compute=Compute(dtype="float32"),
+    ).path
     first, *_, last = steps(out)
     assert first["loss"] == pytest.approx({"ipo": 25.0}.get(loss, math.log(2)), rel=1e-4)
     loaded = load_policy(out, dtype="float32")

@@ -7,10 +7,11 @@ import torch
 from trimtab.data.pairs import best_vs_worst
 from trimtab.decoders.completion import BestOfN, SoftmaxPolicy
 from trimtab.errors import ModelError
+from trimtab.learners.run import Compute, Lora, Optim
 from trimtab.learners.token.credit import Credit, auroc, pieces_of, token_credit
 from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES
 from trimtab.learners.token.policy import ImplicitReward, LoadedPolicy, Policy, load_policy
-from trimtab.learners.token.trainer import Lora, train_policy
+from trimtab.learners.token.trainer import train_policy
 from trimtab.lm.load import load_lm
 from trimtab.rewards import score
 from trimtab.testing import check_scorer, prompt, tiny_lm
@@ -77,9 +78,15 @@ def test_next_logprobs(policies):
 def test_a_trained_run_is_a_reward_that_prefers_what_was_chosen(tmp_path, lm_folder, lora):
     pairs = make_pairs(32)
     out = train_policy(
-        pairs, model=lm_folder, out=tmp_path / "run", loss="dpo", loss_settings={"beta": 0.2}, lora=lora, epochs=3,
-        batch_size=8, learning_rate=1e-2 if lora else 1e-3, dtype="float32",
-    )  # fmt: skip
+        pairs,
+        model=lm_folder,
+        out=tmp_path / "run",
+        loss="dpo",
+        loss_settings={"beta": 0.2},
+        lora=lora,
+        optim=Optim(epochs=3, batch_size=8, learning_rate=1e-2 if lora else 1e-3),
+        compute=Compute(dtype="float32"),
+    ).path
     loaded = load_policy(out, dtype="float32")
     assert loaded.beta == 0.2
     held = [Group(p.prompt, (p.chosen, p.rejected)) for p in make_pairs(24, seed=5)]
@@ -142,7 +149,14 @@ def test_settings_of_the_loss_count_and_unknown_losses_are_named(policies):
 @pytest.mark.parametrize("name", ["simpo", "ln_dpo", "orpo"])
 def test_a_trained_run_orders_completions_as_its_loss_does(tmp_path, lm_folder, name):
     pairs = make_pairs(8)
-    out = train_policy(pairs, model=lm_folder, out=tmp_path / "run", loss=name, batch_size=8, dtype="float32")
+    out = train_policy(
+        pairs,
+        model=lm_folder,
+        out=tmp_path / "run",
+        loss=name,
+        optim=Optim(batch_size=8),
+        compute=Compute(dtype="float32"),
+    ).path
     loaded = load_policy(out, dtype="float32")
     held = [Group(p.prompt, (p.chosen, p.rejected)) for p in make_pairs(6, seed=5)]
     rows = zip(loaded.policy.logprobs(held), loaded.reference.logprobs(held), loaded.reward(held), strict=True)

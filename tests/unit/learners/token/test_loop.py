@@ -8,11 +8,12 @@ import torch
 import transformers as t
 from transformers import TrainerCallback
 
-from tests.unit.learners.token.conftest import make_groups, make_pairs
+from tests.unit.learners.token.conftest import grouped, make_groups, make_pairs
 from trimtab.errors import ModelError
 from trimtab.learners.completion.reward_model import train_reward_model
-from trimtab.learners.token.loop import checkpoints, without_dropout
-from trimtab.learners.token.trainer import Lora, train_policy
+from trimtab.learners.loop import checkpoints, without_dropout
+from trimtab.learners.run import Compute, Lora, Optim
+from trimtab.learners.token.trainer import train_policy
 from trimtab.lm.load import load_tokenizer
 from trimtab.testing import tiny_lm
 
@@ -62,15 +63,25 @@ def test_a_first_dpo_loss_is_log_2(name, tmp_path, tiny):
     ways = [("dpo", {}), ("dpo", {"checkpointing": True})]
     ways += [("tdpo2", {"lora": Lora(rank=2)})] if name in ("gpt2", "mistral") else []
     for i, (loss, more) in enumerate(ways):
-        out = train_policy(PAIRS, model=model, out=tmp_path / str(i), loss=loss, batch_size=4, learning_rate=1e-9,
-                           dtype="float32", **more)  # fmt: skip
+        out = train_policy(
+            PAIRS,
+            model=model,
+            out=tmp_path / str(i),
+            loss=loss,
+            **grouped(batch_size=4, learning_rate=1e-9, dtype="float32", **more),
+        ).path
         assert logged(out) == pytest.approx([math.log(2)] * 2, abs=2e-4), (loss, more)
 
 
 def test_a_reward_model_is_trained_as_it_will_score(tmp_path, tiny):
     model = family("gpt2", tmp_path / "model", tiny)
-    out = train_reward_model(PAIRS, model=model, out=tmp_path / "rm", batch_size=8, epochs=3, learning_rate=1e-12,
-                             shuffle=False, dtype="float32")  # fmt: skip
+    out = train_reward_model(
+        PAIRS,
+        model=model,
+        out=tmp_path / "rm",
+        optim=Optim(batch_size=8, epochs=3, learning_rate=1e-12, shuffle=False),
+        compute=Compute(dtype="float32"),
+    ).path
     assert len(set(logged(out))) == 1
 
 
@@ -92,8 +103,17 @@ def test_only_a_loras_own_dropout_stays_on(tiny):
 def test_checkpointing_recomputes_without_dropout(tmp_path, tiny):
     """OPT's layers drop by themselves: with checkpointing they are in training mode, with rates of 0."""
     model = family("opt", tmp_path / "model", tiny)
-    runs = [train_policy(PAIRS, model=model, out=tmp_path / str(c), loss="dpo", batch_size=4, learning_rate=1e-3,
-                         epochs=2, dtype="float32", checkpointing=c) for c in (False, True)]  # fmt: skip
+    runs = [
+        train_policy(
+            PAIRS,
+            model=model,
+            out=tmp_path / str(c),
+            loss="dpo",
+            optim=Optim(batch_size=4, learning_rate=1e-3, epochs=2),
+            compute=Compute(dtype="float32", checkpointing=c),
+        ).path
+        for c in (False, True)
+    ]
     assert logged(runs[0]) == pytest.approx(logged(runs[1]), abs=1e-5)
 
 
@@ -112,8 +132,8 @@ class Poison(TrainerCallback):
 def train(kind, model, out, **more):
     settings = {"model": str(model), "out": out, "batch_size": 4, "epochs": 4, "dtype": "float32", **more}
     if kind == "reward model":
-        return train_reward_model(PAIRS, **settings)
-    return train_policy(GROUPS if kind == "kto" else PAIRS, loss=kind, **settings)
+        return train_reward_model(PAIRS, **grouped(**settings)).path
+    return train_policy(GROUPS if kind == "kto" else PAIRS, loss=kind, **grouped(**settings)).path
 
 
 @pytest.mark.parametrize("kind", ["dpo", "sft", "orpo", "kto", "simpo", "reward model"])
@@ -130,22 +150,22 @@ def test_a_diverged_run_stops_with_the_step_and_the_way_out(kind, tmp_path, tiny
 def test_the_last_good_checkpoint_is_kept(tmp_path, tiny, more):
     out = tmp_path / "run"
     with pytest.raises(ModelError, match="of step 6 is nan.*last good checkpoint is .*checkpoint-4"):
-        train("dpo", tiny, out, save_steps=2, callbacks=[Poison(5)], **more)
+        train("dpo", tiny, out, every=2, callbacks=[Poison(5)], **more)
     assert [c.name for c in checkpoints(out / "checkpoints")] == ["checkpoint-4"]
     assert len(logged(out)) == 5
-    assert train("dpo", tiny, out, save_steps=2, **more) == out  # what happened by accident is gone on from there
-    whole = train("dpo", tiny, tmp_path / "whole", save_steps=2, **more)
+    assert train("dpo", tiny, out, every=2, **more) == out  # what happened by accident is gone on from there
+    whole = train("dpo", tiny, tmp_path / "whole", every=2, **more)
     assert logged(out) == logged(whole)
 
 
 def test_weights_that_the_last_step_broke_are_not_published(tmp_path, tiny):
     with pytest.raises(ModelError, match="weights are NaN or infinite"):
-        train("dpo", tiny, tmp_path / "run", callbacks=[Poison(8)], save_steps=100)
+        train("dpo", tiny, tmp_path / "run", callbacks=[Poison(8)], every=100)
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_a_checkpoint_with_what_broke_the_next_step_is_not_kept(tmp_path, tiny):
     out = tmp_path / "run"
     with pytest.raises(ModelError, match="no good checkpoint before it"):
-        train("dpo", tiny, out, save_steps=2, callbacks=[Poison(2)])
+        train("dpo", tiny, out, every=2, callbacks=[Poison(2)])
     assert checkpoints(out / "checkpoints") == []

@@ -2,7 +2,7 @@ import pytest
 
 from trimtab.errors import ModelError
 from trimtab.learners.token.plan import plan_memory
-from trimtab.learners.token.trainer import Lora
+from trimtab.learners.run import Lora
 from trimtab.lm.load import load_lm
 
 

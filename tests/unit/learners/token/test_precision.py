@@ -9,14 +9,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from tests.unit.learners.token.conftest import make_groups, make_pairs
+from tests.unit.learners.token.conftest import grouped, make_groups, make_pairs
 from trimtab.embeddings import HiddenStates
 from trimtab.errors import InputError, SettingsChanged
 from trimtab.learners.completion.reward_model import train_reward_model
+from trimtab.learners.precision import Precision, RoundedAdamW, choose_precision, round_randomly, unmoved
+from trimtab.learners.run import Compute, Lora, Optim
 from trimtab.learners.token import precision
 from trimtab.learners.token.policy import load_policy
-from trimtab.learners.token.precision import Precision, RoundedAdamW, choose_precision, round_randomly, unmoved
-from trimtab.learners.token.trainer import Lora, _trainable, train_policy
+from trimtab.learners.token.trainer import train_policy, trainable
 from trimtab.lm import load
 from trimtab.lm.load import load_classifier, load_lm
 from trimtab.store import Store
@@ -57,8 +58,14 @@ def test_the_margin_moves_as_in_float32(model, tmp_path, monkeypatch, loss):
     sees(monkeypatch, torch.bfloat16)
     last = {}
     for dtype in ("float32", "bfloat16", None):
-        out = train_policy(PAIRS, model=model, out=tmp_path / str(dtype), loss=loss, epochs=8, batch_size=8,
-                           dtype=dtype, device="cpu")  # fmt: skip
+        out = train_policy(
+            PAIRS,
+            model=model,
+            out=tmp_path / str(dtype),
+            loss=loss,
+            optim=Optim(epochs=8, batch_size=8),
+            compute=Compute(dtype=dtype, device="cpu"),
+        ).path
         rows = logged(out)
         last[dtype] = rows[-1]["rewards/margins"] - rows[0]["rewards/margins"]
         kinds = {str(t.dtype) for t in load_file(out / "model.safetensors").values()}
@@ -76,28 +83,48 @@ def implicit(run, **how):
 def test_products_in_bfloat16_teach_float32_weights_the_same(model, tmp_path):
     """As on an accelerator. Its own log lags, for a product sees whole last places only; what is saved does not."""
     ways = ({"bf16": True}, None)
-    runs = [train_policy(PAIRS, model=model, out=tmp_path / str(bool(way)), loss="dpo", epochs=8, batch_size=8,
-                         dtype="float32", trainer=way) for way in ways]  # fmt: skip
+    runs = [
+        train_policy(
+            PAIRS,
+            model=model,
+            out=tmp_path / str(bool(way)),
+            loss="dpo",
+            optim=Optim(epochs=8, batch_size=8),
+            compute=Compute(dtype="float32", trainer=way),
+        ).path
+        for way in ways
+    ]
     assert card(runs[0])["settings"]["dtype"] == "float32 computed in bfloat16"
     assert implicit(runs[0]) == pytest.approx(implicit(runs[1]), rel=0.1)
 
 
 def test_what_was_learned_in_float32_is_not_rounded_away_when_it_is_loaded(model, tmp_path, monkeypatch):
     monkeypatch.setattr(load, "default_dtype", lambda device=None: torch.bfloat16)
-    out = train_policy(PAIRS, model=model, out=tmp_path / "run", loss="dpo", epochs=8, batch_size=8, dtype="float32")
+    out = train_policy(
+        PAIRS,
+        model=model,
+        out=tmp_path / "run",
+        loss="dpo",
+        optim=Optim(epochs=8, batch_size=8),
+        compute=Compute(dtype="float32"),
+    ).path
     assert load_lm(str(out)).model.dtype == torch.float32 and load_lm(model).model.dtype == torch.bfloat16
     assert HiddenStates(str(out), layers=(1,)).card["dtype"] == "float32"
     whole, rounded = implicit(out), implicit(out, dtype="bfloat16")
     assert whole > 0 and rounded < 0.6 * whole
     assert load_policy(out).reference.lm.model.dtype == torch.float32
-    rm = train_reward_model(PAIRS, model=model, out=tmp_path / "rm", batch_size=16, dtype="float32")
+    rm = train_reward_model(
+        PAIRS, model=model, out=tmp_path / "rm", optim=Optim(batch_size=16), compute=Compute(dtype="float32")
+    ).path
     assert load_classifier(str(rm)).model.dtype == torch.float32
 
 
 def test_a_reward_model_in_bfloat16_learns_too(model, tmp_path):
     moved = {}
     for dtype in ("float32", "bfloat16"):
-        out = train_reward_model(PAIRS, model=model, out=tmp_path / dtype, epochs=6, batch_size=16, dtype=dtype)
+        out = train_reward_model(
+            PAIRS, model=model, out=tmp_path / dtype, optim=Optim(epochs=6, batch_size=16), compute=Compute(dtype=dtype)
+        ).path
         rows = logged(out)
         moved[dtype] = rows[-1]["rewards/margins"] - rows[0]["rewards/margins"]
     assert moved["bfloat16"] == pytest.approx(moved["float32"], rel=0.25)  # its rewards themselves are bfloat16 numbers
@@ -106,11 +133,17 @@ def test_a_reward_model_in_bfloat16_learns_too(model, tmp_path):
 @pytest.mark.parametrize("kind", ["CAUSAL_LM", "SEQ_CLS"])
 def test_adapters_on_a_low_precision_base_are_float32(model, tmp_path, kind):
     lm = load_lm(model, "bfloat16")
-    network = _trainable(lm.model, Lora(rank=2), 0, False)
+    network = trainable(lm.model, Lora(rank=2), 0, False)
     assert {p.dtype for p in network.parameters() if p.requires_grad} == {torch.float32}
     if kind == "SEQ_CLS":
-        out = train_reward_model(PAIRS, model=model, out=tmp_path / "rm", lora=Lora(rank=2), epochs=4, batch_size=16,
-                                 dtype="bfloat16")  # fmt: skip
+        out = train_reward_model(
+            PAIRS,
+            model=model,
+            out=tmp_path / "rm",
+            lora=Lora(rank=2),
+            optim=Optim(epochs=4, batch_size=16),
+            compute=Compute(dtype="bfloat16"),
+        ).path
         assert {str(t.dtype) for t in load_file(out / "model.safetensors").values()} == {"torch.float32"}
         rows = logged(out)
         assert rows[-1]["loss"] < rows[0]["loss"]
@@ -127,26 +160,32 @@ class Stop(TrainerCallback):
 )
 def test_a_continued_run_keeps_its_precision(model, tmp_path, monkeypatch, dtype, first, then):
     """A float32 run of one machine goes on in float32 on one that would begin in bfloat16, to the same weights."""
-    settings = {"model": model, "loss": "dpo", "batch_size": 8, "epochs": 3, "save_steps": 2, "learning_rate": 1e-4}
+    settings = {"model": model, "loss": "dpo", "batch_size": 8, "epochs": 3, "every": 2, "learning_rate": 1e-4}
     sees(monkeypatch, first)
-    whole = train_policy(PAIRS, out=tmp_path / "whole", dtype=dtype, **settings)
+    whole = train_policy(PAIRS, out=tmp_path / "whole", **grouped(dtype=dtype, **settings)).path
     with pytest.raises(KeyboardInterrupt):
-        train_policy(PAIRS, out=tmp_path / "cut", dtype=dtype, callbacks=[Stop()], **settings)
+        train_policy(PAIRS, out=tmp_path / "cut", **grouped(dtype=dtype, callbacks=[Stop()], **settings))
     sees(monkeypatch, then)
-    again = train_policy(PAIRS, out=tmp_path / "cut", dtype=dtype, **settings)
+    again = train_policy(PAIRS, out=tmp_path / "cut", **grouped(dtype=dtype, **settings)).path
     a, b = (load_file(out / "model.safetensors") for out in (whole, again))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert card(again)["settings"]["dtype"] == (dtype or "float32") and card(again)["devices"] == ["cpu"]
     with pytest.raises(SettingsChanged, match="dtype: .* then, 'float64' now"):
-        train_policy(PAIRS, out=again, dtype="float64", **settings)
-    assert train_policy(PAIRS, out=again, **settings) == again  # None: as it is
+        train_policy(PAIRS, out=again, **grouped(dtype="float64", **settings))
+    assert train_policy(PAIRS, out=again, **grouped(**settings)).path == again  # None: as it is
 
 
 def test_the_reference_is_computed_as_the_policy_is(model, tmp_path):
     """Its cached log-probs carry how they were computed, so two precisions never mix in a shared store."""
     for name, trainer in (("mixed", {"bf16": True}), ("plain", None)):
-        out = train_policy(PAIRS, model=model, out=tmp_path / name, loss="dpo", batch_size=16, dtype="float32",
-                           reference_store=tmp_path / "shared", learning_rate=1e-9, trainer=trainer)  # fmt: skip
+        out = train_policy(
+            PAIRS,
+            model=model,
+            out=tmp_path / name,
+            loss="dpo",
+            optim=Optim(batch_size=16, learning_rate=1e-9),
+            compute=Compute(dtype="float32", reference_store=tmp_path / "shared", trainer=trainer),
+        ).path
         assert logged(out)[0]["loss"] == pytest.approx(0.693147, abs=1e-4)
     assert len(Store(tmp_path / "shared").tables("logprobs")) == 2
 
@@ -182,14 +221,20 @@ def test_what_a_dtype_means_on_an_accelerator(asked, want):
 )
 def test_float16_without_a_scaled_loss_is_refused(model, tmp_path, more, says):
     with pytest.raises(InputError, match=says):
-        train_policy(PAIRS, model=model, out=tmp_path / "x", device="cpu", **more)
+        train_policy(PAIRS, model=model, out=tmp_path / "x", **grouped(device="cpu", **more))
     with pytest.raises(InputError, match=says):
-        train_reward_model(PAIRS, model=model, out=tmp_path / "y", device="cpu", **more)
+        train_reward_model(PAIRS, model=model, out=tmp_path / "y", **grouped(device="cpu", **more))
 
 
 def test_an_optimiser_of_ones_own_is_warned_of_with_the_figure(model, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "trimtab"):
-        train_policy(PAIRS, model=model, out=tmp_path / "x", dtype="bfloat16", batch_size=16, trainer={"optim": "sgd"})
+        train_policy(
+            PAIRS,
+            model=model,
+            out=tmp_path / "x",
+            compute=Compute(dtype="bfloat16", trainer={"optim": "sgd"}),
+            optim=Optim(batch_size=16),
+        )
     assert "bfloat16 weights with the optimiser sgd: an update of the learning rate 1e-06" in caplog.text
     assert "of 9" in caplog.text and "which will not move" in caplog.text
 

@@ -11,16 +11,17 @@ import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from trimtab.errors import InputError, ModelError, SettingsChanged, StoreError
-from trimtab.learners.token.loop import Means
+from trimtab.learners.loop import Means
+from trimtab.learners.run import Lora
 from trimtab.learners.token.losses import PairLoss, dpo
-from trimtab.learners.token.trainer import Lora, merge_adapter, train_policy
+from trimtab.learners.token.trainer import merge_adapter, train_policy
 from trimtab.lm.forward import check_forward
 from trimtab.lm.load import load_lm
 from trimtab.store import Store
 from trimtab.testing import prompt
 from trimtab.types import Completion, Group, Reward
 
-from .conftest import make_groups, make_pairs, tensors
+from .conftest import grouped, make_groups, make_pairs, tensors
 
 PAIRS = make_pairs(12)
 
@@ -36,8 +37,8 @@ def one_thread():
 @pytest.fixture
 def train(lm_folder, tmp_path):
     def run(name, data=PAIRS, **settings):
-        defaults = {"batch_size": 4, "learning_rate": 1e-3, "save_steps": 1000, "dtype": "float32"}
-        return train_policy(data, model=lm_folder, out=tmp_path / name, **{**defaults, **settings})
+        defaults = {"batch_size": 4, "learning_rate": 1e-3, "every": 1000, "dtype": "float32"}
+        return train_policy(data, model=lm_folder, out=tmp_path / name, **grouped(**{**defaults, **settings})).path
 
     return run
 
@@ -62,10 +63,10 @@ class Interrupt(TrainerCallback):
 
 
 def test_resumed_equals_uninterrupted_bitwise(train):
-    whole = train("whole", save_steps=1)
+    whole = train("whole", every=1)
     with pytest.raises(KeyboardInterrupt):
-        train("cut", save_steps=1, callbacks=[Interrupt()])
-    resumed = train("cut", save_steps=1)
+        train("cut", every=1, callbacks=[Interrupt()])
+    resumed = train("cut", every=1)
     for key, value in tensors(whole).items():
         assert torch.equal(value, tensors(resumed)[key]), key
     assert [x["loss"] for x in history(whole)] == [x["loss"] for x in history(resumed)]
@@ -223,7 +224,7 @@ def test_a_forward_that_disagrees_with_the_model_is_refused(lm_folder):
 
 
 def test_held_out_metrics_are_logged(train):
-    out = train("run", held_out=PAIRS[:3], save_steps=1)
+    out = train("run", held_out=PAIRS[:3], every=1)
     lines = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
     assert [0.0 < x["eval_loss"] < 2 and "eval_rewards/margins" in x for x in lines if "eval_loss" in x] == [True] * 3
 
@@ -247,7 +248,7 @@ def test_a_second_run_into_the_same_folder_is_refused_while_the_first_lives(tmp_
 
 
 def test_a_checkpoint_cut_short_by_an_older_version_is_passed_over(tmp_path):
-    from trimtab.learners.token.checkpoints import checkpoints
+    from trimtab.learners.run import checkpoints
 
     for step, files in ((2, ["trainer_state.json"]), (10, ["trainer_state.json"]), (12, ["model.safetensors"])):
         (tmp_path / f"checkpoint-{step}").mkdir()

@@ -79,7 +79,7 @@ class RewardModelFit:
     def __call__(self, pairs: Sequence[Pair], folder: Path) -> RewardFn:
         from trimtab.learners.completion.reward_model import train_reward_model
 
-        return self.load(str(train_reward_model(pairs, model=self.model, out=folder, **self.settings)))
+        return self.load(str(train_reward_model(pairs, model=self.model, out=folder, **self.settings).path))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from trimtab.learners.completion.west_of_n.pseudo_pairs import (
     pseudo_pairs,
 )
 from trimtab.learners.completion.west_of_n.west_of_n import PairwiseFit, ProbeFit, RewardModelFit, west_of_n
+from trimtab.learners.run import Checkpoints, Compute, Optim
 from trimtab.rewards import RewardModel
 from trimtab.testing import FakeSampler, prompt, tiny_lm
 from trimtab.types import Completion, Group, Pair, Prompt, Reward, SamplingParams
@@ -264,7 +265,7 @@ def test_teacher_and_student_may_be_whole_reward_models(tmp_path):
         Pair(prompt(f"b{i}"), Completion("yes " * (i % 3 + 1), "m", 0, 0), Completion("no " * (i % 2 + 1), "m", 0, 1))
         for i in range(8)
     ]
-    settings = {"epochs": 12, "learning_rate": 3e-3, "batch_size": 8, "dtype": "float32", "save_steps": 1000}
+    settings = {"optim": Optim(3e-3, 12, 8), "compute": Compute("float32"), "checkpoints": Checkpoints(1000)}
     fit = RewardModelFit(lm, lambda folder: RewardModel(folder, dtype="float32"), settings)
     pool = words(6, "u", 1)
     result = west_of_n(base, pool, tmp_path / "run", teacher=fit, student=fit, confidence=0.2)
