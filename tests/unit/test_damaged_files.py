@@ -82,7 +82,8 @@ def read_policy(folder):
 
 def policy(folder):
     tiny_lm(folder.parent / "base", layers=1, hidden=8)
-    card = {"settings": a_run(folder).identity() | {"data": fingerprint([1])}, "finished": True}
+    settings = a_run(folder).identity() | {"data": fingerprint([1])}
+    card = {"settings": settings, "finished": True, "last": {}, "examples": {}}
     (folder / "policy.json").write_text(json.dumps(card))
     (folder / "reward_model.json").write_text(json.dumps(card | {"template": "t", "rendering": "tokens"}))
     config = {"base_model_name_or_path": str(folder.parent / "base"), "revision": None, "peft_type": "LORA"}
