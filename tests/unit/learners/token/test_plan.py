@@ -1,8 +1,8 @@
 import pytest
 
 from trimtab.errors import ModelError
-from trimtab.learners.token.plan import plan_memory
 from trimtab.learners.run import Lora
+from trimtab.learners.token.plan import plan_memory
 from trimtab.lm.load import load_lm
 
 
