@@ -11,15 +11,16 @@ difference of Σ log π (ours − theirs, must not be below −0.001), both reco
 import random
 import statistics
 import time
+from functools import partial
 
 import torch
 
 from benchmarks.run import Run
-from trimtab.decoders.token import BeamSearch
+from trimtab.decoders import BeamSearch, Plain
 from trimtab.lm.chat import encode_prompt
 from trimtab.lm.load import load_lm
 from trimtab.tensors import token_logprobs
-from trimtab.types import Prompt
+from trimtab.types import Prompt, SamplingParams
 
 SETTINGS = {"model": "smollm2-135m", "prompts": 8, "new_tokens": 64, "beams": 5, "batch": 4, "rounds": 3}
 SMALL = {"prompts": 2, "new_tokens": 24, "batch": 2, "rounds": 1}
@@ -72,7 +73,8 @@ def main(run: Run) -> None:
     cpu_times: dict[str, list[float]] = {}
     answers: dict[str, list[list[int]]] = {}
     for way, batch in (("single", 1), (f"batch_{s.batch}", s.batch)):
-        search = BeamSearch(lm, width=s.beams, max_tokens=s.new_tokens, require_end=False, batch=batch)
+        beams = Plain(BeamSearch(lm, width=s.beams, require_end=False, batch=batch))
+        search = partial(beams, params=SamplingParams(max_tokens=s.new_tokens))
         parts = [range(i, min(i + batch, len(rows))) for i in range(0, len(rows), batch)]
         works = {
             "ours": lambda x=search: [list(a.completion.tokens or ()) for a in x(asked)],

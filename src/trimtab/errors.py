@@ -29,6 +29,10 @@ class EngineError(TrimtabError):
     """An engine or server failed after the bounded retries."""
 
 
+class CapReached(TrimtabError):
+    """A cap on calls, tokens or dollars leaves no room for what a lever asks next."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Error for a `name` outside `known`, with the nearest known name and the list."""
     known = sorted(known)

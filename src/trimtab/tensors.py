@@ -38,6 +38,16 @@ def token_logprobs(logits_BTV: Tensor, ids_BT: Tensor, *, chunk: int = 1024) -> 
     return torch.cat(out).view(B, T - 1) if out else logits_BTV.new_zeros((B, max(T - 1, 0)), dtype=torch.float32)
 
 
+def most_likely(p_BV: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+    """Probabilities from the highest down and whose tokens they are, both (B, K): the top k (0: all of them), and 0
+    outside the smallest set whose mass reaches top_p."""
+    p_BK, token_BK = p_BV.sort(dim=-1, descending=True, stable=True)
+    if top_k:
+        p_BK, token_BK = p_BK[:, :top_k], token_BK[:, :top_k]
+    before_BK = p_BK.cumsum(-1) - p_BK
+    return torch.where(before_BK < top_p * p_BK.sum(-1, keepdim=True), p_BK, 0.0), token_BK
+
+
 def masked_sum(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """Sum over the last axis where mask is 1, shape (B,). Masked entries may be anything, NaN included."""
     return torch.where(mask_BT.bool(), values_BT, torch.zeros_like(values_BT)).sum(-1)

@@ -78,10 +78,9 @@ def test_rewards(both):
 
 
 def test_beam_search(both):
-    here, there = (BeamSearch(lm, width=3, max_tokens=8, require_end=False)(PROMPTS) for lm in both)
-    assert [[c.tokens for c in a.group.completions] for a in here] == [
-        [c.tokens for c in b.group.completions] for b in there
-    ]
+    params = SamplingParams(max_tokens=8)
+    here, there = (BeamSearch(lm, width=3, require_end=False)(PROMPTS, 3, params) for lm in both)
+    assert [[c.tokens for c in a.completions] for a in here] == [[c.tokens for c in b.completions] for b in there]
 
 
 @pytest.mark.parametrize(

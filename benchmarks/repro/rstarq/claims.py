@@ -27,7 +27,7 @@ from benchmarks.repro.rstarq.problems import Planted, plant, problems, reward, t
 from benchmarks.results import stacked
 from benchmarks.run import Run
 from trimtab.data.pairs import right_vs_wrong
-from trimtab.decoders.token import BeamSearch
+from trimtab.decoders import BeamSearch, Plain
 from trimtab.evaluation.metrics import mean_interval, paired_bootstrap
 from trimtab.learners.run import Checkpoints, Compute, Optim
 from trimtab.learners.token.credit import auroc, pieces_of
@@ -236,7 +236,8 @@ class Repeat:
                     file = self.folder / "beams" / f"{name}_{width}_{penalty:g}.json"
                     if not file.is_file():
                         begin = time.perf_counter()
-                        answers = BeamSearch(lm, width, max_tokens=64, length_penalty=penalty)(prompts)
+                        beams = Plain(BeamSearch(lm, width, length_penalty=penalty))
+                        answers = beams(prompts, SamplingParams(max_tokens=64))
                         seconds = time.perf_counter() - begin
                         file.parent.mkdir(parents=True, exist_ok=True)
                         file.write_text(json.dumps({

@@ -203,7 +203,7 @@ def judge(matrix: ResponseMatrix, logprob: np.ndarray, count: int) -> tuple[dict
 def end_to_end(router, test: ResponseMatrix, members: Pool) -> dict:
     """The router really calls the pool on the test prompts of a fold; its rewards against the matrix's."""
     start = time.perf_counter()
-    answers = Routed(router, members.samplers, PARAMS)(test.prompts)
+    answers = Routed(router, members.samplers)(test.prompts, PARAMS)
     seconds = time.perf_counter() - start
     groups = [a.group for a in answers]
     got = np.full(len(groups), np.nan)

@@ -11,7 +11,11 @@ from trimtab.decoders.completion import (
     Plain,
     RejectionSampler,
     SoftmaxPolicy,
+    again,
+    answer,
+    choose,
 )
+from trimtab.decoders.drive import Caps, drive
 from trimtab.decoders.model import Ranked, Routed
 from trimtab.decoders.select import argmax, rejection_probs, softmax_weights, vote_weights
 from trimtab.lazy import lazy
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BeamSearch",
     "BestOfN",
+    "Caps",
     "ChunkedBestOfN",
     "Greedy",
     "LogprobRerank",
@@ -32,7 +37,11 @@ __all__ = [
     "RejectionSampler",
     "Routed",
     "SoftmaxPolicy",
+    "again",
+    "answer",
     "argmax",
+    "choose",
+    "drive",
     "rejection_probs",
     "softmax_weights",
     "vote_weights",

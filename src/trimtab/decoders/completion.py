@@ -1,35 +1,38 @@
-"""PROMPTS to ANSWERS by drawing several completions and choosing one: what a completion-level value buys.
+"""LEVERS that draw several completions of a prompt and choose one: what a completion-level value buys.
 
 Best-of-N and the softmax policy are Q-Probe's (arXiv 2402.14688, section 4.1), the rejection sampler its section 4.2;
-any `RewardFn` can be spent: a probe, a reward model, a verifier. The others are the nulls they must beat. Every answer
-counts the tokens of the whole group, not only of the completion chosen. An unscored completion (NaN) is never chosen;
-when all are unscored the choice is random (seeded) and the note says so. With n = 1 each is the plain sampler.
+any `RewardFn` can be spent: a probe, a reward model, a verifier. The others are the nulls they must beat. Each is its
+`steps` and, called with prompts and params, a `Decoder`. An unscored completion (NaN) is never chosen; when all are
+unscored the choice is random (seeded) and the note says so. With n = 1 each is the plain sampler.
 """
 
 import math
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.decoders.drive import drive
 from trimtab.decoders.select import draw, expected_draws, rejection_probs, softmax_weights, vote_weights
-from trimtab.errors import InputError
+from trimtab.errors import CapReached, InputError
 from trimtab.types import (
+    FREE,
     Answer,
+    Ask,
     Completion,
     Group,
+    Price,
     Prompt,
+    Read,
     Reward,
     RewardFn,
     Sampler,
     SamplingParams,
+    Steps,
     completion_seed,
-    score_answered,
 )
-
-DEFAULT = SamplingParams()
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,13 @@ class Plain:
     """One completion a prompt, as the sampler draws it."""
 
     sampler: Sampler
-    params: SamplingParams = DEFAULT
+    price: Price = FREE
 
-    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        return [answer(g, 0) for g in self.sampler(prompts, 1, self.params)]
+    def steps(self, prompt: Prompt, params: SamplingParams) -> Steps:
+        group = yield Ask(self.sampler, prompt, 1, params, self.price)
+        return answer(group, 0, group.rewards[0].note if group.rewards else "")  # a search inside a model says more
+
+    __call__ = drive
 
 
 @dataclass(frozen=True)
@@ -48,10 +54,12 @@ class Greedy:
     """One completion a prompt at temperature 0: the baseline to beat."""
 
     sampler: Sampler
-    params: SamplingParams = DEFAULT
+    price: Price = FREE
 
-    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        return [answer(g, 0) for g in self.sampler(prompts, 1, replace(self.params, temperature=0.0))]
+    def steps(self, prompt: Prompt, params: SamplingParams) -> Steps:
+        return answer((yield Ask(self.sampler, prompt, 1, replace(params, temperature=0.0), self.price)), 0)
+
+    __call__ = drive
 
 
 @dataclass(frozen=True)
@@ -61,11 +69,14 @@ class BestOfN:
     sampler: Sampler
     reward: RewardFn
     n: int = 16
-    params: SamplingParams = DEFAULT
+    price: Price = FREE
 
-    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        groups = scored(self.sampler(prompts, self.n, self.params), self.reward)
-        return [choose(g, softmax_weights(g.reward_N, 0.0), self.params.seed) for g in groups]
+    def steps(self, prompt: Prompt, params: SamplingParams) -> Steps:
+        group = yield Ask(self.sampler, prompt, self.n, params, self.price)
+        group = yield Read(self.reward, group)
+        return choose(group, softmax_weights(group.reward_N, 0.0), params.seed)
+
+    __call__ = drive
 
 
 @dataclass(frozen=True)
@@ -76,11 +87,14 @@ class SoftmaxPolicy:
     reward: RewardFn
     n: int = 16
     beta: float = 0.1
-    params: SamplingParams = DEFAULT
+    price: Price = FREE
 
-    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        groups = scored(self.sampler(prompts, self.n, self.params), self.reward)
-        return [choose(g, softmax_weights(g.reward_N, self.beta), self.params.seed) for g in groups]
+    def steps(self, prompt: Prompt, params: SamplingParams) -> Steps:
+        group = yield Ask(self.sampler, prompt, self.n, params, self.price)
+        group = yield Read(self.reward, group)
+        return choose(group, softmax_weights(group.reward_N, self.beta), params.seed)
+
+    __call__ = drive
 
 
 @dataclass(frozen=True)
@@ -93,14 +107,14 @@ class Majority:
     sampler: Sampler
     extract: Callable[[str], Hashable | None]
     n: int = 16
-    params: SamplingParams = DEFAULT
+    price: Price = FREE
 
-    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        groups = self.sampler(prompts, self.n, self.params)
-        return [choose(g, self._weights(g), self.params.seed, "no completion gave an answer") for g in groups]
+    def steps(self, prompt: Prompt, params: SamplingParams) -> Steps:
+        group = yield Ask(self.sampler, prompt, self.n, params, self.price)
+        votes = vote_weights([None if c.failed else self.extract(c.text) for c in group.completions])
+        return choose(group, votes, params.seed, "no completion gave an answer")
 
-    def _weights(self, group: Group) -> npt.NDArray[np.float64]:
-        return vote_weights([None if c.failed else self.extract(c.text) for c in group.completions])
+    __call__ = drive
 
 
 @dataclass(frozen=True)
@@ -113,25 +127,25 @@ class LogprobRerank:
     sampler: Sampler
     n: int = 16
     normalise: Literal["mean", "sum"] = "mean"
-    params: SamplingParams = DEFAULT
+    price: Price = FREE
 
     def __post_init__(self) -> None:
         if self.normalise not in ("mean", "sum"):
             raise InputError(f"LogprobRerank: normalise must be 'mean' or 'sum', got {self.normalise!r}")
 
-    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        groups = self.sampler(prompts, self.n, self.params)
-        if groups and all(c.logprobs is None for g in groups for c in g.completions if not c.failed):
+    def steps(self, prompt: Prompt, params: SamplingParams) -> Steps:
+        group = yield Ask(self.sampler, prompt, self.n, params, self.price)
+        there = [c for c in group.completions if not c.failed]
+        if there and all(c.logprobs is None for c in there):
             raise InputError(
                 f"LogprobRerank needs log-probs and the sampler of {self.sampler.model} gives none; "
                 "samplers.HF and samplers.OpenVINO give them"
             )
         pick = np.mean if self.normalise == "mean" else np.sum
-        values = [
-            [float(pick(c.logprobs)) if c.logprobs and not c.failed else math.nan for c in g.completions]
-            for g in groups
-        ]
-        return [choose(g, softmax_weights(v, 0.0), self.params.seed) for g, v in zip(groups, values, strict=True)]
+        value_N = [float(pick(c.logprobs)) if c.logprobs and not c.failed else math.nan for c in group.completions]
+        return choose(group, softmax_weights(value_N, 0.0), params.seed)
+
+    __call__ = drive
 
 
 @dataclass(frozen=True)
@@ -140,16 +154,15 @@ class Longest:
 
     sampler: Sampler
     n: int = 16
-    params: SamplingParams = DEFAULT
+    price: Price = FREE
 
-    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        groups = self.sampler(prompts, self.n, self.params)
-        return [choose(g, softmax_weights(self._lengths(g), 0.0), self.params.seed) for g in groups]
-
-    @staticmethod
-    def _lengths(group: Group) -> list[float]:
+    def steps(self, prompt: Prompt, params: SamplingParams) -> Steps:
+        group = yield Ask(self.sampler, prompt, self.n, params, self.price)
         tokens = all(c.length is not None for c in group.completions if not c.failed)
-        return [math.nan if c.failed else (c.length or 0) if tokens else len(c.text) for c in group.completions]
+        length_N = [math.nan if c.failed else (c.length or 0) if tokens else len(c.text) for c in group.completions]
+        return choose(group, softmax_weights(length_N, 0.0), params.seed)
+
+    __call__ = drive
 
 
 @dataclass(frozen=True)
@@ -171,8 +184,8 @@ class RejectionSampler:
     M: float | None = None
     max_draws: int = 256
     batch: int = 16
-    params: SamplingParams = DEFAULT
     bound: float | None = None
+    price: Price = FREE
 
     def __post_init__(self) -> None:
         rejection_probs([], self.beta, 0.0)  # refuses beta <= 0
@@ -185,19 +198,21 @@ class RejectionSampler:
         if not 1 <= self.batch <= self.max_draws:
             raise InputError(f"RejectionSampler: batch={self.batch} must be between 1 and max_draws={self.max_draws}")
 
-    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        runs = [_Run(p, rng_for(p, self.params.seed), self._given) for p in prompts]
-        round_ = 0
-        while waiting := [r for r in runs if r.accepted is None and len(r.completions) < self.max_draws]:
-            n = min(self.batch, self.max_draws - len(waiting[0].completions))  # all have drawn as many
-            params = replace(
-                self.params, seed=completion_seed(self.params.seed, "round", round_) if round_ else self.params.seed
-            )
-            groups = scored(self.sampler([r.prompt for r in waiting], n, params), self.reward)
-            for run, group in zip(waiting, groups, strict=True):
-                run.test(group, self.beta)
-            round_ += 1
-        return [run.answer(self.beta) for run in runs]
+    def steps(self, prompt: Prompt, params: SamplingParams) -> Steps:
+        draws = _Draws(prompt, rng_for(prompt, params.seed), self._given)
+        batches = 0
+        try:
+            while draws.accepted is None and len(draws.completions) < self.max_draws:
+                n = min(self.batch, self.max_draws - len(draws.completions))
+                group = yield Ask(self.sampler, prompt, n, again(params, batches), self.price)
+                draws.test((yield Read(self.reward, group)), self.beta)
+                batches += 1
+        except CapReached:
+            if not draws.completions:
+                raise
+        return draws.answer(self.beta)
+
+    __call__ = drive
 
     @property
     def _given(self) -> float | None:
@@ -207,7 +222,7 @@ class RejectionSampler:
 
 
 @dataclass
-class _Run:
+class _Draws:
     """The draws of one prompt so far, and which of them was accepted."""
 
     prompt: Prompt
@@ -215,10 +230,8 @@ class _Run:
     log_m: float | None
     accepted: int | None = None
     pilot: int = 0
-
-    def __post_init__(self) -> None:
-        self.completions: list[Completion] = []
-        self.rewards: list[Reward] = []
+    completions: list[Completion] = field(default_factory=list)
+    rewards: list[Reward] = field(default_factory=list)
 
     def test(self, group: Group, beta: float) -> None:
         """Adds a batch; with M known, accepts the first that passes, else M comes from this batch."""
@@ -238,7 +251,7 @@ class _Run:
         """The accepted draw, or the softmax policy's choice among all."""
         group = Group(self.prompt, tuple(self.completions), tuple(self.rewards))
         if self.log_m is None:
-            return choose(group, np.zeros(len(self.completions)), 0, rng=self.rng)
+            return choose(group, np.zeros(len(self.completions)), self.rng)
         tested = len(self.completions) - self.pilot
         above = int((group.reward_N / beta > self.log_m + 1e-9).sum())
         notes = [f"{expected_draws(group.reward_N, beta, self.log_m):.3g} draws expected"]
@@ -248,15 +261,15 @@ class _Run:
             notes.append(f"{above} draws exceeded M, where the tilt is flattened")
         if self.accepted is None:
             notes.insert(0, f"none of {tested} draws accepted, chosen by the softmax policy")
-            chosen = choose(group, softmax_weights(group.reward_N, beta), 0, rng=self.rng)
+            chosen = choose(group, softmax_weights(group.reward_N, beta), self.rng)
             return replace(chosen, note="; ".join(filter(None, [chosen.note, *notes])))
         notes.insert(0, f"accepted draw {self.accepted - self.pilot + 1}")
         return answer(group, self.accepted, "; ".join(notes))
 
 
-def scored(groups: Sequence[Group], reward: RewardFn) -> list[Group]:
-    """Groups with what `reward` gives them."""
-    return [replace(g, rewards=tuple(r)) for g, r in zip(groups, score_answered(groups, reward), strict=True)]
+def again(params: SamplingParams, times: int) -> SamplingParams:
+    """The params of the next round of completions of a prompt: other seeds, so that none is drawn twice."""
+    return replace(params, seed=completion_seed(params.seed, "round", times)) if times else params
 
 
 def rng_for(prompt: Prompt, seed: int) -> np.random.Generator:
@@ -267,12 +280,15 @@ def rng_for(prompt: Prompt, seed: int) -> np.random.Generator:
 def choose(
     group: Group,
     weights_N: npt.ArrayLike,
-    seed: int,
+    rng: np.random.Generator | int,
     nothing: str = "all completions are unscored",
-    rng: np.random.Generator | None = None,
 ) -> Answer:
-    """One completion drawn with these probabilities; all zero: any of them, and the note says `nothing`."""
-    rng = rng or rng_for(group.prompt, seed)
+    """One completion drawn with these probabilities by a generator, or by a run's seed; all zero: any of them, and the
+    note says `nothing`."""
+    (possible,) = np.asarray(weights_N).nonzero()
+    if len(possible) == 1:  # what draws nothing needs no generator
+        return answer(group, int(possible[0]))
+    rng = rng if isinstance(rng, np.random.Generator) else rng_for(group.prompt, rng)
     index = draw(weights_N, rng)
     if index is not None:
         return answer(group, index)
@@ -283,10 +299,5 @@ def choose(
 
 
 def answer(group: Group, index: int, note: str = "") -> Answer:
-    """The completion at `index`, with the usage of the whole group; a note where not every token was counted."""
-    chosen = group.completions[index]
-    counts = [c.paid_tokens for c in group.completions if not c.failed]
-    notes = [note, f"failed: {chosen.note}" if chosen.failed else ""]
-    if unknown := counts.count(None):
-        notes.append(f"tokens of {unknown} completions are unknown")
-    return Answer(chosen, group, group.usage, note="; ".join(filter(None, notes)))
+    """The completion at `index`; the driver adds what it cost."""
+    return Answer(group.completions[index], group, note=note)

@@ -5,15 +5,31 @@ inverted). `Routed` sends each prompt to one model, `Ranked` lets every model an
 function (Zooter's reward-model ranking, RMR). It learns nothing.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from trimtab.decoders.completion import answer
+from trimtab.decoders.drive import drive
 from trimtab.errors import InputError, ModelError
-from trimtab.types import Answer, Group, Prompt, RewardFn, Router, Sampler, SamplingParams, score_answered
+from trimtab.types import (
+    Ask,
+    Completion,
+    Group,
+    Price,
+    Prompt,
+    Read,
+    Reward,
+    RewardFn,
+    Router,
+    Sampler,
+    SamplingParams,
+    Steps,
+)
 
 Array = npt.NDArray[np.float64]
 
@@ -118,7 +134,7 @@ def threshold_for(gain_P: npt.ArrayLike, share: float) -> float:
 
 @dataclass(frozen=True)
 class Routed:
-    """A decoder: each prompt goes to the model of the pool with the highest utility, which answers it once.
+    """Each prompt goes to the model of the pool with the highest utility, which answers it once.
 
     `prices` are dollars a call; `exchange` rewards a dollar; `shares` cap models' shares of the prompts of a call (1
     where none is given). ModelError when router and pool name different models.
@@ -126,62 +142,61 @@ class Routed:
 
     router: Router
     pool: Mapping[str, Sampler]
-    params: SamplingParams = field(default_factory=SamplingParams)
     prices: Mapping[str, float] = field(default_factory=dict)
     exchange: float = 0.0
     shares: Mapping[str, float] = field(default_factory=dict)
 
-    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        rewards = self.router(prompts)
-        names = list(self.pool)
+    def steps(self, prompt: Prompt, params: SamplingParams) -> Steps:
+        unwritten = Group(prompt, tuple(Completion("", m, 0, i) for i, m in enumerate(self.pool)))
+        model = list(self.pool)[int(np.nanargmax((yield Read(self._chosen, unwritten)).reward_N))]
+        price = Price(call=self.prices.get(model, 0.0))
+        return answer((yield Ask(self.pool[model], prompt, 1, params, price)), 0, f"routed to {model}")
+
+    __call__ = drive
+
+    @cached_property
+    def _chosen(self) -> RewardFn:
+        return self._choose  # one object, so that all prompts are read together
+
+    def _choose(self, groups: Sequence[Group]) -> list[list[Reward]]:
+        """Completions that nobody has written to their expected rewards, NaN but for the model each prompt goes to."""
+        rewards, names = self.router([g.prompt for g in groups]), list(self.pool)
         for row in rewards:
             if set(row) != set(names):
                 odd = ", ".join(sorted(set(row) ^ set(names)))
                 raise ModelError(f"router and pool name different models ({odd}); fit a router on this pool")
-        if not prompts:
-            return []
         value = np.array([[row[m] for m in names] for row in rewards])
         price = np.array([self.prices.get(m, np.nan if self.exchange else 0.0) for m in names])
         if odd := sorted(set(self.shares) - set(names)):
             raise ModelError(f"a share is given to {', '.join(odd)}, which the pool does not have: {', '.join(names)}")
         caps = [self.shares.get(m, 1.0) for m in names] if self.shares else None
         chosen = choose(utility(value, price, self.exchange), caps)
-        groups: dict[int, Group] = {}
-        for m in sorted(set(chosen.tolist())):
-            at = np.flatnonzero(chosen == m)
-            for p, group in zip(at, self.pool[names[m]]([prompts[int(i)] for i in at], 1, self.params), strict=True):
-                groups[int(p)] = group
-        routed = ((groups[p], names[int(chosen[p])]) for p in range(len(prompts)))
-        return [_priced(answer(g, 0, f"routed to {m}"), self.prices.get(m, 0.0)) for g, m in routed]
+        return [
+            [Reward(row[m]) if i == at else Reward(math.nan, "another model answers") for i, m in enumerate(names)]
+            for row, at in zip(rewards, chosen, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A decoder: every model of the pool answers once, the best by `reward` is kept (RMR), all are paid for.
+    """Every model of the pool answers once, the best by `reward` is kept (RMR), all are paid for.
 
     NaN is never chosen; where nothing could be scored the first model's answer is returned and the note says so.
     """
 
     pool: Mapping[str, Sampler]
     reward: RewardFn
-    params: SamplingParams = field(default_factory=SamplingParams)
     prices: Mapping[str, float] = field(default_factory=dict)
 
-    def __call__(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        answers = [sampler(prompts, 1, self.params) for sampler in self.pool.values()]
-        groups = [Group(p, tuple(g.completions[0] for g in row)) for p, *row in zip(prompts, *answers, strict=True)]
-        out = []
-        for group, rewards in zip(groups, score_answered(groups, self.reward), strict=True):
-            value = np.array([r.value for r in rewards])
-            blind = bool(np.isnan(value).all())
-            first = next((i for i, c in enumerate(group.completions) if not c.failed), 0)
-            best = first if blind else int(np.nanargmax(value))
-            note = "nothing could be scored; the first model's answer" if blind else "best of the pool"
-            scored = Group(group.prompt, group.completions, tuple(rewards))
-            price = sum(self.prices.get(m, 0.0) for m in self.pool)
-            out.append(_priced(answer(scored, best, note), price))
-        return out
+    def steps(self, prompt: Prompt, params: SamplingParams) -> Steps:
+        completions = []
+        for name, sampler in self.pool.items():
+            group = yield Ask(sampler, prompt, 1, params, Price(call=self.prices.get(name, 0.0)))
+            completions.append(group.completions[0])
+        group = yield Read(self.reward, Group(prompt, tuple(completions)))
+        if np.isnan(group.reward_N).all():
+            first = next((i for i, c in enumerate(completions) if not c.failed), 0)
+            return answer(group, first, "nothing could be scored; the first model's answer")
+        return answer(group, int(np.nanargmax(group.reward_N)), "best of the pool")
 
-
-def _priced(given: Answer, price: float) -> Answer:
-    return replace(given, price=price)
+    __call__ = drive

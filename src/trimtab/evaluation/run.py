@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from trimtab.decoders.drive import DEFAULT
 from trimtab.errors import InputError
 from trimtab.evaluation.choosing import Extract, Values, check_groups, chunk_index, mean_tokens, rewards_of, strategies
 from trimtab.evaluation.metrics import Expected, chosen_reward, expected_max
 from trimtab.evaluation.table import GREEDY, Row, Table, row
-from trimtab.types import Decoder, Group, Prompt, RewardFn, score_answered
+from trimtab.types import Decoder, Group, Prompt, RewardFn, SamplingParams, score_answered
 
 
 def compare(
@@ -80,10 +81,10 @@ def greedy_row(groups: Sequence[Group], greedy_groups: Sequence[Group], *, draws
 
 
 def evaluate(
-    decode: Decoder, prompts: Sequence[Prompt], reward: RewardFn, *, name: str = "", baseline: Row | None = None,
-    draws: int = 10_000, seed: int = 0,
+    decode: Decoder, prompts: Sequence[Prompt], reward: RewardFn, params: SamplingParams = DEFAULT, *, name: str = "",
+    baseline: Row | None = None, draws: int = 10_000, seed: int = 0,
 ) -> Row:  # fmt: skip
-    """What a live decoder earns on prompts: its answers scored by `reward`, with the interval over prompts.
+    """What a live decoder earns on prompts, asked with `params`: its answers scored by `reward`, with the interval.
 
     `baseline`, the row of another `evaluate` on the same prompts, adds the paired difference; `table.tabulate` does so
     for a list of rows. The row is called `name`, by default the decoder's own. Tokens are those the decoder reports.
@@ -91,7 +92,7 @@ def evaluate(
     """
     if twice := [i for i, count in Counter(p.id for p in prompts).items() if count > 1]:
         raise InputError(f"prompt {twice[0]} comes twice; intervals over prompts need each once")
-    answers = decode(prompts)
+    answers = decode(prompts, params)
     if len(answers) != len(prompts):
         raise InputError(
             f"the decoder returned {len(answers)} answers for {len(prompts)} prompts; it must give one each"

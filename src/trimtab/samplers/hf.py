@@ -16,6 +16,7 @@ from torch import Tensor
 from trimtab.lm.load import LM, resident
 from trimtab.lm.load import revision as revision_of
 from trimtab.samplers.requests import check, completion, encode
+from trimtab.tensors import most_likely
 from trimtab.types import Completion, Group, Prompt, SamplingParams, completion_seed
 
 
@@ -132,11 +133,7 @@ def choose_tokens(logits_BV: Tensor, uniform_B: Tensor, params: SamplingParams) 
     p_BV = torch.softmax(logits_BV / params.temperature, -1)
     order_BV = None
     if params.top_k or params.top_p < 1:
-        p_BV, order_BV = p_BV.sort(dim=-1, descending=True, stable=True)
-        if params.top_k:
-            p_BV = p_BV[:, : params.top_k]
-        before_BV = p_BV.cumsum(-1) - p_BV
-        p_BV = torch.where(before_BV < params.top_p * p_BV.sum(-1, keepdim=True), p_BV, 0.0)
+        p_BV, order_BV = most_likely(p_BV, params.top_k, params.top_p)
     mass_BV = p_BV.double().cumsum(-1)
     at_B1 = torch.searchsorted(mass_BV, uniform_B.double()[:, None] * mass_BV[:, -1:], right=True)
     at_B1 = at_B1.clamp(max=p_BV.shape[-1] - 1)

@@ -64,8 +64,8 @@ NaN where it could not be said. Pairwise models and judges share it."""
 Router = Callable[[Sequence[Prompt]], list[dict[str, float]]]
 """Prompts to expected reward per model. Prices and budgets live outside."""
 
-Decoder = Callable[[Sequence[Prompt]], list[Answer]]
-"""Prompts to answers. What server and evaluation consume."""
+Decoder = Callable[[Sequence[Prompt], SamplingParams], list[Answer]]
+"""Prompts to answers. What evaluation consumes; how to sample comes with each request."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Lever(Protocol):
 def score_answered(groups: Sequence[Group], reward: RewardFn) -> list[list[Reward]]:
     """What `reward` gives, aligned with groups and completions; a completion that failed is not shown to it and gets
     NaN and its own note."""
-    if not any(c.failed for g in groups for c in g.completions):
+    if not any(c.finish == "error" for g in groups for c in g.completions):
         return reward(groups)
     there = [Group(g.prompt, tuple(c for c in g.completions if not c.failed)) for g in groups]
     given = iter(reward([g for g in there if g.completions]))

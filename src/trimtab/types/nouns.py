@@ -5,7 +5,7 @@ to tokens, features, completions or models, a decoder spends that object, evalua
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,16 +66,16 @@ class Usage:
 
     def __add__(self, other: "Usage") -> "Usage":
         """Both together; unknown with anything is unknown. `sum(usages, NO_USAGE)` adds many."""
-        return Usage(*map(_plus, vars(self).values(), vars(other).values()))
+        both = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Usage(*[None if a is None or b is None else a + b for a, b in both])
 
 
 NO_USAGE = Usage(0.0, 0.0, 0.0, 0.0, 0.0)
 """What asking nobody costs."""
 
 
-def _plus(*counts: float | None) -> float | None:
-    known = [c for c in counts if c is not None]
-    return sum(known) if len(known) == len(counts) else None
+def _total(counts: Sequence[float | None]) -> float | None:
+    return None if None in counts else sum(counts)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,12 @@ class Price:
 
     def __call__(self, usage: Usage) -> float:
         """What this usage costs; NaN where a count that costs something is unknown, and `missing` names it."""
-        if self == FREE:
+        if self is FREE:
             return 0.0
-        return float(sum(math.nan if n is None else rate * n for rate, n in self._parts(usage).values() if rate))
+        paid = [(rate, n) for rate, n in self._parts(usage).values() if rate]
+        return (
+            math.nan if any(n is None for _, n in paid) else float(sum(rate * n for rate, n in paid if n is not None))
+        )
 
     def missing(self, usage: Usage) -> str:
         """The counts that the price needs and the engine did not give; empty where there are none."""
@@ -179,11 +182,17 @@ class Group:
     @property
     def usage(self) -> Usage:
         """What its completions cost, those that failed apart; unknown where nothing was answered."""
-        there = [c for c in self.completions if not c.failed]
+        there = [c for c in self.completions if c.finish != "error"]
         if not there:
             return Usage()
-        rows = [{**vars(c.usage or Usage()), "completion_tokens": c.paid_tokens} for c in there]
-        return Usage(*(_plus(*(row[k] for row in rows)) for k in vars(NO_USAGE)))
+        paid = _total([c.paid_tokens for c in there])
+        used = [c.usage for c in there if c.usage is not None]
+        if len(used) < len(there):
+            return Usage(completion_tokens=paid)
+        prompt, cached, calls, seconds = (
+            _total([getattr(u, k) for u in used]) for k in ("prompt_tokens", "cached_tokens", "calls", "seconds")
+        )
+        return Usage(prompt, cached, paid, calls, seconds)
 
     @property
     def reward_N(self) -> npt.NDArray[np.float64]:

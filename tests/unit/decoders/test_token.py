@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby, product
 
 import numpy as np
@@ -6,14 +7,19 @@ import pytest
 import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
+from trimtab.decoders import Plain
 from trimtab.decoders.token import BeamSearch, ChunkedBestOfN
 from trimtab.errors import InputError
 from trimtab.lm.growing_tree import TokenTree
 from trimtab.lm.load import LM, load_lm
 from trimtab.testing import prompt, tiny_lm
-from trimtab.types import Prompt, Reward
+from trimtab.types import Prompt, Reward, SamplingParams
 
 V, END = 5, 4
+
+
+def upto(tokens: int) -> SamplingParams:
+    return SamplingParams(temperature=1.0, top_p=1.0, max_tokens=tokens, seed=1)
 
 
 class Digits:
@@ -74,23 +80,23 @@ def every_answer(longest: int):
 @pytest.mark.parametrize("weight", [0.0, 0.7])
 def test_wide_beams_are_exhaustive_search(seed, weight):
     lm, ref = digit_lm(seed), digit_lm(seed + 100)
-    search = BeamSearch(lm, width=64, max_tokens=4, reference=ref, reference_weight=weight, length_penalty=0.0)
-    for p, answer in zip(["12", "0333"], search([raw("12"), raw("0333")]), strict=True):
+    search = BeamSearch(lm, width=64, reference=ref, reference_weight=weight, length_penalty=0.0)
+    for p, group in zip(["12", "0333"], search([raw("12"), raw("0333")], 64, upto(4)), strict=True):
         ids = [int(c) for c in p]
         ours, theirs = (plain_sums(m.model, ids, every_answer(4)) for m in (lm, ref))
         scores = {c: ours[c] - weight * theirs[c] for c in ours}
         best = sorted((c for c in scores if c[-1] == END), key=lambda c: -scores[c])
-        assert answer.completion.tokens == best[0] and answer.completion.finish == "stop"
-        assert answer.group.reward_N[0] == pytest.approx(scores[best[0]], abs=1e-4)
-        anything = BeamSearch(lm, 64, 4, reference=ref, reference_weight=weight, require_end=False)([raw(p)])[0]
-        assert anything.group.reward_N[0] == pytest.approx(max(scores.values()), abs=1e-4)
+        assert group.completions[0].tokens == best[0] and group.completions[0].finish == "stop"
+        assert group.reward_N[0] == pytest.approx(scores[best[0]], abs=1e-4)
+        free = BeamSearch(lm, 64, reference=ref, reference_weight=weight, require_end=False)
+        assert free([raw(p)], 1, upto(4))[0].reward_N[0] == pytest.approx(max(scores.values()), abs=1e-4)
 
 
 @pytest.mark.parametrize(("penalty", "weight"), [(1.0, 0.0), (0.5, 0.0), (-0.5, 0.0), (1.0, 0.4)])
 def test_length_penalty_divides_as_documented_and_the_reward_is_what_ranks(penalty, weight):
     lm, ref = digit_lm(7), digit_lm(107)
-    search = BeamSearch(lm, 64, 4, length_penalty=penalty, reference=ref, reference_weight=weight)
-    group = search([raw("21")])[0].group
+    search = BeamSearch(lm, 64, length_penalty=penalty, reference=ref, reference_weight=weight)
+    (group,) = search([raw("21")], 64, upto(4))
     ended = [c for c in every_answer(4) if c[-1] == END]
     ours, theirs = (plain_sums(m.model, [2, 1], ended) for m in (lm, ref))
     scores = {c: (ours[c] - weight * theirs[c]) / len(c) ** penalty for c in ended}
@@ -102,8 +108,8 @@ def test_length_penalty_divides_as_documented_and_the_reward_is_what_ranks(penal
 
 
 def test_a_cut_answer_with_a_length_penalty_has_its_objective_too():
-    (answer,) = BeamSearch(digit_lm(7), 3, 2, length_penalty=1.0, require_end=False)([raw("21")])
-    for c, v in zip(answer.group.completions, answer.group.reward_N, strict=True):
+    (group,) = BeamSearch(digit_lm(7), 3, length_penalty=1.0, require_end=False)([raw("21")], 3, upto(2))
+    for c, v in zip(group.completions, group.reward_N, strict=True):
         assert v == pytest.approx(np.mean(c.logprobs), abs=1e-5)
 
 
@@ -118,7 +124,7 @@ PROMPTS = [prompt("ab"), prompt("what is the colour of the sea?"), prompt("01234
 def test_never_below_the_same_search_by_transformers(lm):
     from trimtab.lm.chat import encode_prompt
 
-    ours = BeamSearch(lm, width=5, max_tokens=12, require_end=False)(PROMPTS)
+    ours = Plain(BeamSearch(lm, width=5, require_end=False))(PROMPTS, upto(12))
     for p, answer in zip(PROMPTS, ours, strict=True):
         ids = encode_prompt(lm.tokenizer, p)
         with torch.no_grad():
@@ -133,15 +139,18 @@ def test_never_below_the_same_search_by_transformers(lm):
 def test_logprobs_and_batching(lm):
     from trimtab.lm.chat import encode_prompt
 
-    together = BeamSearch(lm, width=4, max_tokens=10)(PROMPTS)
-    alone = BeamSearch(lm, width=4, max_tokens=10, batch=1)(PROMPTS)
-    for p, a, b in zip(PROMPTS, together, alone, strict=True):
-        assert [c.tokens for c in a.group.completions] == [c.tokens for c in b.group.completions]
-        assert a.group.prompt == p and a.completion == a.group.completions[0]
-        for c, value in zip(a.group.completions, a.group.reward_N, strict=True):
+    together = BeamSearch(lm, width=4)(PROMPTS, 4, upto(10))
+    alone = BeamSearch(lm, width=4, batch=1)(PROMPTS, 4, upto(10))
+    answers = Plain(BeamSearch(lm, width=4))(PROMPTS, upto(10))
+    for p, a, b, answer in zip(PROMPTS, together, alone, answers, strict=True):
+        assert [c.tokens for c in a.completions] == [c.tokens for c in b.completions]
+        assert a.prompt == p and answer.completion.tokens == a.completions[0].tokens
+        assert answer.tokens == pytest.approx(sum(len(c.tokens) for c in a.completions)) == a.usage.completion_tokens
+        assert a.usage.calls == 1 and a.usage.prompt_tokens == len(encode_prompt(lm.tokenizer, p))
+        for c, value in zip(a.completions, a.reward_N, strict=True):
             want = plain_logprobs(lm.model, encode_prompt(lm.tokenizer, p), c.tokens)
             assert c.logprobs == pytest.approx(want, abs=1e-4) and value == pytest.approx(sum(want), abs=1e-3)
-        assert len({c.tokens for c in a.group.completions}) == len(a.group.completions)
+        assert len({c.tokens for c in a.completions}) == len(a.completions)
 
 
 def test_one_beam_is_greedy(lm):
@@ -151,17 +160,21 @@ def test_one_beam_is_greedy(lm):
         ids = encode_prompt(lm.tokenizer, p)
         with torch.no_grad():
             greedy = lm.model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=8)[0, len(ids) :]
-        found = BeamSearch(lm, width=1, max_tokens=8, require_end=False)([p])[0]
-        if found.completion.finish == "length":
-            assert list(found.completion.tokens) == greedy.tolist()
+        (found,) = BeamSearch(lm, width=1, require_end=False)([p], 1, upto(8))
+        if found.completions[0].finish == "length":
+            assert list(found.completions[0].tokens) == greedy.tolist()
 
 
 def test_cut_answers_say_so(lm):
-    answer = BeamSearch(lm, width=2, max_tokens=1)([PROMPTS[0]])[0]
+    answer = Plain(BeamSearch(lm, width=2))([PROMPTS[0]], upto(1))[0]
     ended = answer.completion.tokens[-1] == lm.tokenizer.eos_token_id
     assert ended or (answer.completion.finish == "length" and "cut" in answer.note)
     with pytest.raises(InputError, match="context"):
-        BeamSearch(lm, max_tokens=4000)([PROMPTS[0]])
+        BeamSearch(lm)([PROMPTS[0]], 1, upto(4000))
+    with pytest.raises(InputError, match="width 5 cannot give 6"):
+        BeamSearch(lm)([PROMPTS[0]], 6, upto(4))
+    with pytest.raises(InputError, match="leave out stop"):
+        BeamSearch(lm)([PROMPTS[0]], 1, SamplingParams(stop=("x",)))
     with pytest.raises(InputError, match="needs a reference"):
         BeamSearch(lm, reference_weight=1.0)
 
@@ -198,16 +211,30 @@ def vowels(groups):
 
 def test_chunks_follow_the_reward_and_keep_their_logprobs():
     lm = digit_lm(2)
-    guided = ChunkedBestOfN(lm, vowels, n=8, chunk=1, max_tokens=6, seed=1)
-    answers = guided([raw(str(i) + str(j)) for i in range(4) for j in range(4)])
-    plain = ChunkedBestOfN(lm, vowels, n=1, chunk=6, max_tokens=6, seed=1)([a.group.prompt for a in answers])
-    count = [a.completion.text.count("3") for a in answers]
-    assert np.mean(count) > np.mean([a.completion.text.count("3") for a in plain]) + 1
-    for a in answers:
-        ids = [int(c) for c in a.group.prompt.messages[0]["content"]]
-        assert a.completion.logprobs == pytest.approx(plain_logprobs(lm.model, ids, a.completion.tokens), abs=1e-4)
-        assert (a.completion.finish == "stop") == (a.completion.tokens[-1] == END)
-    assert guided([answers[0].group.prompt])[0] == answers[0]  # same seed, same answer
+    guided, params = ChunkedBestOfN(lm, vowels, n=8, chunk=1), upto(6)
+    groups = guided([raw(str(i) + str(j)) for i in range(4) for j in range(4)], 1, params)
+    plain = ChunkedBestOfN(lm, vowels, n=1, chunk=6)([g.prompt for g in groups], 1, params)
+    count = [g.completions[0].text.count("3") for g in groups]
+    assert count == [g.reward_N[0] for g in groups]
+    assert np.mean(count) > np.mean([g.completions[0].text.count("3") for g in plain]) + 1
+    for g in groups:
+        (c,) = g.completions
+        ids = [int(x) for x in g.prompt.messages[0]["content"]]
+        assert c.logprobs == pytest.approx(plain_logprobs(lm.model, ids, c.tokens), abs=1e-4)
+        assert (c.finish == "stop") == (c.tokens[-1] == END) and len(c.tokens) <= c.usage.completion_tokens <= 8 * 6
+    assert guided([groups[0].prompt], 1, params)[0] == groups[0]  # same seed, same answer
+    (answer,) = Plain(guided)([groups[0].prompt], params)
+    assert answer.group == groups[0]
+    (several,) = guided([groups[0].prompt], 4, params)
+    assert several.completions[0] == groups[0].completions[0] and len({c.tokens for c in several.completions}) > 1
+
+
+def test_a_search_by_chunks_keeps_to_top_k_and_top_p():
+    lm = digit_lm(2)
+    for params in (replace(upto(6), top_k=1), replace(upto(6), top_p=1e-6), replace(upto(6), temperature=0.0)):
+        (greedy,) = ChunkedBestOfN(lm, vowels, n=3, chunk=2)([raw("12")], 1, params)
+        (beam,) = BeamSearch(lm, width=1, require_end=False)([raw("12")], 1, upto(6))
+        assert greedy.completions[0].tokens == beam.completions[0].tokens[: len(greedy.completions[0].tokens)]
 
 
 def test_an_unscored_partial_answer_is_never_chosen():
@@ -218,9 +245,9 @@ def test_an_unscored_partial_answer_is_never_chosen():
             [Reward(1.0) if i == 2 else Reward(float("nan"), "no") for i in range(len(g.completions))] for g in groups
         ]
 
-    answer = ChunkedBestOfN(lm, first_only, n=4, chunk=2, max_tokens=4)([raw("1")])[0]
-    assert answer.completion.index == 2
+    (group,) = ChunkedBestOfN(lm, first_only, n=4, chunk=2)([raw("1")], 1, upto(4))
+    assert group.reward_N == [1.0]
     with pytest.raises(InputError, match="scored no partial answer"):
-        ChunkedBestOfN(lm, lambda gs: [[Reward(float("nan"), "x")] * 4 for _ in gs], n=4, chunk=2, max_tokens=8)(
-            [raw("1")]
+        ChunkedBestOfN(lm, lambda gs: [[Reward(float("nan"), "x")] * 4 for _ in gs], n=4, chunk=2)(
+            [raw("1")], 1, upto(8)
         )

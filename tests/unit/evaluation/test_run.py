@@ -221,7 +221,7 @@ class Says:
 
     text: str
 
-    def __call__(self, prompts):
+    def __call__(self, prompts, params):
         groups = [Group(p, (completion(self.text, 0), completion("other", 1))) for p in prompts]
         return [Answer(g.completions[0], g, Usage(completion_tokens=7)) for g in groups]
 
@@ -245,7 +245,7 @@ def test_evaluate_scores_the_answers_of_a_live_decoder():
 def test_evaluate_refuses_what_does_not_fit():
     prompts = [prompt("p", "a"), prompt("q", "b")]
     with pytest.raises(InputError, match="1 answers for 2 prompts"):
-        evaluate(lambda ps: Says("a")(ps[:1]), prompts, exact)
+        evaluate(lambda ps, params: Says("a")(ps[:1], params), prompts, exact)
     with pytest.raises(InputError, match="one each"):
         evaluate(Says("a"), prompts, lambda groups: exact(groups)[:1])
     with pytest.raises(InputError, match="prompt p comes twice"):

@@ -181,8 +181,8 @@ def test_search_sampling_and_embedding_share_the_end(gemma_like, tmp_path):
     assert ends == {lm.tokenizer.eos_token_id, eot}
     whole = completion(lm.tokenizer, ends, "m", 0, 0, [*b"hi", sep, eot], [-1.0] * 4, ())
     assert (whole.finish, len(whole.tokens)) == ("stop", 4)  # tokens stay as the engine gave them
-    (answer,) = BeamSearch(lm, width=400, max_tokens=1)([prompt("q")])
-    ended = {c.tokens[-1] for c in answer.group.completions if c.finish == "stop"}
+    (found,) = BeamSearch(lm, width=400)([prompt("q")], 400, SamplingParams(max_tokens=1))
+    ended = {c.tokens[-1] for c in found.completions if c.finish == "stop"}
     assert ended == ends
     sampled = HF(gemma_like, dtype="float32")([prompt("q")], 30, SamplingParams(max_tokens=40, seed=1))[0].completions
     assert all((c.tokens[-1] in ends) == (c.finish == "stop") for c in sampled)

@@ -88,8 +88,8 @@ def test_every_layout_gives_the_plain_forward(tokenizer, name):
             np.testing.assert_allclose(a, b, **close)
     shared, alone = (HiddenStates(lm, layers=(1, 3), shared=s)([GROUP])[0] for s in (True, False))
     np.testing.assert_allclose(shared, alone, rtol=1e-4, atol=1e-4)
-    (answer,) = BeamSearch(lm, width=3, max_tokens=12)([GROUP.prompt])
-    for c in answer.group.completions:
+    (found,) = BeamSearch(lm, width=3)([GROUP.prompt], 3, SamplingParams(max_tokens=12))
+    for c in found.completions:
         np.testing.assert_allclose(c.logprobs, plain(model, [*start, *c.tokens], len(start)), **close)
     window = config.sliding_window if "sliding_window" in config.to_dict() else None
     forward.check_forward(model, start, answers)
