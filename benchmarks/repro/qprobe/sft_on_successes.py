@@ -16,7 +16,8 @@ import numpy as np
 from benchmarks.run import Run
 from trimtab.evaluation.metrics import mean_interval, paired_bootstrap
 from trimtab.learners.run import Compute, Lora, Optim
-from trimtab.learners.token.trainer import merge_adapter, train_policy
+from trimtab.learners.token.trainer import train_policy
+from trimtab.lm.export import write_folder
 from trimtab.rewards import resolve, score
 from trimtab.samplers.cached import Cached
 from trimtab.samplers.hf import HF
@@ -61,7 +62,7 @@ def main(run: Run) -> None:
     trained_s = time.time() - begin
     tuned = work / "merged"
     if not (tuned / "config.json").is_file():
-        merge_adapter(adapter, tuned)
+        write_folder(str(adapter), tuned)
     test = store.groups("test", name)[: s.test]
     prompts, greedy = [g.prompt for g in test], SamplingParams(temperature=0.0, max_tokens=32)
     rows = {}

@@ -121,7 +121,8 @@ TEMPLATES = {t: "".join(SHOT.format(*s) for s in shots) + "Question: {prompt}\nA
 def specialist(home: Path) -> str:
     """The folder of SmolLM2 with its LoRA for sentiment merged in; trained once."""
     from trimtab.learners.run import Lora, Optim
-    from trimtab.learners.token.trainer import merge_adapter, train_policy
+    from trimtab.learners.token.trainer import train_policy
+    from trimtab.lm.export import write_folder
 
     folder = home / "sentiment"
     if not (folder / "done").exists():
@@ -136,7 +137,7 @@ def specialist(home: Path) -> str:
             pairs, model="smollm2-135m", out=home / "sentiment-lora", loss="sft", lora=Lora(16, 32),
             optim=Optim(5e-4, batch_size=8),
         ).path  # fmt: skip
-        merge_adapter(adapter, folder)
+        write_folder(str(adapter), folder)
         (folder / "done").touch()
     return str(folder)
 

@@ -23,9 +23,9 @@ from trimtab.embeddings import HiddenStates
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.run import Compute, Lora
 from trimtab.learners.token.policy import Policy, load_policy
-from trimtab.learners.token.trainer import merge_adapter, train_policy
+from trimtab.learners.token.trainer import train_policy
 from trimtab.lm import catalog, trained
-from trimtab.lm.export import export_model, write_gguf
+from trimtab.lm.export import export_model, write_folder, write_gguf
 from trimtab.lm.load import load_classifier, load_lm, load_tokenizer
 from trimtab.samplers import HF, OpenVINO
 from trimtab.testing import tiny_lm
@@ -127,7 +127,7 @@ def test_peft_itself_agrees_and_a_merged_folder_is_the_adapter(home, tmp_path):
     theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(home / "base"), str(home / "lora"))
     want = theirs(input_ids=ids).logits
     assert torch.allclose(load_lm(str(home / "lora"), "float32").model(ids).logits, want, atol=1e-4)
-    merged = merge_adapter(home / "lora", tmp_path / "merged")
+    merged = write_folder(str(home / "lora"), tmp_path / "merged")
     assert torch.allclose(load_lm(str(merged), "float32").model(ids).logits, want, atol=1e-4)
     assert load_policy(home / "lora", dtype="float32").policy.lm.revision != catalog.revision(home / "base")
 

@@ -10,8 +10,10 @@ Sources: DPO arXiv 2305.18290, IPO 2310.12036, robust DPO 2403.00409, SLiC 2305.
 here and one line in `PAIR_LOSSES`.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -279,6 +281,17 @@ def _log1mexp(x: Tensor) -> Tensor:
 
 Loss = Callable[..., PairLoss]
 """What `train_policy` accepts: any function with arguments named as here, or a `functools.partial` of one."""
+
+
+def bare_loss(loss: Loss) -> Any:
+    """The function inside `functools.partial`."""
+    return bare_loss(loss.func) if isinstance(loss, partial) else loss
+
+
+def needs_of(loss: Loss) -> list[str]:
+    """Names of the tensors a loss takes: its arguments that are no settings."""
+    return [n for n, p in inspect.signature(loss).parameters.items() if p.kind is not p.KEYWORD_ONLY]
+
 
 PAIR_LOSSES: Mapping[str, Loss] = {
     "dpo": dpo, "cdpo": cdpo, "robust": robust, "ipo": ipo, "ln_dpo": ln_dpo, "fpo": fpo, "hinge": hinge,

@@ -6,7 +6,6 @@ model; other losses have other rewards, and each policy is read by its own.
 Values of different prompts do not compare. For *decoding* use log π alone (`trimtab.decoders.token`).
 """
 
-import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ import torch
 
 from trimtab.errors import InputError, ModelError
 from trimtab.json_file import NUMBER, read_json
-from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, dpo, sft
+from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, bare_loss, dpo, needs_of, sft
 from trimtab.lm import trained
 from trimtab.lm.chat import encode_completion, encode_prompt
 from trimtab.lm.forward import branch_logprobs, next_logprobs
@@ -84,7 +83,7 @@ class ImplicitReward:
 
     def __call__(self, groups: Sequence[Group]) -> list[list[Reward]]:
         rows = self.policy.logprobs(groups)
-        needed = any(n.startswith("ref_") for n in _positional(self.loss))
+        needed = any(n.startswith("ref_") for n in needs_of(self.loss))
         theirs = self.reference.logprobs(groups) if needed else rows
         return [
             [self._one(c.finish, a, b) for c, a, b in zip(g.completions, x, y, strict=True)]
@@ -107,22 +106,13 @@ class ImplicitReward:
         known |= dict.fromkeys(("ref_chosen_logprob_B", "ref_rejected_logprob_B", "ref_logprob_B"), ref_B)
         known |= dict.fromkeys(("chosen_length_B", "rejected_length_B"), length_B)
         known |= dict.fromkeys(("mismatched_logprob_K", "ref_mismatched_logprob_K"), torch.zeros(1))
-        needs, name = _positional(self.loss), describe(bare(self.loss))
-        if bare(self.loss) is sft or not set(needs) <= set(known):
+        needs, name = needs_of(self.loss), describe(bare_loss(self.loss))
+        if bare_loss(self.loss) is sft or not set(needs) <= set(known):
             raise ModelError(
                 f"{name} has no reward that the log-probs of one completion hold; "
                 "ImplicitReward(policy, reference, beta) is the log-ratio with the reference, whatever was trained"
             )
         return {n: known[n] for n in needs}
-
-
-def _positional(loss: Loss) -> list[str]:
-    return [n for n, p in inspect.signature(loss).parameters.items() if p.kind is not p.KEYWORD_ONLY]
-
-
-def bare(loss: Any) -> Any:
-    """The function inside `functools.partial`."""
-    return bare(loss.func) if isinstance(loss, partial) else loss
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,3 @@ def _loading(base: str, revision: str, adapter: bool) -> list[str]:
         "trimtab.lm.load, for the base is no hub id",
         "- vLLM and llama.cpp: `trimtab export FOLDER --out MERGED`, then `vllm serve MERGED`",
     ]
-
-
-__all__ = ["describe_run", "readme"]

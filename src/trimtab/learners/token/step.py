@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 from trimtab.errors import unknown
 from trimtab.learners.loop import unwrapped
 from trimtab.learners.token.examples import Example
-from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, PairLoss, sft
+from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, PairLoss, bare_loss, needs_of, sft
 from trimtab.lm.forward import head_of, hidden_at, logprobs_of
 from trimtab.lm.tree import BranchRows, lay_out, length_buckets
 from trimtab.tensors import linear_forward_kl, linear_logprobs
@@ -45,7 +45,7 @@ def resolve_loss(loss: str | Loss, settings: Mapping[str, float] | None = None) 
 
 def loss_needs(loss: Loss) -> list[str]:
     """Names of the tensors a loss takes (its positional arguments). InputError for one the trainer cannot compute."""
-    needs = [n for n, p in inspect.signature(loss).parameters.items() if p.kind is not p.KEYWORD_ONLY]
+    needs = needs_of(loss)
     sides = {f"{s}_{q}_B" for s in ("chosen", "rejected") for q in ("logprob", "length", "kl")}
     known = sides | {f"ref_{s}_logprob_B" for s in ("chosen", "rejected")}
     single = {"logprob_B", "ref_logprob_B", "desirable_B", "mismatched_logprob_K", "ref_mismatched_logprob_K"}
@@ -53,11 +53,6 @@ def loss_needs(loss: Loss) -> list[str]:
         if n not in known | single:
             raise unknown("argument of a loss", n, known | single)
     return needs
-
-
-def bare_loss(loss: Any) -> Any:
-    """The function inside `functools.partial`."""
-    return bare_loss(loss.func) if isinstance(loss, partial) else loss
 
 
 @dataclass(frozen=True)

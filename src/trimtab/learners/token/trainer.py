@@ -15,12 +15,11 @@ from trimtab.errors import InputError
 from trimtab.learners.loop import fit, save, trainable
 from trimtab.learners.run import Checkpoints, Compute, Encoding, Lora, Optim, Run, Trained, one_writer
 from trimtab.learners.token.examples import Example, encode_pairs, encode_singles, one_by_one, with_mismatched
-from trimtab.learners.token.losses import Loss, fpo, kto, orpo, sft
+from trimtab.learners.token.losses import Loss, bare_loss, fpo, kto, orpo, sft
 from trimtab.learners.token.policy import LoadedPolicy, load_policy
 from trimtab.learners.token.reference import with_reference
 from trimtab.learners.token.run_card import describe_run
-from trimtab.learners.token.step import Displacement, PolicyStep, bare_loss, loss_needs, resolve_loss
-from trimtab.lm.export import write_folder
+from trimtab.learners.token.step import Displacement, PolicyStep, loss_needs, resolve_loss
 from trimtab.lm.forward import check_forward
 from trimtab.lm.load import LM, load_lm
 from trimtab.store import Store
@@ -150,8 +149,3 @@ def _check_leash(fn: Loss, leash: Any) -> None:
         raise InputError(
             f"{bare_loss(fn).__name__} has no margin for a feature leash to lie on; fpo, simpo, dpo, ipo and tdpo2 do"
         )
-
-
-def merge_adapter(adapter: str | Path, out: str | Path) -> Path:
-    """Merges a LoRA adapter into its base model, in float32; the result is a plain model folder."""
-    return write_folder(str(adapter), out)

@@ -14,7 +14,8 @@ from trimtab.errors import InputError, ModelError, SettingsChanged, StoreError
 from trimtab.learners.loop import Means
 from trimtab.learners.run import Lora
 from trimtab.learners.token.losses import PairLoss, dpo
-from trimtab.learners.token.trainer import merge_adapter, train_policy
+from trimtab.learners.token.trainer import train_policy
+from trimtab.lm.export import write_folder
 from trimtab.lm.forward import check_forward
 from trimtab.lm.load import load_lm
 from trimtab.store import Store
@@ -129,7 +130,7 @@ def test_lora_starts_at_the_reference_and_loads_everywhere(train, lm_folder, tmp
     ids = torch.tensor([[3, 4, 5]])
     adapted = PeftModel.from_pretrained(base, str(out))
     want = adapted(ids).logits
-    merged = AutoModelForCausalLM.from_pretrained(merge_adapter(out, tmp_path / "merged"))
+    merged = AutoModelForCausalLM.from_pretrained(write_folder(str(out), tmp_path / "merged"))
     torch.testing.assert_close(merged(ids).logits, want, rtol=1e-4, atol=1e-4)
     with adapted.disable_adapter():
         assert not torch.allclose(adapted(ids).logits, want, atol=1e-4)

@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from tests.unit.learners.token.conftest import grouped, make_groups, make_pairs
 from trimtab.embeddings import HiddenStates
 from trimtab.errors import InputError, SettingsChanged
+from trimtab.learners import precision
 from trimtab.learners.completion.reward_model import train_reward_model
 from trimtab.learners.precision import Precision, RoundedAdamW, choose_precision, round_randomly, unmoved
 from trimtab.learners.run import Compute, Lora, Optim
-from trimtab.learners.token import precision
 from trimtab.learners.token.policy import load_policy
 from trimtab.learners.token.trainer import train_policy, trainable
 from trimtab.lm import load
