@@ -68,7 +68,7 @@ def reward_against_k(
     `ks` defaults to 1, 2, 4, ... and the smallest group's size.
     """
     largest = check_groups(groups, None)
-    ks = sorted({1 << i for i in range(largest.bit_length())} | {largest}) if ks is None else list(ks)
+    ks = doublings(largest) if ks is None else list(ks)
     points: dict[str, list[Interval]] = {name: [] for name in [*rankers, "oracle"]}
     for k in ks:
         check_groups(groups, k)
@@ -80,6 +80,11 @@ def reward_against_k(
     how = "The highest value is chosen." if beta == 0 else f"Chosen by softmax, β = {beta:g}."
     lines = _lines(groups, greedy_groups, draws, seed)
     return Figure("Reward against k", "k, completions to choose from", "expected reward", curves, lines, True, how)
+
+
+def doublings(largest: int) -> list[int]:
+    """1, 2, 4, ... up to `largest`, and that."""
+    return sorted({1 << i for i in range(largest.bit_length())} | {largest})
 
 
 def reward_against_beta(

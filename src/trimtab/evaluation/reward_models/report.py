@@ -7,7 +7,7 @@ public subsets). Intervals are bootstraps over prompts. It trains nothing and ju
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,19 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.errors import InputError
-from trimtab.evaluation.choosing import Values, aligned, lengths, logprob_values
-from trimtab.evaluation.curves import Curve, Figure
+from trimtab.evaluation.choosing import ByValue, Values, aligned, chunk_index, lengths, logprob_values, rewards_of
+from trimtab.evaluation.curves import Curve, Figure, doublings
 from trimtab.evaluation.metrics import (
     Interval,
     expected_max,
-    expected_reward,
     mean_interval,
     mean_known,
     paired_bootstrap,
 )
 from trimtab.intervals import figure
 from trimtab.segments import mean_by
-from trimtab.types import Group, Pair, RewardFn, completion_seed
+from trimtab.types import Group, Pair, Reward, RewardFn, completion_seed
 
 Floats = npt.NDArray[np.float64]
 NULLS = ("longest", "shortest", "random", "mean log-prob", "sum log-prob")
@@ -164,13 +163,9 @@ def best_of_n(
 ) -> Interval:  # fmt: skip
     """Gold reward of the completion of highest value among n, mean over prompts with its interval."""
     k = n or min(len(g.completions) for g in gold)
-    rewards = [
-        expected_reward(
-            v, g.reward_N, k, rng=np.random.default_rng(completion_seed(seed, g.prompt.id)), permutations=permutations
-        ).reward
-        for g, v in zip(gold, aligned(gold, "ranking", values), strict=True)
-    ]
-    return mean_interval(rewards, draws=draws, seed=seed)
+    ranking = ByValue("ranking", aligned(gold, "ranking", values))
+    taken = rewards_of(ranking, gold, chunk_index(gold, k, permutations, seed))
+    return mean_interval([e.reward for e in taken], draws=draws, seed=seed)
 
 
 def overoptimisation(
@@ -184,24 +179,15 @@ def overoptimisation(
     sampler is log N - (N - 1)/N.
     """
     largest = min(len(g.completions) for g in gold)
-    ks = sorted({1 << i for i in range(largest.bit_length())} | {largest}) if ks is None else list(ks)
-    curves = []
+    ks = doublings(largest) if ks is None else list(ks)
+    standard = [replace(g, rewards=tuple(Reward(r) for r in _standard(g.reward_N))) for g in gold]
+    x, settings, curves = tuple(map(float, ks)), {"draws": draws, "seed": seed}, []
     for name, values in rankers.items():
         arrays = aligned(gold, name, values)
-        proxy, real = [], []
-        for k in ks:
-            taken = [
-                expected_reward(
-                    v, _standard(g.reward_N), k, rng=np.random.default_rng(completion_seed(seed, g.prompt.id)),
-                    permutations=permutations,
-                ).reward
-                for g, v in zip(gold, arrays, strict=True)
-            ]  # fmt: skip
-            real.append(mean_interval(taken, draws=draws, seed=seed))
-            tops = [expected_max(_standard(v), k).reward for v in arrays]
-            proxy.append(mean_interval(tops, draws=draws, seed=seed))
-        x = tuple(map(float, ks))
-        curves += [Curve(f"{name}, its own value", x, tuple(proxy)), Curve(f"{name}, gold reward", x, tuple(real))]
+        own = [[expected_max(_standard(v), k).reward for v in arrays] for k in ks]
+        real = tuple(best_of_n(standard, arrays, k, permutations=permutations, **settings) for k in ks)
+        proxy = tuple(mean_interval(tops, **settings) for tops in own)
+        curves += [Curve(f"{name}, its own value", x, proxy), Curve(f"{name}, gold reward", x, real)]
     return Figure(
         "Over-optimisation", "N, completions to choose from", "standard deviations above the mean", tuple(curves), {},
         True, "A gap that widens is reward that only the proxy sees.",
