@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from trimtab.errors import SettingsChanged
+from trimtab.errors import refuse_changed
 from trimtab.json_file import Kinds, parse_json, read_json, read_lines
 from trimtab.learners.precision import Precision, choose_precision
 from trimtab.lm import trained
@@ -175,12 +175,7 @@ class Run:
             was = {k: v for k, v in old["settings"].items() if k != "precision"}  # older versions wrote dtype twice
             if old.get("finished") and was.get("dtype", "") is None:  # of a version that wrote what was asked
                 wanted["dtype"] = None
-            if was != wanted:
-                changed = [k for k in {**was, **wanted} if was.get(k) != wanted.get(k)]
-                lines = "\n".join(f"  {k}: {was.get(k)!r} then, {wanted.get(k)!r} now" for k in changed)
-                raise SettingsChanged(
-                    f"{self.out} holds a run with other settings:\n{lines}\nUse another directory, or delete it."
-                )
+            refuse_changed(f"{self.out} holds a run", was, wanted)
             if old.get("finished"):
                 return self.trained()
         self.out.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trimtab.errors import InputError, ModelError, SettingsChanged
+from trimtab.errors import InputError, ModelError, refuse_changed
 from trimtab.json_file import NUMBER, Kinds, read_json
 from trimtab.learners.feature.check import Rows, SAECheck, check_sae, hidden_rows, token_rows
 from trimtab.learners.feature.sae import SAE, load_sae
@@ -77,8 +77,7 @@ def train_sae(
         "batch_size": batch_size, "learning_rate": learning_rate, "held_out": held_out, "data": fingerprint(rows),
     }))  # fmt: skip
     if (out / CARD).is_file():
-        if read_card(out)["settings"] != settings:
-            raise SettingsChanged(f"{out} holds an SAE with other settings; use another directory, or delete it")
+        refuse_changed(f"{out} holds an SAE", read_card(out)["settings"], settings)
         return load_sae(out)
     order = np.random.default_rng(seed).permutation(len(rows))
     cut = max(1, round(len(rows) * held_out))
