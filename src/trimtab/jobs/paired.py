@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab import data, rewards, samplers
-from trimtab.errors import InputError
+from trimtab.errors import InputError, differences
 from trimtab.evaluation import paired
 from trimtab.jobs import make
 from trimtab.store import Store
@@ -69,9 +69,7 @@ def _differences(settings: dict[str, dict[str, Any]]) -> list[str]:
     first, *others = settings
     base, notes = settings[first], []
     for name in others:
-        mine = settings[name]
-        if differs := [k for k in DECISIVE if mine.get(k) != base.get(k)]:
-            told = ", ".join(f"{k} {mine.get(k)!r}, not {base.get(k)!r}" for k in differs)
+        if told := ", ".join(differences(base, settings[name], "{key} {new}, not {old}")):
             notes.append(f"{name} was sampled otherwise than {first}: {told}")
     return notes
 
