@@ -2,7 +2,7 @@
 
 Percentile intervals of a bootstrap over prompts. A difference is said to be above or below 0 only where an exact test
 agrees: when few prompts differ at all, resampling knows too little of the null. Let m of a hundred prompts differ, each
-way by the toss of a coin: percentiles say "better" in 6.2 % (m = 4), 3.1 % (5) and 3.5 % (8) of cases at a stated 2.5 %.
+way by the toss of a coin: percentiles say "better" in 6.2 % (m = 4), 3.1 % (5), 3.5 % (8) of cases at a stated 2.5 %.
 BCa intervals do no better (6.2 and 3.1 %, and 5.5 % at m = 10); the exact test keeps to it (29 November 2026).
 Pure numpy; NaN is left out and counted by `n`.
 """
