@@ -6,14 +6,24 @@ trimtab features diff smollm2-135m runs/fpo --sae runs/sae --data pairs.jsonl --
 trimtab features diversity runs/samples --policy runs/fpo --reference smollm2-135m
 """
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import Chat, Device, Dtype, Json, emit
-from trimtab.cli.pairs import Split, completions, load_texts, open_run
-from trimtab.jobs import checks
+from trimtab.cli.options import (
+    SAE,
+    Chat,
+    Device,
+    Dtype,
+    Json,
+    LanguageModel,
+    Layer,
+    Limit,
+    Seed,
+    Split,
+    Texts,
+    emit,
+)
 
 features = typer.Typer(
     help="Sparse autoencoders and drift: check, train, and see what changed.",
@@ -21,17 +31,12 @@ features = typer.Typer(
     rich_markup_mode=None,
 )
 
-Data = Annotated[str, typer.Option("--data", help="Pairs, rows with `text`, a .txt of lines, or a run directory.")]
-Layer = Annotated[int | None, typer.Option("--layer", help="L = output of block L, before the final norm.")]
-Model = Annotated[str, typer.Option("--model", help="Model name or folder (see `trimtab models`).")]
-Limit = Annotated[int, typer.Option("--limit", help="The first so many rows.")]
-
 
 @features.command()
 def check(
     sae: Annotated[str, typer.Argument(help="SAE folder or file (SAELens, Gemma Scope, sparsify).")],
-    model: Model,
-    data: Data,
+    model: LanguageModel,
+    data: Texts,
     layer: Layer = None,
     max_fvu: Annotated[float, typer.Option("--max-fvu", help="More variance unexplained than this is refused.")] = 0.5,
     limit: Limit = 200,
@@ -42,12 +47,11 @@ def check(
     json: Json = False,
 ) -> None:
     """Measure an SAE on your texts at its layer and at every other; exit 1 when it must not be used."""
-    from trimtab.learners.feature.check import check_sae
-    from trimtab.learners.feature.sae import load_sae
-    from trimtab.lm.load import load_lm
+    from trimtab.jobs import features as job
+    from trimtab.jobs.sources import Source
 
-    rows = load_texts(data, split, chat)[:limit]
-    found = check_sae(load_sae(sae), load_lm(model, dtype, device), rows, layer=layer, max_fvu=max_fvu)
+    source = Source(data, split, chat=chat)
+    found = job.check(sae, source, model=model, layer=layer, max_fvu=max_fvu, limit=limit, dtype=dtype, device=device)
     emit(found.plain(), str(found), json)
     if found.problems:
         raise typer.Exit(1)
@@ -56,7 +60,7 @@ def check(
 @features.command()
 def train(
     data: Annotated[str, typer.Argument(help="Pairs, rows with `text`, a .txt of lines, or a run directory.")],
-    model: Model,
+    model: LanguageModel,
     layer: Annotated[int, typer.Option("--layer", help="L = output of block L, before the final norm.")],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the SAE (SAELens's layout).")],
     width: Annotated[int | None, typer.Option("--width", help="Features; 4 times the hidden size by default.")] = None,
@@ -64,7 +68,7 @@ def train(
     samples: Annotated[int | None, typer.Option("--samples", help="States trained on, repeats included.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="States an optimiser step.")] = 1024,
     learning_rate: Annotated[float, typer.Option("--lr")] = 5e-4,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Seed = 0,
     split: Split = "",
     chat: Chat = False,
     dtype: Dtype = None,
@@ -72,27 +76,23 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a TopK SAE on a layer's hidden states (needs sae-lens), and check it on texts held out."""
-    checks.need("sae_lens")
-    checks.writable(out)
-    checks.device_and_dtype(device, dtype)
-    from trimtab.learners.feature.train import check_of, read_card, train_sae
-    from trimtab.lm.load import load_lm
+    from trimtab.jobs import features as job
+    from trimtab.jobs.sources import Source
 
-    train_sae(
-        load_texts(data, split, chat), load_lm(model, dtype, device), layer=layer, out=out, width=width, k=k,
-        samples=samples, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
+    done = job.train(
+        Source(data, split, chat=chat), model=model, layer=layer, out=out, width=width, k=k, samples=samples,
+        batch_size=batch_size, learning_rate=learning_rate, seed=seed, dtype=dtype, device=device,
     )  # fmt: skip
-    card = read_card(out)
-    found = check_of(out)
-    emit({"out": out, **card}, f"trained {out} on {card['states']:,} states; held-out texts:\n{found}", json)
+    text = f"trained {out} on {done.card['states']:,} states; held-out texts:\n{done.check}"
+    emit({"out": out, **done.card}, text, json)
 
 
 @features.command()
 def diff(
     a: Annotated[str, typer.Argument(help="Model name, folder, or what `trimtab train` wrote.")],
     b: Annotated[str, typer.Argument(help="The same, compared with A.")],
-    sae: Annotated[str, typer.Option("--sae", help="SAE folder or file (SAELens, Gemma Scope, sparsify).")],
-    data: Data,
+    sae: SAE,
+    data: Texts,
     out: Annotated[str, typer.Option("--out", "-o", help="Write this HTML page, too.")] = "",
     layer: Layer = None,
     top: Annotated[int, typer.Option("--top", help="So many features.")] = 20,
@@ -104,19 +104,13 @@ def diff(
     json: Json = False,
 ) -> None:
     """Show the SAE features whose mean activation moved most from A to B on the same texts."""
-    from trimtab.evaluation.pages.features import feature_changes, features_html
-    from trimtab.learners.feature.sae import load_sae
-    from trimtab.publish import publish_text
+    from trimtab.jobs import features as job
+    from trimtab.jobs.sources import Source
 
-    checks.device_and_dtype(device, dtype)
-    if out:
-        checks.writable_file(out)
-    rows = load_texts(data, split, chat)[:limit]
-    first, second = (_model(name, dtype, device) for name in (a, b))
-    found = feature_changes(first, second, load_sae(sae, layer=layer), rows, top=top, names=(a, b))
-    if out:
-        Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
-        publish_text(Path(out), features_html(found))
+    found = job.diff(
+        a, b, Source(data, split, chat=chat), sae=sae, out=out, layer=layer, top=top, limit=limit, dtype=dtype,
+        device=device,
+    )  # fmt: skip
     emit({**found.plain(), **({"out": out} if out else {})}, f"{found}\n{f'wrote {out}' if out else ''}".strip(), json)
 
 
@@ -132,23 +126,8 @@ def diversity(
     json: Json = False,
 ) -> None:
     """Say how various a policy's samples are, and how far it is from its reference; means with 95 % intervals."""
-    from trimtab.errors import InputError
-    from trimtab.evaluation.diversity import diversity as measure
-    from trimtab.evaluation.metrics import mean_interval
-    from trimtab.learners.token.policy import Policy
+    from trimtab.jobs.features import diversity as measure
 
-    if reference and not policy:
-        raise InputError("--reference needs --policy: KL is between the two")
-    store = open_run(run)
-    groups = store.groups(completions(store, split, prefer="test"), None)
-    ours, theirs = (Policy(_model(n, dtype, device)) if n else None for n in (policy, reference))
-    found = {k: mean_interval(v) for k, v in vars(measure(groups, ours, theirs, top=top)).items()}
-    known = {k: v for k, v in found.items() if v.n}
-    text = "\n".join([f"{len(groups)} prompts", *(f"{k:<12}{v}" for k, v in known.items())])
-    emit({"prompts": len(groups), **{k: v._asdict() for k, v in known.items()}}, text, json)
-
-
-def _model(name: str, dtype: str | None, device: str | None) -> Any:
-    from trimtab.lm.load import load_lm
-
-    return load_lm(name, dtype, device)
+    prompts, known = measure(run, split=split, policy=policy, reference=reference, top=top, dtype=dtype, device=device)
+    text = "\n".join([f"{prompts} prompts", *(f"{k:<12}{v}" for k, v in known.items())])
+    emit({"prompts": prompts, **{k: v._asdict() for k, v in known.items()}}, text, json)

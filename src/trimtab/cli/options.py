@@ -27,8 +27,8 @@ Layers = Annotated[list[int] | None, typer.Option("--layer", help="Layer to read
 Losses = Annotated[list[str] | None, typer.Option("--loss", help="Probe loss: mse, ce, pg, ... Repeatable.")]
 
 
-def emit(result: dict[str, Any] | str, text: str, as_json: bool) -> None:
-    """Prints `text` for people, or `result` (JSON text or a dict) as one JSON line for machines."""
+def emit(result: Any, text: str, as_json: bool) -> None:
+    """Prints `text` for people, or `result` (JSON text, a mapping or a dataclass) as one JSON line for machines."""
     import json
 
     from trimtab.types import canonical_json
@@ -49,3 +49,22 @@ def one_source(where: str | None, config: str | None) -> str | None:
     if where and config:
         raise InputError(f"{where} and --config {config}: give one of them")
     return where or config
+
+
+Pairs = Annotated[str, typer.Argument(metavar="PAIRS|RUN", help="Pairs (file or hub data set) or a run directory.")]
+RewardName = Annotated[str, typer.Option("--reward", help="Run directory: the reward, if it has several.")]
+Split = Annotated[str, typer.Option("--split", help="Run directory: which completions; train if it has them.")]
+Make = Annotated[
+    str,
+    typer.Option("--make", help="Run directory, how pairs are made: best_vs_worst, right_vs_wrong, all_pairs"),
+]
+Texts = Annotated[str, typer.Option("--data", help="Pairs, rows with `text`, a .txt of lines, or a run directory.")]
+LanguageModel = Annotated[str, typer.Option("--model", help="Model name or folder (see `trimtab models`).")]
+Layer = Annotated[int | None, typer.Option("--layer", help="L = output of block L, before the final norm.")]
+Limit = Annotated[int, typer.Option("--limit", help="The first so many rows.")]
+SAE = Annotated[str, typer.Option("--sae", help="SAE folder or file (SAELens, Gemma Scope, sparsify).")]
+RewardFolder = Annotated[str, typer.Option("--model", help="Reward model: a folder with a head of one label.")]
+Rendering = Annotated[str, typer.Option("--rendering", help="tokens or template; from the model's card if absent.")]
+Seed = Annotated[int, typer.Option("--seed")]
+Epochs = Annotated[float, typer.Option("--epochs")]
+LearningRate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")]

@@ -8,24 +8,34 @@ trimtab reward judge ours.json theirs.json --base-url http://localhost:8000/v1 -
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from trimtab.cli import pairs
-from trimtab.cli.options import Chat, Device, Dtype, Engine, Json, emit
+from trimtab.cli.options import (
+    Chat,
+    Device,
+    Dtype,
+    Engine,
+    Json,
+    Make,
+    Pairs,
+    Rendering,
+    RewardFolder,
+    RewardName,
+    Seed,
+    Split,
+    emit,
+)
 
 reward = typer.Typer(
     help="Train, report on and check reward models and judges.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Model = Annotated[str, typer.Option("--model", help="Reward model: a folder with a head of one label.")]
-Rendering = Annotated[str, typer.Option("--rendering", help="tokens or template; from the model's card if absent.")]
-
 
 @reward.command()
 def train(
-    data: pairs.Pairs,
+    data: Pairs,
     model: Annotated[str, typer.Option("--model", help="Language model or reward model to start from.")],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the reward model.")],
     lora_rank: Annotated[int, typer.Option("--lora-rank", help="LoRA of this rank, merged at the end; 0: all.")] = 0,
@@ -39,46 +49,42 @@ def train(
     overlong: Annotated[str, typer.Option("--overlong", help="refuse or drop what exceeds --max-tokens.")] = "refuse",
     dtype: Dtype = None,
     device: Device = None,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Seed = 0,
     chat: Chat = False,
-    reward_name: pairs.RewardName = "",
-    split: pairs.Split = "",
-    make: pairs.Make = "best_vs_worst",
+    reward_name: RewardName = "",
+    split: Split = "",
+    make: Make = "best_vs_worst",
     json: Json = False,
 ) -> None:
     """Train a reward model by Bradley-Terry; transformers and vLLM load the folder. Run again to continue."""
-    from trimtab.cli.train_checks import check_training
-    from trimtab.learners.completion.reward_model import train_reward_model
-    from trimtab.learners.run import Compute, Encoding, Lora, Optim
+    from trimtab.jobs import judging
+    from trimtab.jobs.sources import Source
+    from trimtab.learners.token.trainer import Lora
 
-    check_training(
-        model, out, lora=lora_rank > 0, dtype=dtype, device=device, overlong=overlong, epochs=epochs,
-        batch_size=batch_size, learning_rate=learning_rate,
-    )  # fmt: skip
-    given = pairs.load(data, chat=chat, split=split, reward=reward_name, make=make)
-    done = train_reward_model(
-        given, model=model, out=out, margin=margin, center=center,
+    done = judging.train(
+        Source(data, split, reward_name, make, chat), model=model, out=out, margin=margin, center=center,
         label_smoothing=label_smoothing, lora=Lora(rank=lora_rank, alpha=2 * lora_rank) if lora_rank else None,
-        optim=Optim(learning_rate, epochs, batch_size), encoding=Encoding(max_tokens, overlong),
-        compute=Compute(dtype, device), seed=seed,
+        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_tokens=max_tokens, overlong=overlong,
+        dtype=dtype, device=device, seed=seed,
     )  # fmt: skip
-    folder, card, last = done.path, done.card, done.card["last"]
-    text = f"trained {folder}: " + ", ".join(f"{k} {last[k]:.4g}" for k in ("loss", "rewards/accuracies") if k in last)
-    emit({"out": str(folder), "examples": card["examples"], "last": last}, text, json)
+    shown = ", ".join(f"{k} {done.last[k]:.4g}" for k in ("loss", "rewards/accuracies") if k in done.last)
+    emit(
+        {"out": str(done.folder), "examples": done.examples, "last": done.last}, f"trained {done.folder}: {shown}", json
+    )
 
 
 @reward.command()
 def report(
-    data: pairs.Pairs,
-    model: Model,
+    data: Pairs,
+    model: RewardFolder,
     gold: Annotated[str, typer.Option("--gold", help="Run directory with independently scored samples.")] = "",
     gold_split: Annotated[
         str, typer.Option("--gold-split", help="Which completions of --gold; test if it has them.")
     ] = "",
     gold_reward: Annotated[str, typer.Option("--gold-reward", help="The gold reward, if --gold has several.")] = "",
-    reward_name: pairs.RewardName = "",
-    split: pairs.Split = "",
-    make: pairs.Make = "best_vs_worst",
+    reward_name: RewardName = "",
+    split: Split = "",
+    make: Make = "best_vs_worst",
     confident: Annotated[
         float, typer.Option("--confident", help="Quantile of |margin| from which pairs are sure.")
     ] = 0.5,
@@ -89,21 +95,22 @@ def report(
     json: Json = False,
 ) -> None:
     """Accuracy, sure pairs, best of N, calibration and length bias, beside longest, shortest, random and log-prob."""
-    from trimtab.evaluation.reward_models.report import reward_report
+    from trimtab.jobs import judging
+    from trimtab.jobs.sources import Source
 
     if not Path(data).is_dir():  # then --split and --reward can only mean --gold's
         gold_split, gold_reward = gold_split or split, gold_reward or reward_name
-    groups = pairs.scored_groups(gold, gold_split, gold_reward, prefer="test") if gold else []
-    given = pairs.load(data, chat=chat, split=split, reward=reward_name, make=make, prefer="test")
-    scorer = _model(model, rendering, dtype, device)
-    found = reward_report(given, {"reward model": scorer}, gold=groups, confident=confident)
+    found = judging.report(
+        Source(data, split, reward_name, make, chat), model=model, rendering=rendering or None, confident=confident,
+        gold=Source(gold, gold_split, gold_reward) if gold else (), dtype=dtype, device=device,
+    )  # fmt: skip
     emit(found.as_dict(), str(found), json)
 
 
 @reward.command()
 def check(
-    data: pairs.Pairs,
-    model: Model,
+    data: Pairs,
+    model: RewardFolder,
     backend: Annotated[
         list[str] | None, typer.Option("--backend", help="float32, bfloat16, one-by-one, transformers. Repeatable.")
     ] = None,
@@ -114,36 +121,37 @@ def check(
     rendering: Rendering = "",
     device: Device = None,
     chat: Chat = False,
-    reward_name: pairs.RewardName = "",
-    split: pairs.Split = "",
-    make: pairs.Make = "best_vs_worst",
+    reward_name: RewardName = "",
+    split: Split = "",
+    make: Make = "best_vs_worst",
     json: Json = False,
 ) -> None:
     """The same pairs through each backend: largest difference to float32, and the pairs that are turned round."""
-    from trimtab.cli.reward_parts import backends
-    from trimtab.evaluation.reward_models.check import compare_backends, table
+    from trimtab.jobs import judging
+    from trimtab.jobs.sources import Source
 
-    found = pairs.load(data, chat=chat, split=split, reward=reward_name, make=make, prefer="test")
-    scorers, notes = backends(model, rendering or None, backend, served, served_name or model, found, device)
-    rows = compare_backends(found, scorers)
-    facts: dict[str, Any] = {"against": next(iter(scorers)), "rows": rows, "notes": notes}
-    emit(_plain(facts), "\n".join([table(next(iter(scorers)), rows), *notes]), json)
+    found = judging.check(
+        Source(data, split, reward_name, make, chat), model=model, served=served, served_name=served_name,
+        rendering=rendering or None, device=device, **({"backends": backend} if backend else {}),
+    )  # fmt: skip
+    emit(found, str(found), json)
 
 
 @reward.command()
 def bench(
     data: Annotated[str, typer.Argument(help="RewardBench-style rows: prompt, chosen, rejected, subset.")],
-    model: Model,
+    model: RewardFolder,
     rendering: Rendering = "",
     dtype: Dtype = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Accuracy by subset (one against one, best of 4, ties) beside longest, shortest and random."""
-    from trimtab.evaluation.reward_models.rewardbench import load_rewardbench, rewardbench, table
+    from trimtab.evaluation.reward_models.rewardbench import table
+    from trimtab.jobs import judging
 
-    scores = rewardbench(load_rewardbench(data), {"reward model": _model(model, rendering, dtype, device)})
-    emit(_plain({"scores": scores}), table(scores), json)
+    scores = judging.bench(data, model=model, rendering=rendering or None, dtype=dtype, device=device)
+    emit({"scores": scores}, table(scores), json)
 
 
 @reward.command()
@@ -168,30 +176,13 @@ def judge(
 ) -> None:
     """Win rate and length-controlled win rate over a baseline, or a mean rating, by an LLM judge in both orders."""
     from trimtab.cli.config import load_model
-    from trimtab.cli.reward_parts import judged
-    from trimtab.jobs import checks, make
+    from trimtab.jobs import judging
 
     engine = engine or ("openai" if base_url else None)
     flags = {"model.name": judge_model, "model.base_url": base_url, "model.engine": engine, "model.device": device}
-    model = load_model(config, flags, sets or ())
-    checks.sampler(**vars(model))
-    sampler = make.sampler(**vars(model))
-    facts, text = judged(ours, theirs, questions, sampler, graded, limit, skills)
-    emit(_plain(facts), text, json)
-
-
-def _model(model: str, rendering: str, dtype: str | None, device: str | None) -> Any:
-    from trimtab.rewards.reward_model import RewardModel
-
-    return RewardModel(model, rendering=rendering or None, dtype=dtype, device=device)
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses and named tuples to what JSON takes."""
-    from dataclasses import fields, is_dataclass
-
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+    by = load_model(config, flags, sets or ())
+    found = judging.judge(
+        ours, theirs, by=by.name, questions=questions, graded=graded, skills=skills, limit=limit or None,
+        **{k: v for k, v in vars(by).items() if k != "name"},
+    )  # fmt: skip
+    emit(found.facts, str(found), json)

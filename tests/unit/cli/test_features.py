@@ -5,7 +5,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from trimtab.cli.features import features, load_texts
+from trimtab.cli.features import features
 from trimtab.cli.train import train
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.check import hidden_rows, token_rows
