@@ -24,7 +24,7 @@ def credit(
     """Show what each token of chosen and rejected answers is worth: beta (log pi - log pi_ref), as one offline page."""
     from trimtab.evaluation.pages.heatmap import heatmap_text
     from trimtab.jobs import training
-    from trimtab.jobs.sources import Source
+    from trimtab.jobs.inputs import Source
 
     source = Source(data, split, reward, make, chat)
     found = training.credit(policy, source, out=out, limit=limit, dtype=dtype, device=device)

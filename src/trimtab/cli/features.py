@@ -48,7 +48,7 @@ def check(
 ) -> None:
     """Measure an SAE on your texts at its layer and at every other; exit 1 when it must not be used."""
     from trimtab.jobs import features as job
-    from trimtab.jobs.sources import Source
+    from trimtab.jobs.inputs import Source
 
     source = Source(data, split, chat=chat)
     found = job.check(sae, source, model=model, layer=layer, max_fvu=max_fvu, limit=limit, dtype=dtype, device=device)
@@ -77,7 +77,7 @@ def train(
 ) -> None:
     """Train a TopK SAE on a layer's hidden states (needs sae-lens), and check it on texts held out."""
     from trimtab.jobs import features as job
-    from trimtab.jobs.sources import Source
+    from trimtab.jobs.inputs import Source
 
     done = job.train(
         Source(data, split, chat=chat), model=model, layer=layer, out=out, width=width, k=k, samples=samples,
@@ -105,7 +105,7 @@ def diff(
 ) -> None:
     """Show the SAE features whose mean activation moved most from A to B on the same texts."""
     from trimtab.jobs import features as job
-    from trimtab.jobs.sources import Source
+    from trimtab.jobs.inputs import Source
 
     found = job.diff(
         a, b, Source(data, split, chat=chat), sae=sae, out=out, layer=layer, top=top, limit=limit, dtype=dtype,

@@ -58,7 +58,7 @@ def train(
 ) -> None:
     """Train a reward model by Bradley-Terry; transformers and vLLM load the folder. Run again to continue."""
     from trimtab.jobs import judging
-    from trimtab.jobs.sources import Source
+    from trimtab.jobs.inputs import Source
     from trimtab.learners.token.trainer import Lora
 
     done = judging.train(
@@ -96,7 +96,7 @@ def report(
 ) -> None:
     """Accuracy, sure pairs, best of N, calibration and length bias, beside longest, shortest, random and log-prob."""
     from trimtab.jobs import judging
-    from trimtab.jobs.sources import Source
+    from trimtab.jobs.inputs import Source
 
     if not Path(data).is_dir():  # then --split and --reward can only mean --gold's
         gold_split, gold_reward = gold_split or split, gold_reward or reward_name
@@ -128,7 +128,7 @@ def check(
 ) -> None:
     """The same pairs through each backend: largest difference to float32, and the pairs that are turned round."""
     from trimtab.jobs import judging
-    from trimtab.jobs.sources import Source
+    from trimtab.jobs.inputs import Source
 
     found = judging.check(
         Source(data, split, reward_name, make, chat), model=model, served=served, served_name=served_name,

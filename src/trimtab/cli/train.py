@@ -67,7 +67,7 @@ def train(
 ) -> None:
     """Train a policy on preferences; prints lint findings and a memory plan first. Run again to continue."""
     from trimtab.jobs import training
-    from trimtab.jobs.sources import Source
+    from trimtab.jobs.inputs import Source
     from trimtab.learners.feature.leash import FeatureLeash
     from trimtab.learners.token.trainer import Lora
 

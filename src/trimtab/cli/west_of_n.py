@@ -53,7 +53,7 @@ def west_of_n(
     json: Json = False,
 ) -> None:
     """West-of-N self-training: teacher, best against worst, filters, student, rounds. Run again to continue."""
-    from trimtab.jobs.sources import Source
+    from trimtab.jobs.inputs import Source
     from trimtab.jobs.west_of_n import Kept, States, improve
 
     done = improve(

@@ -1,6 +1,6 @@
 """SAEs checked, trained, and used to say what a training changed; how various a policy's samples are.
 
-Texts are pairs, groups, rows with `text` or lines of a file, as `sources.texts` reads them. Nothing is printed.
+Texts are pairs, groups, rows with `text` or lines of a file, as `inputs.texts` reads them. Nothing is printed.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trimtab.errors import InputError
 from trimtab.jobs import checks
-from trimtab.jobs.sources import Data, completions, open_run, texts
+from trimtab.jobs.inputs import Data, completions, open_run, texts
 
 if TYPE_CHECKING:
     from trimtab.evaluation.metrics import Interval

@@ -1,6 +1,6 @@
 """Reward models trained, reported on, checked over their backends and run on RewardBench files; answers judged.
 
-Reports stand beside null rankers. Pairs come from a file, a data set of the hub or a run directory; see `sources`.
+Reports stand beside null rankers. Pairs come from a file, a data set of the hub or a run directory; see `inputs`.
 """
 
 import json
@@ -20,7 +20,7 @@ from trimtab.evaluation.reward_models.rewardbench import SubsetScore, load_rewar
 from trimtab.evaluation.reward_models.win_rate import WinRates, win_rates
 from trimtab.intervals import figure
 from trimtab.jobs import checks, make
-from trimtab.jobs.sources import Data, pairs, scored_groups
+from trimtab.jobs.inputs import Data, pairs, scored_groups
 from trimtab.jobs.training import check_settings
 from trimtab.json_file import read_json
 from trimtab.rewards.judge import Judge, JudgeSummary, RatingJudge, SkillJudge, summarise

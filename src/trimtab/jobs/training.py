@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab.errors import InputError, unknown
 from trimtab.jobs import checks
-from trimtab.jobs.sources import Data, examples, pairs
+from trimtab.jobs.inputs import Data, examples, pairs
 from trimtab.json_file import read_json
 from trimtab.types import Group, Pair
 
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from trimtab.learners.token.credit import Credit
     from trimtab.learners.token.plan import MemoryPlan
     from trimtab.learners.token.trainer import Lora
-
-
-def quiet(line: str) -> None:
-    """Says nothing."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Trained:
 def train(
     data: Data, *, model: str, out: str | Path, loss: str = "dpo", loss_settings: Mapping[str, float] | None = None,
     lora: "Lora | None" = None, leash: "FeatureLeash | None" = None, reference: str | None = None,
-    keep_all: bool = False, unchecked: bool = False, plan: bool = False, say: Callable[[str], None] = quiet,
+    keep_all: bool = False, unchecked: bool = False, plan: bool = False, say: Callable[[str], None] = lambda line: None,
     dtype=None, device=None, epochs=1.0, batch_size=32, learning_rate=None, micro_tokens=None, max_tokens=None, overlong="refuse", checkpointing=False, **settings,
 ) -> Trained:  # fmt: skip
     """Trains a policy on preferences, with lint findings and a memory plan first; see `learners.train_policy`.

@@ -10,7 +10,7 @@ import numpy as np
 from trimtab.errors import InputError
 from trimtab.evaluation.metrics import Interval, expected_reward, mean_interval, paired_bootstrap, ranking_accuracy
 from trimtab.jobs import checks
-from trimtab.jobs.sources import Source, open_run, pairs, scored_groups
+from trimtab.jobs.inputs import Source, open_run, pairs, scored_groups
 from trimtab.learners.completion.west_of_n.west_of_n import (
     PairwiseFit,
     ProbeFit,
@@ -75,7 +75,7 @@ def improve(
     """West-of-N self-training on a run directory; the same call again, after a kill too, goes on where it was.
 
     pool        the completions to label; their rewards are not read.
-    labelled    other completions of the run, right against wrong; a source (one without `data` is of the run); or pairs.
+    labelled    other completions of the run (right against wrong), a source (without `data`: of the run), or pairs.
     teacher     probe, pairwise, or the name or folder of a language model to train; student: the same without pairwise.
     judge       scored completions of the run, on other prompts, that compare base and student.
     InputError, SettingsChanged as `learners.west_of_n`, whose settings the others are.

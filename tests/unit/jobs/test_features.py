@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from trimtab.cli.features import features
 from trimtab.cli.train import train
 from trimtab.errors import InputError, ModelError
+from trimtab.jobs.inputs import texts
 from trimtab.learners.feature.check import hidden_rows, token_rows
 from trimtab.learners.feature.sae import SAE
 from trimtab.lm.load import load_lm
@@ -36,7 +37,7 @@ def pairs(tmp_path_factory) -> str:
 def sae(tmp_path_factory, lm, pairs) -> str:
     """The principal directions of layer 2, both ways round, as a SAELens folder."""
     loaded = load_lm(lm, "float32")
-    rows = token_rows(loaded.tokenizer, load_texts(pairs, "train", False))
+    rows = token_rows(loaded.tokenizer, texts(pairs))
     states = torch.cat([s[2] for s in hidden_rows(loaded, rows, [2])])
     basis = torch.linalg.svd(states - states.mean(0), full_matrices=False).Vh[:16].T
     two = SAE(torch.cat([basis, -basis], 1), torch.zeros(32), torch.cat([basis.T, -basis.T]), states.mean(0), layer=2)
@@ -88,16 +89,6 @@ def test_an_sae_that_does_not_fit_is_refused_unless_unchecked(lm, pairs, tmp_pat
     with pytest.raises(ModelError, match="unexplained"):
         invoke(*words)
     assert invoke(*words, "--unchecked", "--dtype", "float32")["last"]["loss"] > 0
-
-
-def test_texts_of_every_shape(tmp_path, pairs):
-    (tmp_path / "a.txt").write_text("one line\n\nanother\n")
-    assert load_texts(str(tmp_path / "a.txt"), "train", False) == ["one line", "another"]
-    rows = write_jsonl(tmp_path / "a.jsonl", [{"text": "some"}, {"text": "words"}])
-    assert load_texts(str(rows), "train", False) == ["some", "words"]
-    assert len(load_texts(pairs, "train", False)) == 8
-    with pytest.raises(InputError, match="or `text`"):
-        load_texts(str(write_jsonl(tmp_path / "b.jsonl", [{"prompt": "x"}])), "train", False)
 
 
 def test_diversity_of_a_run(lm, tmp_path):

@@ -1,26 +1,17 @@
-"""The reward verbs end to end on a tiny model, and West-of-N on a store whose states say what is right."""
+"""Reward models and judges through their verbs, on a tiny model and a scripted server."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from trimtab.cli.reward import reward
-from trimtab.cli.west_of_n import west_of_n
-from trimtab.embeddings import Stored
 from trimtab.errors import InputError
-from trimtab.store import Store
-from trimtab.testing import prompt, scripted_server, tiny_lm, write_jsonl
-from trimtab.types import Completion, Group, Reward
+from trimtab.testing import scripted_server, tiny_lm, write_jsonl
 
 app = typer.Typer()
 app.add_typer(reward, name="reward")
-app.command()(west_of_n)
 
 ROWS = [{"prompt": f"q{i}", "chosen": "yes " * (i % 3 + 1), "rejected": "no " * (i % 4 + 1)} for i in range(12)]
 
@@ -137,77 +128,3 @@ def test_judge_rates_both_turns_and_named_skills(tmp_path):
     assert {k: v[0] for k, v in facts["skills"].items()} == {"logic": 4, "wit": 2}
     with pytest.raises(InputError, match="leave the baseline out"):
         invoke("reward", "judge", tmp_path / "flask.json", tmp_path / "flask.json", "--skills")
-
-
-@dataclass(frozen=True)
-class States:
-    """The state of a completion is in its text."""
-
-    card: dict[str, Any]
-
-    def __call__(self, groups: Sequence[Group]) -> list[np.ndarray]:
-        return [np.array([c.text.split() for c in g.completions], dtype=np.float32) for g in groups]
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    rng, store = np.random.default_rng(0), Store(tmp_path / "run")
-    for name, size in (("train", 20), ("more", 30), ("test", 30)):
-        groups = []
-        for p in range(size):
-            x = rng.normal(size=(8, 4))
-            completions = tuple(Completion(" ".join(f"{v:.3f}" for v in row), "m@0", 0, i) for i, row in enumerate(x))
-            groups.append(Group(prompt(f"{name}{p}"), completions, tuple(Reward(float(r[0] > 0)) for r in x)))
-        store.add_prompts([g.prompt for g in groups], name)
-        with store.writer(f"completions/{name}", {"n": 8}) as w:
-            w.append_groups(groups)
-        with store.writer(f"rewards/{name}/gold", {"reward": "gold"}) as w:
-            for g, ids in zip(groups, store.sample_ids(name, groups), strict=True):
-                w.append(
-                    [
-                        {"id": i, "prompt_id": g.prompt.id, "value": r.value, "note": ""}
-                        for i, r in zip(ids, g.rewards, strict=True)
-                    ]
-                )
-        Stored(States({"kind": "numbers"}), store, name)(groups)
-    return store
-
-
-def test_west_of_n_from_a_run_directory(store, tmp_path):
-    words = ["west-of-n", store.path, "--labelled", "train", "--reward", "gold", "--pool", "more", "--judge", "test"]
-    facts = invoke(*words, "--out", tmp_path / "won", "--rounds", 2, "--confidence", 0.2, "--teacher", "pairwise")
-    assert len(facts["rounds"]) == 2 and facts["rounds"][0]["groups"] == 30 and facts["rounds"][0]["kept"] == 24
-    rows = {(r["scorer"], r["measure"]): r["mean"][0] for r in facts["judged"]}
-    assert rows["student", "accuracy"] > 0.9 and rows["student", "best of N"] == 1
-    assert (
-        invoke(*words, "--out", tmp_path / "won", "--rounds", 2, "--confidence", 0.2) == facts
-    )  # continues: nothing to do
-    assert (tmp_path / "won" / "round2" / "student" / "probe.safetensors").is_file()
-
-
-def test_west_of_n_says_what_is_missing(store, tmp_path):
-    def run(*words):
-        CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
-
-    words = ["west-of-n", store.path, "--pool", "more", "--out", tmp_path / "w"]
-    with pytest.raises(InputError, match=r"name the labelled completions with --labelled \(train, test\)"):
-        run(*words)
-    with pytest.raises(InputError, match="not pairwise"):
-        run(*words, "--labelled", "train", "--reward", "gold", "--student", "pairwise")
-    with pytest.raises(InputError, match="30 of the 30 prompts of --judge are learnt from too"):
-        run(*words, "--labelled", "train", "--reward", "gold", "--judge", "more")
-    empty = Store(tmp_path / "empty")
-    empty.add_prompts([prompt("x")], "train")
-    with pytest.raises(InputError, match="holds no embeddings"):
-        run(
-            "west-of-n",
-            empty.path,
-            "--pool",
-            "more",
-            "--out",
-            tmp_path / "w",
-            "--labelled",
-            "train",
-            "--reward",
-            "gold",
-        )
