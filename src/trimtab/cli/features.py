@@ -126,8 +126,11 @@ def diversity(
     json: Json = False,
 ) -> None:
     """Say how various a policy's samples are, and how far it is from its reference; means with 95 % intervals."""
-    from trimtab.jobs.features import diversity as measure
+    from trimtab.jobs import features as job
+    from trimtab.jobs.inputs import Source
 
-    prompts, known = measure(run, split=split, policy=policy, reference=reference, top=top, dtype=dtype, device=device)
+    prompts, known = job.diversity(
+        Source(run, split), policy=policy, reference=reference, top=top, dtype=dtype, device=device
+    )
     text = "\n".join([f"{prompts} prompts", *(f"{k:<12}{v}" for k, v in known.items())])
     emit({"prompts": prompts, **{k: v._asdict() for k, v in known.items()}}, text, json)

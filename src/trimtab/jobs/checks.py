@@ -93,10 +93,11 @@ def device_and_dtype(device: str | None, dtype: str | None) -> None:
         raise InputError(f"device {device!r}: torch has no MPS here; leave the device out, or write cpu")
 
 
-def sampler(name: str, engine: str = "openvino", *, device: str = "", dtype: str = "", **server: Any) -> None:
+def sampler(name: str, engine: str = "", *, device: str = "", dtype: str = "", **server: Any) -> None:
     """InputError for an engine that is unknown, not installed, or lacks what it needs to begin; as `make.sampler`."""
     from trimtab.jobs import make
 
+    engine, name = make.engine_of(name, engine, server.get("base_url", ""))
     device_and_dtype(device, dtype)
     need(*_OF_ENGINE.get(engine, ()))
     if engine == "openai" and not (url := server.get("base_url", "")):

@@ -1,6 +1,6 @@
 """SAEs checked, trained, and used to say what a training changed; how various a policy's samples are.
 
-Texts are pairs, groups, rows with `text` or lines of a file, as `inputs.texts` reads them. Nothing is printed.
+Texts are pairs, groups, rows with `text` or lines of a file, as `inputs.texts` reads them.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trimtab.errors import InputError
 from trimtab.jobs import checks
-from trimtab.jobs.inputs import Data, completions, open_run, texts
+from trimtab.jobs.inputs import Data, groups, texts
 
 if TYPE_CHECKING:
     from trimtab.evaluation.metrics import Interval
@@ -79,7 +79,7 @@ def diff(
 
 
 def diversity(
-    run: str, *, split: str = "", policy: str = "", reference: str = "", top: int = 0, dtype: str | None = None,
+    data: Data, *, policy: str = "", reference: str = "", top: int = 0, dtype: str | None = None,
     device: str | None = None,
 ) -> "tuple[int, dict[str, Interval]]":  # fmt: skip
     """How various a policy's samples are, and how far it is from its reference: prompts, and each measure's mean.
@@ -93,8 +93,7 @@ def diversity(
 
     if reference and not policy:
         raise InputError("--reference needs --policy: KL is between the two")
-    store = open_run(run)
-    groups = store.groups(completions(store, split, prefer="test"), None)
+    samples = groups(data, prefer="test")
     ours, theirs = (Policy(load_lm(n, dtype, device)) if n else None for n in (policy, reference))
-    found = {k: mean_interval(v) for k, v in vars(measure(groups, ours, theirs, top=top)).items()}
-    return len(groups), {k: v for k, v in found.items() if v.n}
+    found = {k: mean_interval(v) for k, v in vars(measure(samples, ours, theirs, top=top)).items()}
+    return len(samples), {k: v for k, v in found.items() if v.n}

@@ -66,8 +66,7 @@ def texts(data: Data) -> list[Any]:
     if not isinstance(source := named(data), Source):
         return list(source)
     if Path(source.data).is_dir():
-        store = open_run(source.data)
-        return list(store.groups(completions(store, source.split), None))
+        return list(groups(source))
     if source.data.endswith(".txt"):
         return [line for line in text_of_file(Path(source.data)).splitlines() if line.strip()]
     _, first = next(iter(read_rows(source.data)))
@@ -81,6 +80,14 @@ def texts(data: Data) -> list[Any]:
         return [row["text"] for _, row in rows]
     have = ", ".join(map(str, first))
     raise InputError(f"{source.data}: rows need `chosen` and `rejected`, or `text`; they have {have}")
+
+
+def groups(data: Data, *, prefer: str = "train") -> list[Group]:
+    """Completions of a run, without rewards."""
+    if not isinstance(source := named(data), Source):
+        return list(source)
+    store = open_run(source.data)
+    return store.groups(completions(store, source.split, prefer=prefer), None)
 
 
 def scored_groups(data: Data, *, prefer: str = "train") -> list[Group]:

@@ -60,9 +60,7 @@ def sampler(
     if not isinstance(name, str):
         return name
     asked = Server(**server)
-    if not engine:
-        said = named(name)
-        engine, name = said.get("engine", "openai" if asked.base_url else "openvino"), said["name"]
+    engine, name = engine_of(name, engine, asked.base_url)
     if ":" in engine:
         from trimtab.samplers.own import own_sampler
 
@@ -74,6 +72,14 @@ def sampler(
     if engine == "openvino":
         return samplers.OpenVINO(name, **_given(max_seqs=batch))
     raise unknown("engine", engine, ["openvino", "hf", "openai", OWN])
+
+
+def engine_of(name: str, engine: str = "", base_url: str = "") -> tuple[str, str]:
+    """The engine and the model's own name, where the engine may be named by the name or meant by a server's address."""
+    if engine:
+        return engine, name
+    said = named(name)
+    return said.get("engine", "openai" if base_url else "openvino"), said["name"]
 
 
 def named(text: str) -> dict[str, str]:
