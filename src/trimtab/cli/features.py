@@ -10,20 +10,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import (
-    SAE,
-    Chat,
-    Device,
-    Dtype,
-    Json,
-    LanguageModel,
-    Layer,
-    Limit,
-    Seed,
-    Split,
-    Texts,
-    emit,
-)
+from trimtab.cli.options import SAE, Chat, Device, Dtype, Json, LanguageModel, Layer, Limit, Seed, Split, Texts, emit
 
 features = typer.Typer(
     help="Sparse autoencoders and drift: check, train, and see what changed.",

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from trimtab.cli.options import Json
+from trimtab.cli.options import Json, emit
+from trimtab.errors import EngineError, InputError
 
 app = typer.Typer(
     help="Run untrusted programs against tests, in isolation.", rich_markup_mode=None, no_args_is_help=True
@@ -30,15 +31,15 @@ def run(
 
     Exit code 0: passed; 1: not passed; 2: unscored. The program's own output comes before, escaped and bounded.
     """
-    from trimtab.errors import EngineError
     from trimtab.sandbox import Job, Limits, Outcome, Sandbox
+    from trimtab.sandbox.launch import LOST
 
     if timeout <= 0:
-        raise _input(f"--timeout {timeout:g}: give seconds above 0")
+        raise InputError(f"--timeout {timeout:g}: give seconds above 0")
     aliases = ("solution", "program", program.stem) if program.stem.isidentifier() else ("solution", "program")
     job = Job(_read(program), _read(tests), entry_point, aliases=aliases)
     if unsafe_execution:
-        _warn()
+        typer.echo(f"--unsafe-execution: {LOST}", err=True)
     try:
         with Sandbox(1, Limits(wall_s=timeout), unsafe=unsafe_execution) as sandbox:
             (outcome,) = sandbox.run([job])
@@ -51,8 +52,6 @@ def run(
 @app.command()
 def check(json: Json = False) -> None:
     """Say which isolation this machine gives, by trying each way. Exit code 1 where there is none."""
-    from trimtab.cli.options import emit
-    from trimtab.errors import EngineError
     from trimtab.sandbox import Job, Sandbox, launch
 
     ways: dict[str, str] = {}
@@ -92,20 +91,8 @@ def _show(outcome: Any, as_json: bool) -> None:
     typer.echo(json.dumps(verdict))
 
 
-def _warn() -> None:
-    from trimtab.sandbox.launch import LOST
-
-    typer.echo(f"--unsafe-execution: {LOST}", err=True)
-
-
 def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     except OSError as e:
-        raise _input(f"{path}: {e.strerror}") from e
-
-
-def _input(message: str) -> Exception:
-    from trimtab.errors import InputError
-
-    return InputError(message)
+        raise InputError(f"{path}: {e.strerror}") from e

@@ -4,35 +4,35 @@ Texts are pairs, groups, rows with `text` or lines of a file, as `inputs.texts` 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from trimtab.errors import InputError
+from trimtab.evaluation.diversity import diversity as measure
+from trimtab.evaluation.metrics import Interval, mean_interval
+from trimtab.evaluation.pages.features import Changes, feature_changes, features_html
 from trimtab.jobs import checks
 from trimtab.jobs.inputs import Data, groups, texts
-
-if TYPE_CHECKING:
-    from trimtab.evaluation.metrics import Interval
-    from trimtab.evaluation.pages.features import Changes
-    from trimtab.learners.feature.check import SAECheck
+from trimtab.learners.feature.check import SAECheck, check_sae
+from trimtab.learners.feature.sae import load_sae
+from trimtab.learners.feature.train import check_of, read_card, train_sae
+from trimtab.learners.token.policy import Policy
+from trimtab.lm.load import load_lm
+from trimtab.publish import publish_text
 
 
 class TrainedSAE(NamedTuple):
     """The folder, its card (settings, states, check) and the check on texts that were held out."""
 
     folder: Path
-    card: "dict[str, object]"
-    check: "SAECheck"
+    card: dict[str, Any]
+    check: SAECheck
 
 
 def check(
     sae: str, data: Data, *, model: str, layer: int | None = None, max_fvu: float = 0.5, limit: int | None = 200,
     dtype: str | None = None, device: str | None = None,
-) -> "SAECheck":  # fmt: skip
+) -> SAECheck:  # fmt: skip
     """Measures an SAE on the first `limit` texts at its layer and at every other; its `problems` forbid its use."""
-    from trimtab.learners.feature.check import check_sae
-    from trimtab.learners.feature.sae import load_sae
-    from trimtab.lm.load import load_lm
-
     rows = texts(data)[:limit]
     return check_sae(load_sae(sae), load_lm(model, dtype, device), rows, layer=layer, max_fvu=max_fvu)
 
@@ -46,9 +46,6 @@ def train(
     checks.need("sae_lens")
     checks.writable(out)
     checks.device_and_dtype(device, dtype)
-    from trimtab.learners.feature.train import check_of, read_card, train_sae
-    from trimtab.lm.load import load_lm
-
     train_sae(
         texts(data), load_lm(model, dtype, device), layer=layer, out=out, width=width, k=k, samples=samples,
         batch_size=batch_size, learning_rate=learning_rate, seed=seed,
@@ -59,13 +56,8 @@ def train(
 def diff(
     a: str, b: str, data: Data, *, sae: str, out: str | Path = "", layer: int | None = None, top: int = 20,
     limit: int | None = 200, dtype: str | None = None, device: str | None = None,
-) -> "Changes":  # fmt: skip
+) -> Changes:  # fmt: skip
     """The SAE features whose mean activation moved most from model `a` to `b`; `out` also gets them as a page."""
-    from trimtab.evaluation.pages.features import feature_changes, features_html
-    from trimtab.learners.feature.sae import load_sae
-    from trimtab.lm.load import load_lm
-    from trimtab.publish import publish_text
-
     checks.device_and_dtype(device, dtype)
     if out:
         checks.writable_file(out)
@@ -81,16 +73,11 @@ def diff(
 def diversity(
     data: Data, *, policy: str = "", reference: str = "", top: int = 0, dtype: str | None = None,
     device: str | None = None,
-) -> "tuple[int, dict[str, Interval]]":  # fmt: skip
+) -> tuple[int, dict[str, Interval]]:  # fmt: skip
     """How various a policy's samples are, and how far it is from its reference: prompts, and each measure's mean.
 
     `policy` adds the next token's entropy (of the `top` likeliest, 0 of all) and `reference` KL(policy || reference).
     """
-    from trimtab.evaluation.diversity import diversity as measure
-    from trimtab.evaluation.metrics import mean_interval
-    from trimtab.learners.token.policy import Policy
-    from trimtab.lm.load import load_lm
-
     if reference and not policy:
         raise InputError("--reference needs --policy: KL is between the two")
     samples = groups(data, prefer="test")

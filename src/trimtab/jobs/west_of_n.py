@@ -11,12 +11,7 @@ from trimtab.errors import InputError
 from trimtab.evaluation.metrics import Interval, expected_reward, mean_interval, paired_bootstrap, ranking_accuracy
 from trimtab.jobs import checks
 from trimtab.jobs.inputs import Source, open_run, pairs, scored_groups
-from trimtab.learners.completion.west_of_n.west_of_n import (
-    PairwiseFit,
-    ProbeFit,
-    RewardModelFit,
-    WestOfN,
-)
+from trimtab.learners.completion.west_of_n.west_of_n import PairwiseFit, ProbeFit, RewardModelFit, WestOfN
 from trimtab.learners.completion.west_of_n.west_of_n import west_of_n as learn
 from trimtab.store import Store
 from trimtab.types import Embedder, Group, Pair, RewardFn
