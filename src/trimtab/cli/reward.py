@@ -59,18 +59,18 @@ def train(
     """Train a reward model by Bradley-Terry; transformers and vLLM load the folder. Run again to continue."""
     from trimtab.jobs import judging
     from trimtab.jobs.inputs import Source
-    from trimtab.learners.token.trainer import Lora
+    from trimtab.learners.run import Compute, Encoding, Lora, Optim
 
     done = judging.train(
         Source(data, split, reward_name, make, chat), model=model, out=out, margin=margin, center=center,
-        label_smoothing=label_smoothing, lora=Lora(rank=lora_rank, alpha=2 * lora_rank) if lora_rank else None,
-        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_tokens=max_tokens, overlong=overlong,
-        dtype=dtype, device=device, seed=seed,
+        label_smoothing=label_smoothing, lora=Lora(lora_rank, 2 * lora_rank) if lora_rank else None,
+        optim=Optim(learning_rate, epochs, batch_size), encoding=Encoding(max_tokens, overlong),
+        compute=Compute(dtype, device), seed=seed,
     )  # fmt: skip
-    shown = ", ".join(f"{k} {done.last[k]:.4g}" for k in ("loss", "rewards/accuracies") if k in done.last)
-    emit(
-        {"out": str(done.folder), "examples": done.examples, "last": done.last}, f"trained {done.folder}: {shown}", json
-    )
+    last = done.card["last"]
+    shown = ", ".join(f"{k} {last[k]:.4g}" for k in ("loss", "rewards/accuracies") if k in last)
+    facts = {"out": str(done.path), "examples": done.card["examples"], "last": last}
+    emit(facts, f"trained {done.path}: {shown}", json)
 
 
 @reward.command()

@@ -1,7 +1,7 @@
 """`trimtab train`: preference pairs (or a store's rewarded samples) to a policy, on a feature leash if one is given."""
 
 import math
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from trimtab.cli.options import (
     emit,
     progress,
 )
+
+if TYPE_CHECKING:
+    from trimtab.jobs.training import Planned
 
 
 def train(
@@ -69,29 +72,31 @@ def train(
     from trimtab.jobs import training
     from trimtab.jobs.inputs import Source
     from trimtab.learners.feature.leash import FeatureLeash
-    from trimtab.learners.token.trainer import Lora
+    from trimtab.learners.run import Compute, Encoding, Lora, Optim
 
     held, freed = tuple(hold or ()), tuple(free or ())
-    leash = FeatureLeash(sae, layer, alpha, top_k, stop_gradient, held, freed) if sae else None
-    done = training.train(
-        Source(data, split, reward, make, chat), model=model, out=out, loss=loss,
-        loss_settings=_loss_settings(beta, loss_set or ()), sft_weight=sft_weight,
-        lora=Lora(rank=lora_rank, alpha=2 * lora_rank) if lora_rank else None, epochs=epochs,
-        learning_rate=learning_rate, batch_size=batch_size, micro_tokens=micro_tokens, max_tokens=max_tokens,
-        overlong=overlong, dtype=dtype, device=device, checkpointing=checkpointing, reference=reference, seed=seed,
-        leash=leash, keep_all=keep_all, unchecked=unchecked, plan=plan, say=progress(json),
-    )  # fmt: skip
-    last, names = done.last, ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen")
-    facts: dict[str, Any] = {
-        "given": done.given, "plan_bytes": done.memory.total, "trained_parameters": done.memory.trained,
+    shared: dict[str, Any] = {
+        "model": model, "out": out, "loss": loss, "loss_settings": _loss_settings(beta, loss_set or ()),
+        "leash": FeatureLeash(sae, layer, alpha, top_k, stop_gradient, held, freed) if sae else None,
+        "reference": reference, "lora": Lora(lora_rank, 2 * lora_rank) if lora_rank else None,
+        "optim": Optim(learning_rate, epochs, batch_size), "encoding": Encoding(max_tokens, overlong),
+        "compute": Compute(dtype, device, micro_tokens, checkpointing=checkpointing),
+        "despite": ["lint"] * keep_all + ["sae"] * unchecked, "say": progress(json),
     }  # fmt: skip
-    if done.lint is not None:
-        facts |= {"kept": done.kept, "lint": done.lint}
+    source = Source(data, split, reward, make, chat)
     if plan:
-        emit(facts, "planned only, nothing was loaded", json)
+        emit(_facts(training.plan(source, **shared)), "planned only, nothing was loaded", json)
         return
+    planned, done = training.train(source, sft_weight=sft_weight, seed=seed, **shared)
+    last, names = done.card["last"], ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen")
     shown = ", ".join(f"{k} {last[k]:.4g}" for k in names if k in last)
-    emit({**facts, "out": str(done.folder), "last": last}, f"trained {done.folder}: {shown}", json)
+    emit({**_facts(planned), "out": str(done.path), "last": last}, f"trained {done.path}: {shown}", json)
+
+
+def _facts(planned: "Planned") -> dict[str, Any]:
+    linted = {} if planned.lint is None else {"kept": len(planned.rows), "lint": planned.lint}
+    memory = {"plan_bytes": planned.memory.total, "trained_parameters": planned.memory.trained}
+    return {"given": planned.given, **linted, **memory}
 
 
 def _loss_settings(beta: float | None, pairs: Any) -> dict[str, float]:

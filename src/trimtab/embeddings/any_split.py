@@ -31,11 +31,11 @@ class AnySplit:
             if mine:
                 out |= zip(mine, part([groups[i] for i in mine]), strict=True)
         rest = [i for i in range(len(groups)) if i not in out]
-        if rest and self.other is None:
-            raise InputError(
-                f"prompt {groups[rest[0]].prompt.id!r}: its completions have no stored states; run `trimtab embed`, or "
-                "give --model"
-            )
         if rest:
+            if self.other is None:
+                name = groups[rest[0]].prompt.id
+                raise InputError(
+                    f"prompt {name!r}: its completions have no stored states; run `trimtab embed`, or give --model"
+                )
             out |= zip(rest, self.other([groups[i] for i in rest]), strict=True)
         return [out[i] for i in range(len(groups))]

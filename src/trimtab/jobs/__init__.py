@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from trimtab.jobs import west_of_n as west_of_n
 
 _JOBS = (
-    "checks", "features", "inputs", "judging", "main_job", "make", "paired", "pool", "probes", "prompts", "training", "west_of_n",
+    "checks", "features", "inputs", "judging", "main_job", "make", "paired", "pool", "probes", "prompts", "training",
+    "west_of_n",
 )  # fmt: skip
 
 __all__ = [*_JOBS]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]

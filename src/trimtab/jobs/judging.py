@@ -22,43 +22,30 @@ from trimtab.intervals import figure
 from trimtab.jobs import checks, make
 from trimtab.jobs.inputs import Data, pairs, scored_groups
 from trimtab.jobs.training import check_settings
-from trimtab.json_file import read_json
 from trimtab.rewards.judge import Judge, JudgeSummary, RatingJudge, SkillJudge, summarise
 from trimtab.rewards.verdicts import GRADED_TEMPLATE, PAIR_TEMPLATE
 from trimtab.types import Group, Pair, Reward, RewardFn, Sampler
 
 if TYPE_CHECKING:
-    from trimtab.learners.token.trainer import Lora
+    from trimtab.learners.run import Compute, Encoding, Lora, Optim, Trained
     from trimtab.rewards.reward_model import RewardModel
 
 
-@dataclass(frozen=True)
-class TrainedReward:
-    """The folder of a reward model, how many pairs were given and dropped, and its last log line."""
-
-    folder: Path
-    examples: Mapping[str, int]
-    last: Mapping[str, float]
-
-
 def train(
-    data: Data, *, model: str, out: str | Path, lora: "Lora | None" = None, overlong: str = "refuse", epochs: float = 1.0,
-    batch_size: int = 32, learning_rate: float | None = None, dtype: str | None = None, device: str | None = None,
-    **settings,
-) -> TrainedReward:  # fmt: skip
-    """Trains a reward model by Bradley-Terry once all settings are looked at; see `learners.train_reward_model`."""
-    from trimtab.learners.completion.reward_model import CARD, train_reward_model
+    data: Data, *, model: str, out: str | Path, margin: bool = False, center: float = 0.0, label_smoothing: float = 0.0,
+    lora: "Lora | None" = None, optim: "Optim | None" = None, encoding: "Encoding | None" = None,
+    compute: "Compute | None" = None, seed: int = 0,
+) -> "Trained":  # fmt: skip
+    """Trains a reward model by Bradley-Terry once its settings are looked at; see `learners.train_reward_model`."""
+    from trimtab.learners.completion.reward_model import train_reward_model
+    from trimtab.learners.run import Compute, Encoding, Optim
 
-    check_settings(
-        model, out, lora=lora is not None, dtype=dtype, device=device, overlong=overlong, epochs=epochs,
-        batch_size=batch_size, learning_rate=learning_rate,
+    optim, encoding, compute = optim or Optim(), encoding or Encoding(), compute or Compute()
+    check_settings(model, out, lora=lora, optim=optim, encoding=encoding, compute=compute)
+    return train_reward_model(
+        pairs(data), model=model, out=out, margin=margin, center=center, label_smoothing=label_smoothing, lora=lora,
+        optim=optim, encoding=encoding, compute=compute, seed=seed,
     )  # fmt: skip
-    folder = train_reward_model(
-        pairs(data), model=model, out=out, lora=lora, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size,
-        overlong=overlong, dtype=dtype, device=device, **settings,
-    )  # fmt: skip
-    card = read_json(folder / CARD, "a run's card", {"last": dict, "examples": dict})
-    return TrainedReward(folder, card["examples"], card["last"])
 
 
 def report(
