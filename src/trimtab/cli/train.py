@@ -1,10 +1,10 @@
 """`trimtab train`: preference pairs (or a store's rewarded samples) to a policy, on a feature leash if one is given."""
 
-import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trimtab.cli.assignments import numbers
 from trimtab.cli.options import (
     Chat,
     Device,
@@ -74,9 +74,11 @@ def train(
     from trimtab.learners.feature.leash import FeatureLeash
     from trimtab.learners.run import Compute, Encoding, Lora, Optim
 
+    settings = {} if beta is None else {"beta": beta}
+    settings |= numbers("--loss-set", loss_set, "name=number, such as gamma=0.5")
     held, freed = tuple(hold or ()), tuple(free or ())
     shared: dict[str, Any] = {
-        "model": model, "out": out, "loss": loss, "loss_settings": _loss_settings(beta, loss_set or ()),
+        "model": model, "out": out, "loss": loss, "loss_settings": settings,
         "leash": FeatureLeash(sae, layer, alpha, top_k, stop_gradient, held, freed) if sae else None,
         "reference": reference, "lora": Lora(lora_rank, 2 * lora_rank) if lora_rank else None,
         "optim": Optim(learning_rate, epochs, batch_size), "encoding": Encoding(max_tokens, overlong),
@@ -97,18 +99,3 @@ def _facts(planned: "Planned") -> dict[str, Any]:
     linted = {} if planned.lint is None else {"kept": len(planned.rows), "lint": planned.lint}
     memory = {"plan_bytes": planned.memory.total, "trained_parameters": planned.memory.trained}
     return {"given": planned.given, **linted, **memory}
-
-
-def _loss_settings(beta: float | None, pairs: Any) -> dict[str, float]:
-    from trimtab.errors import InputError
-
-    settings = {} if beta is None else {"beta": beta}
-    for text in pairs:
-        name, _, value = text.partition("=")
-        try:
-            settings[name.strip()] = float(value)
-        except ValueError:
-            raise InputError(f"--loss-set {text!r}: give name=number, such as gamma=0.5") from None
-        if not math.isfinite(settings[name.strip()]):
-            raise InputError(f"--loss-set {text!r}: {name.strip()} must be a finite number")
-    return settings
