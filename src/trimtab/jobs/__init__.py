@@ -5,37 +5,14 @@ from typing import TYPE_CHECKING
 from trimtab.lazy import lazy
 
 if TYPE_CHECKING:
-    from trimtab.jobs import (
-        checks,
-        features,
-        inputs,
-        judging,
-        main_job,
-        make,
-        paired,
-        pool,
-        probes,
-        prompts,
-        training,
-        west_of_n,
-    )
+    from trimtab.jobs import checks, features, inputs, judging, main_job, make, paired, pool, probes, prompts, training
+    from trimtab.jobs import west_of_n as west_of_n
     from trimtab.jobs.loading import load
 
 __all__ = [
-    "checks",
-    "features",
-    "inputs",
-    "judging",
-    "load",
-    "main_job",
-    "make",
-    "paired",
-    "pool",
-    "probes",
-    "prompts",
-    "training",
-    "west_of_n",
-]
+    "checks", "features", "inputs", "judging", "load", "main_job", "make",
+    "paired", "pool", "probes", "prompts", "training", "west_of_n",
+]  # fmt: skip
 _HOMES = {
     "checks": "", "features": "", "inputs": "", "judging": "", "load": "loading", "main_job": "", "make": "",
     "paired": "", "pool": "", "probes": "", "prompts": "", "training": "", "west_of_n": "",
