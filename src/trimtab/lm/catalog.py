@@ -23,7 +23,7 @@ from trimtab.lm import trained
 from trimtab.lm.fetch import Hub, Wheels, fetch, from_hub, sha256
 from trimtab.types import fingerprint
 
-Form = Literal["torch", "openvino", "gguf", "encoder"]
+Form = Literal["torch", "openvino", "gguf", "encoder", "graph"]
 Progress = Callable[[str], None]
 
 
@@ -185,6 +185,14 @@ def pull(name: str, form: Form = "torch", progress: Progress | None = None) -> P
     return _built(key, form, lambda: _built(key, "gguf", lambda: entry, progress), progress)
 
 
+def graph(name: str) -> Path:
+    """The folder of a model's OpenVINO graph (`lm.graph`), made once. ModelError for one that OpenVINO has already."""
+    source = locate(name, "openvino")
+    if source.is_dir():
+        raise ModelError(f"{source} is an OpenVINO model already: layers are read of GGUF and torch models only")
+    return _built(source.parent.parent.name, "graph", lambda: source, None)
+
+
 def cached(name: str) -> tuple[Form, ...]:
     """The forms of a catalogue model that the cache holds, complete."""
     entry = CATALOG.get(name)
@@ -247,7 +255,7 @@ def _revision(files: list[Path]) -> str:
 
 def _final(key: str, form: Form) -> Path:
     folder = cache_dir() / "models" / key / form
-    return folder if form in ("torch", "encoder") else folder / "model.gguf"
+    return folder if form in ("torch", "encoder", "graph") else folder / "model.gguf"
 
 
 def _built(key: str, form: Form, source: Callable[[], Path | Entry], progress: Progress | None) -> Path:
@@ -273,10 +281,13 @@ def _built(key: str, form: Form, source: Callable[[], Path | Entry], progress: P
                     fetch(origin.name, origin.sources, origin.sha256, temporary, say, f", {origin.licence}")
                 else:
                     from trimtab.lm.convert import to_q8, to_torch
+                    from trimtab.lm.graph import write_graph
 
                     say(f"{key}: converting to {form} (once)")
                     if origin.is_dir():
                         _from_folder(origin, form, temporary)
+                    elif form == "graph":
+                        write_graph(origin, temporary)
                     elif form == "torch":
                         to_torch(_built(key, "openvino", lambda: origin, progress), temporary)
                     else:

@@ -4,13 +4,14 @@ A prompt is one request for n sequences, so that it is computed once and its com
 index. A request a completion would give each a seed of its own, but recomputes the prompt's last, partial cache block n
 times: as fast for answers of 64 tokens, a third of the speed for answers of 8 (23 November 2026). Log-probs are the
 model's own: GenAI reads them off before temperature, top-k and top-p (measured against torch; a test repeats it).
-Hidden states are not to be had here: see `embeddings`. The weights are the catalogue's Q8_0 GGUF file, a .gguf file,
-an OpenVINO IR folder, or a folder of torch weights or an adapter, converted once to a float16 GGUF file.
+Hidden states can be read while it samples, for nothing (`layers`, `keep`; how: `lm.graph`). The weights are the
+catalogue's Q8_0 GGUF file, a .gguf file, an OpenVINO IR folder, or a folder of torch weights or an adapter, converted
+once to a float16 GGUF file.
 """
 
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,9 +22,14 @@ import numpy as np
 from trimtab.errors import EngineError, ModelError
 from trimtab.json_file import read_json
 from trimtab.lm import catalog
+from trimtab.lm.graph import tap, taps
 from trimtab.progress import working
 from trimtab.samplers.requests import check, completion, encode
+from trimtab.samplers.states import StateLog, States
 from trimtab.types import Completion, Group, Prompt, SamplingParams, completion_seed
+
+MOST_BYTES = 2**30
+"""Of states that wait until it is known whose they are."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,12 @@ class OpenVINO:
     cache_gb: int = 4
     threads: int = 0
     device: str = "CPU"
+    layers: tuple[int, ...] = ()
+    """Layers whose states are read: the model is then loaded as a graph that shows them."""
+    keep: Callable[[Group, States], None] | None = field(default=None, compare=False, repr=False)
+    """Receives each group, before it is returned, with {layer: (N, D)}: the states of the last tokens of its texts (the
+    "text" of `embeddings.HiddenStates`). It is not called where they cannot be told while sampling: with stop strings,
+    and where they would need more than 1 GB until they are told apart."""
 
     @property
     def model(self) -> str:
@@ -72,7 +84,7 @@ class OpenVINO:
         tokenizer, model = _tokenizer(self.name), self.model
         rows = encode(tokenizer, prompts, params, self.context, model)
         stamp = catalog.stamp(self.name)
-        engine = _engine(self.name, self.max_seqs, self.cache_gb, self.threads, self.device, stamp)
+        engine = _engine(self.name, self.max_seqs, self.cache_gb, self.threads, self.device, stamp, bool(self.layers))
         distinct = 1 if params.temperature == 0 else n  # greedy: one run gives all n
         jobs = [
             _Job(
@@ -82,15 +94,43 @@ class OpenVINO:
             for first in range(0, distinct, self.max_seqs)
         ]
         ready: dict[int, list[Completion]] = {p: [] for p in range(len(prompts))}
-        with engine.lock, closing(_Run(engine, jobs, params, self.max_seqs).drain()) as finished:
-            for job, outputs in finished:
+        seen: dict[int, dict[int, States]] = {p: {} for p in range(len(prompts))}
+        run = _Run(engine, jobs, params, self.max_seqs, self._log(engine, tokenizer, params))
+        with engine.lock, closing(run.drain()) as finished:
+            for job, outputs, states in finished:
+                if states is not None:  # greedy: one run gives all n
+                    seen[job.prompt][job.first] = {k: np.tile(x, (n // distinct, 1)) for k, x in states.items()}
                 ready[job.prompt] += [
                     completion(tokenizer, engine.ends, model, job.seed, job.first + i, tokens, logprobs, params.stop)
                     for i, (tokens, logprobs) in enumerate(outputs * (n // distinct))
                 ]
                 if len(ready[job.prompt]) == n:
                     completions = sorted(ready.pop(job.prompt), key=lambda c: c.index)
-                    yield job.prompt, Group(prompts[job.prompt], tuple(completions))
+                    group = Group(prompts[job.prompt], tuple(completions))
+                    self._hand(group, seen.pop(job.prompt))
+                    yield job.prompt, group
+
+    def _log(self, engine: "_Engine", tokenizer: Any, params: SamplingParams) -> StateLog | None:
+        """What tells whose the states are, where somebody wants them and they can be told."""
+        from trimtab.lm.chat import end_length
+
+        width = _config(self.name).get("hidden_size", 0)
+        steps = 2 * params.max_tokens  # a request waits for at most as many as it runs
+        if self.keep is None or params.stop or 4 * steps * self.max_seqs * len(self.layers) * width > MOST_BYTES:
+            return None
+
+        def text_length(tokens: Sequence[int]) -> int:
+            kept = tokens[: params.max_tokens]
+            return len(kept) - end_length(tokenizer, kept, engine.ends)
+
+        return StateLog(self.layers, text_length)
+
+    def _hand(self, group: Group, seen: Mapping[int, States]) -> None:
+        """Gives the states of a group to `keep`, where those of all its completions are known."""
+        if self.keep is None or sum(len(x[self.layers[0]]) for x in seen.values()) < len(group.completions):
+            return
+        parts = [seen[first] for first in sorted(seen)]
+        self.keep(group, {layer: np.concatenate([part[layer] for part in parts]) for layer in self.layers})
 
 
 @dataclass(frozen=True)
@@ -113,31 +153,43 @@ class _Job:
     n: int
 
 
+Outputs = list[tuple[list[int], list[float]]]
+"""(tokens, log-probs) of each sequence."""
+
+
 @dataclass
 class _Run:
-    """One call's requests on their way through the engine."""
+    """One call's requests on their way through the engine, and the log of their states where they are wanted."""
 
     engine: _Engine
     jobs: list[_Job]
     params: SamplingParams
     max_seqs: int
+    log: StateLog | None = None
 
-    def drain(self) -> Generator[tuple[_Job, list[tuple[list[int], list[float]]]], None, None]:
-        """Each job when it is finished, with (tokens, log-probs) of its n sequences."""
+    def drain(self) -> Generator[tuple[_Job, Outputs, States | None], None, None]:
+        """Each job when it is finished, with its n sequences, and their states where these are read."""
         import openvino_genai as genai
 
         pipeline = self.engine.pipeline
         running = genai.GenerationStatus.RUNNING
-        waiting, active = deque(range(len(self.jobs))), {}
+        waiting, active, unsettled = deque(range(len(self.jobs))), {}, {}
         try:
             while waiting or active:
                 # as many again stand ready in the engine
                 while waiting and sum(self.jobs[j].n for j in active) < 2 * self.max_seqs:
                     active[waiting[0]] = self._request(waiting[0])
                     waiting.popleft()
-                pipeline.step()
+                self._step()
                 for j in [j for j, handle in active.items() if handle.get_status() != running]:
-                    yield self.jobs[j], self._finished(self.jobs[j], active.pop(j))
+                    outputs = self._finished(self.jobs[j], active.pop(j))
+                    if self.log is not None:
+                        self.log.finished(j, [tokens for tokens, _ in outputs])
+                    most = self.params.max_tokens
+                    unsettled[j] = [(tokens[:most], logprobs[:most]) for tokens, logprobs in outputs]
+                for j in [j for j in unsettled if self.log is None or self.log.settled(j)]:
+                    states = None if self.log is None else self.log.states(j)
+                    yield self.jobs[j], unsettled.pop(j), states
         except BaseException:  # an error, or the caller stopped early: leave no request behind for the next one
             for handle in active.values():
                 handle.cancel()
@@ -145,12 +197,22 @@ class _Run:
                 pipeline.step()
             raise
 
+    def _step(self) -> None:
+        """One step of the engine, its states to the log."""
+        if self.log is None:
+            self.engine.pipeline.step()
+            return
+        with taps() as seen:
+            self.engine.pipeline.step()
+        self.log.step(seen)
+
     def _request(self, number: int) -> Any:
         import openvino as ov
         import openvino_genai as genai
 
         p, job = self.params, self.jobs[number]
-        config = genai.GenerationConfig(max_new_tokens=p.max_tokens, logprobs=1, num_return_sequences=job.n)
+        most = p.max_tokens + (self.log is not None)  # one more, or the last token's state would never be computed
+        config = genai.GenerationConfig(max_new_tokens=most, logprobs=1, num_return_sequences=job.n)
         config.stop_token_ids = set(self.engine.ends)
         if self.engine.ends:
             config.set_eos_token_id(min(self.engine.ends))
@@ -162,9 +224,11 @@ class _Run:
             config.rng_seed = job.seed
         config.stop_strings, config.include_stop_str_in_output = set(p.stop), True
         ids = ov.Tensor(np.array([job.row], dtype=np.int64))
+        if self.log is not None:
+            self.log.asked(job.row)
         return self.engine.pipeline.add_request(number, ids, config)
 
-    def _finished(self, job: _Job, handle: Any) -> list[tuple[list[int], list[float]]]:
+    def _finished(self, job: _Job, handle: Any) -> Outputs:
         import openvino_genai as genai
 
         by_sequence: dict[int, tuple[list[int], list[float]]] = {}
@@ -183,13 +247,15 @@ class _Run:
 
 
 @lru_cache(maxsize=1)
-def _engine(name: str, max_seqs: int, cache_gb: int, threads: int, device: str, stamp: str = "") -> _Engine:
+def _engine(
+    name: str, max_seqs: int, cache_gb: int, threads: int, device: str, stamp: str = "", shown: bool = False
+) -> _Engine:
     """Loads the pipeline; the latest one stays in memory. ModelError when OpenVINO cannot read the model."""
     try:
         import openvino_genai as genai
     except ImportError as e:
         raise EngineError("the OpenVINO sampler needs its extra: pip install 'trimtab[openvino]'") from e
-    path = catalog.locate(name, "openvino")
+    path = source = catalog.locate(name, "openvino")
     scheduler = genai.SchedulerConfig()
     scheduler.max_num_seqs = max_seqs
     scheduler.max_num_batched_tokens = 2048
@@ -202,8 +268,15 @@ def _engine(name: str, max_seqs: int, cache_gb: int, threads: int, device: str, 
     properties: dict[str, Any] = {"KV_CACHE_PRECISION": "f32", "INFERENCE_PRECISION_HINT": "f32"}
     properties |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
     try:
+        if shown:
+            path = catalog.graph(name)
         with working(f"loading {name}"):
-            pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, device, properties)
+            if shown:
+                properties["extensions"] = [tap()]
+                tokenizer = genai.Tokenizer(str(source))
+                pipeline = genai.ContinuousBatchingPipeline(str(path), tokenizer, scheduler, device, **properties)
+            else:
+                pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, device, properties)
     except (RuntimeError, LookupError) as e:
         raise ModelError(f"OpenVINO cannot load {path} ({(str(e).strip() or repr(e)).splitlines()[-1][:300]})") from e
     return _Engine(pipeline, _end_tokens(name))
@@ -217,9 +290,13 @@ def _tokenizer(name: str) -> Any:
 
 
 def _context(name: str) -> int:
+    return int(_config(name).get("max_position_embeddings", 2**31))
+
+
+def _config(name: str) -> Mapping[str, Any]:
     file = catalog.described(name) / "config.json"
     config = read_json(file, "a model's configuration", {"text_config?": dict}, error=ModelError)
-    return int(config.get("text_config", config).get("max_position_embeddings", 2**31))
+    return config.get("text_config", config)
 
 
 def _end_tokens(name: str) -> frozenset[int]:
