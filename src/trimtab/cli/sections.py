@@ -84,6 +84,9 @@ class Embed(Server):
     model: str = ""
     layers: list[int] = field(default_factory=lambda: [20])
     pooling: str = "last"
+    engine: str = ""
+    """What computes hidden states: torch; openvino, in the sampler's arithmetic; empty: openvino where it samples the
+    same model and pooling is "text", for these are read while it samples."""
     overflow: str = "head+tail"
     """What an encoder makes of texts longer than its window: head+tail keeps both ends, refuse is an error."""
 

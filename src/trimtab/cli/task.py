@@ -36,9 +36,13 @@ def sampler(task: Task) -> Sampler:
 
 
 def embedder(task: Task) -> Embedder:
-    """The embedder of [embed], beside the model that answers."""
-    m = task.model
-    return make.embedder(**vars(task.embed), beside=m.name, device=m.device, dtype=m.dtype)
+    """The embedder of [embed], beside the model that answers. Where no engine is named, a run that has vectors goes on
+    with theirs."""
+    m, given, store = task.model, vars(task.embed), Store(task.out)
+    begun = [t for t in store.tables("embeddings") if t.count("/") == 1]
+    if begun and not task.embed.engine:
+        given = given | {"engine": store.settings(begun[0])["card"].get("engine", "torch")}
+    return make.embedder(**given, beside=m.name, sampled_by=m.engine, device=m.device, dtype=m.dtype)
 
 
 def keys(task: Task) -> list[str]:

@@ -28,6 +28,7 @@ _HOMES = {
     "Both": "ngrams",
     "Encoder": "encoder",
     "Endpoint": "endpoint",
+    "GraphStates": "graph_states",
     "HashedNgrams": "ngrams",
     "HiddenStates": "hidden_states",
     "OfPrompts": "ngrams",

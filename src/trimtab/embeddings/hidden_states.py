@@ -5,17 +5,19 @@ embeddings, L the output of block L before the final norm. Every shared token is
 forward pass stops at the highest layer asked. It does not sample, and it refuses what exceeds the context.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from trimtab.errors import InputError, unknown
 from trimtab.lm.chat import end_length, template_hash
-from trimtab.lm.forward import blocks_of, encode_groups, forest_states, pack
+from trimtab.lm.forward import Encodes, blocks_of, encode_groups, forest_states, pack
 from trimtab.lm.load import LM, chosen_dtype, resident, resident_tokenizer, revision
+from trimtab.lm.tree import Forest
 from trimtab.types import Group
 
 POOLINGS = ("last", "text", "mean")
@@ -86,21 +88,11 @@ class HiddenStates:
         context (named and counted, before anything is computed); ModelError for a model that cannot attend to a tree.
         """
         lm = self.lm()
-        prompts, rows = encode_groups(lm, groups)
-        ends = lm.ends
+        lengths, rows = encode_groups(lm, groups)
+        trees = pack(lm, rows, self.batch_tokens, shared=self.shared)
+        passes = ((forest, forest_states(lm, forest, self.layers)) for forest in trees)
         width = lm.model.config.get_text_config().hidden_size
-        out = {k: np.empty((len(rows), width), dtype=np.float32) for k in self.all_keys}
-        for forest in pack(lm, rows, self.batch_tokens, shared=self.shared):
-            for layer, state_TD in forest_states(lm, forest, self.layers).items():
-                for number, path in forest.paths:
-                    answer = path[prompts[number] :] if len(path) > prompts[number] else path[-1:]
-                    end = end_length(lm.tokenizer, rows[number][prompts[number] :], ends)
-                    out[f"layer{layer}.last"][number] = state_TD[path[-1]].float().cpu()
-                    out[f"layer{layer}.text"][number] = state_TD[path[-1 - end]].float().cpu()
-                    out[f"layer{layer}.mean"][number] = state_TD[answer].float().mean(0).cpu()
-        cuts = np.cumsum([len(g.completions) for g in groups], dtype=int)[:-1]
-        parts = {k: np.split(v, cuts) for k, v in out.items()} if groups else {}
-        return [{k: v[i] for k, v in parts.items()} for i in range(len(groups))]
+        return pooled(lm, groups, lengths, rows, passes, self.all_keys, width)
 
     def lm(self) -> LM:
         """The model itself: the one given, or the named one, which the process holds once."""
@@ -110,3 +102,25 @@ class HiddenStates:
                 f"{lm.name} has layers 0 to {len(blocks_of(lm.model))}; layer {max(self.layers)} does not exist"
             )
         return lm
+
+
+def pooled(
+    lm: Encodes, groups: Sequence[Group], lengths: Sequence[int], rows: Sequence[list[int]],
+    passes: Iterable[tuple[Forest, dict[int, Tensor]]], keys: Sequence[str], width: int,
+) -> list[dict[str, Vectors]]:  # fmt: skip
+    """The states of forests to vectors by key ("layer20.last"), a dictionary a group; `lengths` are the prompts'."""
+    out = {k: np.empty((len(rows), width), dtype=np.float32) for k in keys}
+    for forest, states in passes:
+        for number, path in forest.paths:
+            answer = path[lengths[number] :] if len(path) > lengths[number] else path[-1:]
+            end = end_length(lm.tokenizer, rows[number][lengths[number] :], lm.ends)
+            for key in keys:
+                layer, pooling = key.removeprefix("layer").split(".")
+                state_TD = states[int(layer)]
+                if pooling == "mean":
+                    out[key][number] = state_TD[answer].float().mean(0).cpu()
+                else:
+                    out[key][number] = state_TD[path[-1 - (end if pooling == "text" else 0)]].float().cpu()
+    cuts = np.cumsum([len(g.completions) for g in groups], dtype=int)[:-1]
+    parts = {k: np.split(v, cuts) for k, v in out.items()} if groups else {}
+    return [{k: v[i] for k, v in parts.items()} for i in range(len(groups))]

@@ -3,7 +3,8 @@
 GROUPS of `completions/<name>` to rows of `embeddings/<name>`, keyed by sample id. It holds no model of its own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -30,6 +31,16 @@ class ManyStates(Protocol):
     def all_keys(self) -> tuple[str, ...]: ...
 
     def states(self, groups: Sequence[Group]) -> list[dict[str, Any]]: ...
+
+
+@runtime_checkable
+class ReadStates(ManyStates, Protocol):
+    """An Embedder of `layers` whose vectors a sampler of the model `name` can read while it samples."""
+
+    @property
+    def layers(self) -> tuple[int, ...]: ...
+
+    def readable(self, name: str) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,24 @@ class Stored:
             place = {i: n for n, i in enumerate(unique)}
             vectors_XD = vectors_XD[[place[i] for i in flat]]
         return np.split(vectors_XD, np.cumsum([len(row) for row in ids])[:-1])
+
+    @contextmanager
+    def keeping(self) -> Iterator[Callable[[Group, Mapping[str, Vectors]], None]]:
+        """A function that keeps a group's vectors as they are made elsewhere, by a sampler (`OpenVINO.keep`).
+
+        They must be those that `embedder` would make, under its keys. SettingsChanged when the table was made by
+        another.
+        """
+        with self.store.writer(self.table, self._settings()) as writer:
+
+            def keep(group: Group, states: Mapping[str, Vectors]) -> None:
+                (ids,) = self.store.sample_ids(self.name, [group])
+                fresh = [row for row, i in enumerate(ids) if i not in writer.ids]
+                if fresh:
+                    rows = {k: self._packed(x[fresh]) for k, x in states.items()}
+                    writer.append_tensors([ids[row] for row in fresh], rows)
+
+            yield keep
 
     def _chosen(self) -> tuple[str, ...]:
         held = self._held()
@@ -182,8 +211,12 @@ def from_card(card: Mapping[str, Any], *, api_key: str | None = None, device: st
     """The embedder that a card describes, e.g. to serve a stored probe. ModelError when the model's revision is not the
     card's; InputError for a card that no built-in embedder wrote."""
     makers: dict[str, Callable[[], Embedder]] = {
-        "hidden_states": lambda: _module("hidden_states").HiddenStates(
-            card["model"], tuple(card["layers"]), card["pooling"], dtype=card["dtype"], device=device
+        "hidden_states": lambda: (
+            _module("graph_states").GraphStates(card["model"], tuple(card["layers"]), card["pooling"])
+            if card.get("engine") == "openvino"
+            else _module("hidden_states").HiddenStates(
+                card["model"], tuple(card["layers"]), card["pooling"], dtype=card["dtype"], device=device
+            )
         ),
         "encoder": lambda: _module("encoder").Encoder(card["model"], card["overflow"], device=device),
         "endpoint": lambda: _module("endpoint").Endpoint(

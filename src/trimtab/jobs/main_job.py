@@ -5,7 +5,8 @@ replaced by a foreign tool; `run` is all of them. Samplers, rewards and embedder
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from trimtab import embeddings, evaluation, learners, rewards, samplers
-from trimtab.embeddings.stored import ManyStates
+from trimtab.embeddings.stored import ManyStates, ReadStates
 from trimtab.errors import InputError
 from trimtab.jobs import checks, make, probes
 from trimtab.jobs.prompts import Prompts, add, divide, sampled
 from trimtab.progress import working
 from trimtab.publish import publish_text
 from trimtab.rewards import unit_tests
+from trimtab.samplers.openvino import OpenVINO
 from trimtab.store import Store
 from trimtab.types import Embedder, Group, RewardFn, Sampler, SamplingParams
 
@@ -45,15 +47,14 @@ def run(
     given = {"reward": reward, "options": options}
     store = add(out, divide(prompts, **(dividing or {})) if prompts else None)
     losses = tuple((fitting or {}).get("losses", probes.LOSSES))
+    beside = model if isinstance(model, str) else model.model.partition("@")[0]
+    made = make.embedder(embedder, beside=beside) if losses else None
+    keys = made.keys if isinstance(made, ManyStates) else ()
     stages: list[tuple[str, Callable[[], dict[str, Any]]]] = [
-        ("sampled", lambda: sample(store, model, **(sampling or {}))),
+        ("sampled", lambda: sample(store, model, embedder=made, **(sampling or {}))),
         ("scored", lambda: score(store, reward, options=options, **(scoring or {}))),
     ]
-    keys: tuple[str, ...] = ()
-    if losses:
-        beside = model if isinstance(model, str) else model.model.partition("@")[0]
-        made = make.embedder(embedder, beside=beside)
-        keys = made.keys if isinstance(made, ManyStates) else ()
+    if made:
         stages.append(("embedded", lambda: embed(store, made)))
         stages.append(("fitted", lambda: fit(store, **given, keys=keys, **(fitting or {}))))
     for label, stage in stages:
@@ -73,19 +74,35 @@ def told(label: str, facts: Mapping[str, Any]) -> str:
 def sample(
     out: Out, model: str | Sampler = "qwen2.5-coder-0.5b", *, train_n: int = 16, test_n: int = 32,
     temperature: float = 0.8, top_p: float = 0.95, top_k: int = 0, max_tokens: int = 256, stop: Sequence[str] = (),
-    seed: int = 0,
+    seed: int = 0, embedder: Embedder | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Prompts to completions: n a prompt for training and test, and one greedy completion a test prompt."""
+    """Prompts to completions: n a prompt for training and test, and one greedy completion a test prompt.
+
+    The vectors of an `embedder` that OpenVINO can read while it samples are kept on the way; others are not made here.
+    """
     store, sampler = add(out), make.sampler(model)
     params = SamplingParams(temperature, top_p, top_k, max_tokens, tuple(stop), seed)
     greedy = SamplingParams(0.0, 1.0, 0, max_tokens, tuple(stop), seed)
     facts: dict[str, Any] = {"model": sampler.model}
+    if isinstance(sampler, OpenVINO) and isinstance(embedder, ReadStates) and embedder.readable(sampler.name):
+        sampler = replace(sampler, layers=embedder.layers)
     for name, n, how in (("train", train_n, params), ("test", test_n, params), ("greedy", 1, greedy)):
-        groups = samplers.Cached(sampler, store, name)(store.prompts(SETS[name]), n, how)
+        with _reading(sampler, None if name == "greedy" else embedder, store, name) as engine:
+            groups = samplers.Cached(engine, store, name)(store.prompts(SETS[name]), n, how)
         facts[name] = f"{len(groups)} x {n}"
         if failed := sum(c.failed for g in groups for c in g.completions):
             facts[f"{name}_failed"] = f"{failed} (asked for again by the next run)"
     return facts
+
+
+@contextmanager
+def _reading(sampler: Sampler, embedder: Embedder | None, store: Store, name: str) -> Iterator[Sampler]:
+    """The sampler; one that reads states gives them to the table of vectors."""
+    if embedder and isinstance(sampler, OpenVINO) and sampler.layers:
+        with embeddings.Stored(embedder, store, name).keeping() as keep:
+            yield replace(sampler, keep=keep)
+    else:
+        yield sampler
 
 
 def check_gold(out: Out) -> dict[str, Any]:

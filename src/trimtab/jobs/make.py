@@ -106,19 +106,30 @@ def reward_name(given: str | RewardFn | Callable[..., Any], **options: Any) -> s
 
 def embedder(
     kind: str | Embedder = "hidden_states", *, model: str = "", beside: str = "", layers: Sequence[int] = (20,),
-    pooling: str = "last", overflow: str = "head+tail", device: str = "", dtype: str = "", **server: Any,
+    pooling: str = "last", engine: str = "", overflow: str = "head+tail", sampled_by: str = "", device: str = "",
+    dtype: str = "", **server: Any,
 ) -> Embedder:  # fmt: skip
     """What gives vectors of completions: hidden_states of a model, an encoder, or a server's endpoint.
 
-    `beside`: the model that answers, whose own states are read where no other `model` is named.
+    `beside`: the model that answers, whose own states are read where no other `model` is named; `sampled_by` its
+    engine. `engine` computes hidden states: torch or openvino; empty: openvino where it can read them while sampling.
     """
     if not isinstance(kind, str):
         return kind
     asked = Server(**server)
+
+    def states() -> Embedder:
+        if engine not in ("", "torch", "openvino"):
+            raise unknown("engine of hidden states", engine, ("torch", "openvino"))
+        same = sampled_by == "openvino" and model in ("", beside) and device in ("", "cpu") and not dtype
+        told = pooling == "text" and min(layers, default=0) > 0 and not any(Path(beside).glob("openvino*.xml"))
+        if engine == "openvino" or (not engine and same and told):
+            return embeddings.GraphStates(model or beside, tuple(layers), pooling)
+        given = _given(device=device, dtype=dtype)
+        return embeddings.HiddenStates(model or beside, layers=tuple(layers), pooling=pooling, **given)
+
     makers: Mapping[str, Callable[[], Any]] = {
-        "hidden_states": lambda: embeddings.HiddenStates(
-            model or beside, layers=tuple(layers), pooling=pooling, **_given(device=device, dtype=dtype)
-        ),
+        "hidden_states": states,
         "encoder": lambda: embeddings.Encoder(model or "all-minilm-l6-v2", overflow, **_given(device=device)),
         "endpoint": lambda: asked.ask(embeddings.Endpoint, model),
     }

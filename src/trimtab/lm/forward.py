@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -200,7 +200,23 @@ def _rough(model: Any) -> bool:
     return model.dtype in (torch.bfloat16, torch.float16)
 
 
-def encode_groups(lm: LM, groups: Sequence[Group]) -> tuple[list[int], list[list[int]]]:
+class Encodes(Protocol):
+    """What is asked of a model before it runs."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+    @property
+    def context(self) -> int: ...
+
+    @property
+    def ends(self) -> frozenset[int]: ...
+
+
+def encode_groups(lm: Encodes, groups: Sequence[Group]) -> tuple[list[int], list[list[int]]]:
     """Tokens of every completion with its prompt before it, and the prompt's length, one entry a completion in order.
 
     InputError when any exceeds the model's context: nothing is ever cut.

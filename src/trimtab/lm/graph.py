@@ -7,12 +7,12 @@ is Hugging Face's. It embeds nothing and samples nothing: see `embeddings` and `
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,15 @@ from trimtab.errors import EngineError, InputError, ModelError
 from trimtab.json_file import read_json
 from trimtab.lm import catalog
 
+if TYPE_CHECKING:
+    from trimtab.lm.tree import Forest
+
 XML = "openvino_model.xml"
 _READING = threading.Lock()
 _SEEN: list[list[list[npt.NDArray[Any]]]] = []
 """What the taps saw since `taps` began, one entry a layer; empty while nobody reads."""
+
+_RAISED: list[BaseException] = []
 
 
 @contextmanager
@@ -32,10 +37,13 @@ def taps() -> Iterator[list[list[npt.NDArray[Any]]]]:
     """While it is open, the one model that runs with taps appends (state, token, position) rows, one entry a layer."""
     with _READING:
         _SEEN.append([])
+        _RAISED.clear()
         try:
             yield _SEEN[0]
         finally:
             _SEEN.clear()
+        if _RAISED:
+            raise _RAISED.pop()
 
 
 @lru_cache(maxsize=1)
@@ -61,16 +69,19 @@ def tap() -> Any:
         def get_type_info(self) -> Any:
             return Tap.class_type_info
 
-        def visit_attributes(self, visitor: Any) -> bool:
+        def visit_attributes(self, arg0: Any) -> bool:
             return True
 
         def has_evaluate(self) -> bool:
             return True
 
-        def evaluate(self, outputs: Any, inputs: Any) -> bool:
-            if _SEEN:
-                _SEEN[0].append([np.array(x.data) for x in inputs])
-            inputs[0].copy_to(outputs[0])
+        def evaluate(self, output_values: Any, input_values: Any, evaluationContext: Any = None) -> bool:
+            try:
+                input_values[0].copy_to(output_values[0])
+                if _SEEN:
+                    _SEEN[0].append([np.array(x.data) for x in input_values])
+            except BaseException as e:  # Ctrl-C: OpenVINO would make a RuntimeError of it
+                _RAISED.append(e)
             return True
 
     return Tap
@@ -147,20 +158,17 @@ class Graph:
     request: Any
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(
-        self, token_T: npt.NDArray[Any], position_T: npt.NDArray[Any], mask_TT: npt.NDArray[np.bool_]
-    ) -> dict[int, npt.NDArray[np.float32]]:
-        """States (T, D) of each layer; row t of the mask is true where token t may look."""
-        additive_TT = np.where(mask_TT, np.float32(0), np.finfo(np.float32).min)
+    def __call__(self, forest: "Forest") -> dict[int, npt.NDArray[np.float32]]:
+        """States (T, D) of each layer at every token."""
+        additive_TT = np.where(forest.sees_TT, np.float32(0), np.finfo(np.float32).min)
         with self.lock:
-            self.request.infer([token_T[None], position_T[None], additive_TT[None, None]])
+            self.request.infer([forest.token_T[None], forest.position_T[None], additive_TT[None, None]])
             return {layer: self.request.get_output_tensor(i).data[0].copy() for i, layer in enumerate(self.layers)}
 
 
 def load_graph(name: str, layers: tuple[int, ...]) -> Graph:
     """Cuts and compiles the graph of a model. InputError for a layer that it does not have."""
-    from trimtab.lm.chat import end_tokens
-    from trimtab.lm.load import load_tokenizer
+    from trimtab.lm.load import resident_tokenizer
 
     openvino = _openvino()
     core = openvino.Core()
@@ -168,14 +176,30 @@ def load_graph(name: str, layers: tuple[int, ...]) -> Graph:
     model = core.read_model(catalog.graph(name) / XML)
     model, width = _cut(openvino, model, layers, name)
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    tokenizer, folder = load_tokenizer(name), catalog.described(name)
-    config = read_json(folder / "config.json", "a model's configuration", {"text_config?": dict}, error=ModelError)
-    file = folder / "generation_config.json"
-    settings = read_json(file, "generation settings") if file.is_file() else {}
-    return Graph(
-        name, tokenizer, int(config.get("text_config", config).get("max_position_embeddings", 2**31)),
-        end_tokens(tokenizer, settings.get("eos_token_id")), width, layers, compiled.create_infer_request(),
-    )  # fmt: skip
+    request, context = compiled.create_infer_request(), context_of(name)
+    return Graph(name, resident_tokenizer(name), context, ends_of(name), width, layers, request)
+
+
+def context_of(name: str) -> int:
+    """The most tokens that prompt and completion may have together. No model is loaded for it."""
+    return int(config_of(name).get("max_position_embeddings", 2**31))
+
+
+def config_of(name: str) -> Mapping[str, Any]:
+    """A model's configuration, as the folder of its torch form has it."""
+    file = catalog.described(name) / "config.json"
+    config = read_json(file, "a model's configuration", {"text_config?": dict}, error=ModelError)
+    return config.get("text_config", config)
+
+
+def ends_of(name: str) -> frozenset[int]:
+    """Tokens that end an answer, those of the torch form's generation settings among them."""
+    from trimtab.lm.chat import end_tokens
+    from trimtab.lm.load import resident_tokenizer
+
+    file = catalog.described(name) / "generation_config.json"
+    configured = read_json(file, "generation settings").get("eos_token_id") if file.is_file() else None
+    return end_tokens(resident_tokenizer(name), configured)
 
 
 def _cut(openvino: Any, model: Any, layers: tuple[int, ...], name: str) -> tuple[Any, int]:

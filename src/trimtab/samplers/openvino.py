@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 
 from trimtab.errors import EngineError, ModelError
-from trimtab.json_file import read_json
 from trimtab.lm import catalog
-from trimtab.lm.graph import tap, taps
+from trimtab.lm.graph import config_of, context_of, ends_of, tap, taps
 from trimtab.progress import working
 from trimtab.samplers.requests import check, completion, encode
 from trimtab.samplers.states import StateLog, States
@@ -49,9 +48,9 @@ class OpenVINO:
     layers: tuple[int, ...] = ()
     """Layers whose states are read: the model is then loaded as a graph that shows them."""
     keep: Callable[[Group, States], None] | None = field(default=None, compare=False, repr=False)
-    """Receives each group, before it is returned, with {layer: (N, D)}: the states of the last tokens of its texts (the
-    "text" of `embeddings.HiddenStates`). It is not called where they cannot be told while sampling: with stop strings,
-    and where they would need more than 1 GB until they are told apart."""
+    """Receives each group, before it is returned, with {"layer20.text": (N, D), ...}: the states of the last tokens of
+    its texts, as `embeddings.GraphStates` has them. Not called where they cannot be told while sampling: with stop
+    strings, and where more than 1 GB would wait until they are told apart."""
 
     @property
     def model(self) -> str:
@@ -60,7 +59,7 @@ class OpenVINO:
     @property
     def context(self) -> int:
         """The most tokens that prompt and completion may have together."""
-        return _context(self.name)
+        return context_of(self.name)
 
     def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
         """Tokens of each prompt, template included."""
@@ -114,7 +113,7 @@ class OpenVINO:
         """What tells whose the states are, where somebody wants them and they can be told."""
         from trimtab.lm.chat import end_length
 
-        width = _config(self.name).get("hidden_size", 0)
+        width = config_of(self.name).get("hidden_size", 0)
         steps = 2 * params.max_tokens  # a request waits for at most as many as it runs
         if self.keep is None or params.stop or 4 * steps * self.max_seqs * len(self.layers) * width > MOST_BYTES:
             return None
@@ -127,10 +126,10 @@ class OpenVINO:
 
     def _hand(self, group: Group, seen: Mapping[int, States]) -> None:
         """Gives the states of a group to `keep`, where those of all its completions are known."""
-        if self.keep is None or sum(len(x[self.layers[0]]) for x in seen.values()) < len(group.completions):
-            return
         parts = [seen[first] for first in sorted(seen)]
-        self.keep(group, {layer: np.concatenate([part[layer] for part in parts]) for layer in self.layers})
+        states = {k: np.concatenate([part[k] for part in parts]) for k in (parts[0] if parts else ())}
+        if self.keep is not None and states and all(len(x) == len(group.completions) for x in states.values()):
+            self.keep(group, states)
 
 
 @dataclass(frozen=True)
@@ -279,31 +278,10 @@ def _engine(
                 pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, device, properties)
     except (RuntimeError, LookupError) as e:
         raise ModelError(f"OpenVINO cannot load {path} ({(str(e).strip() or repr(e)).splitlines()[-1][:300]})") from e
-    return _Engine(pipeline, _end_tokens(name))
+    return _Engine(pipeline, ends_of(name))
 
 
-@lru_cache(maxsize=4)
 def _tokenizer(name: str) -> Any:
-    from trimtab.lm.load import load_tokenizer
+    from trimtab.lm.load import resident_tokenizer
 
-    return load_tokenizer(name)
-
-
-def _context(name: str) -> int:
-    return int(_config(name).get("max_position_embeddings", 2**31))
-
-
-def _config(name: str) -> Mapping[str, Any]:
-    file = catalog.described(name) / "config.json"
-    config = read_json(file, "a model's configuration", {"text_config?": dict}, error=ModelError)
-    return config.get("text_config", config)
-
-
-def _end_tokens(name: str) -> frozenset[int]:
-    """Tokens that end an answer, those of the torch form's generation settings among them."""
-    from trimtab.lm.chat import end_tokens
-
-    file = catalog.described(name) / "generation_config.json"
-    return end_tokens(
-        _tokenizer(name), read_json(file, "generation settings").get("eos_token_id") if file.is_file() else None
-    )
+    return resident_tokenizer(name)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-States = dict[int, npt.NDArray[np.float32]]
-"""Layer to (completions, width)."""
+States = dict[str, npt.NDArray[np.float32]]
+"""(completions, width) of "layer20.text" and so on."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ class StateLog:
         found = self.requests[number].states
         if any(state is None for states in found.values() for state in states):
             return None
-        return {layer: np.stack(states) for layer, states in found.items()}
+        return {f"layer{layer}.text": np.stack(states) for layer, states in found.items()}
 
     def _place(self, requests: list[_Request], rows: list[Any]) -> bool:
         """Gives each row of a step to its sequence; False when one is not what it has to be."""
