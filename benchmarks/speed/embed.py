@@ -6,6 +6,9 @@ Prompts are 60 tokens in the model's chat template. Two sets of answers, 6 to 30
 Peers, alternating with ours: `plain` = the model called once a completion with output_hidden_states, head included, as
 the method's own scripts do; `body` = the same without the head; `batched` = the body on all 16 at once, right-padded.
 Ratios are time of the peer over time of ours. --small: SmolLM2-135M, one group.
+`share_of_sampling` is what the vectors of the demo's shape (16 answers of at most 32 tokens a prompt, layers 16 and 20)
+cost beside sampling them by OpenVINO, in processor time: read while sampling; `_after`, by the sampler's graph on
+forests; `_torch`, by torch in the machine's own precision. `states_difference` is from torch's float32 (median, worst).
 """
 
 import random
@@ -16,13 +19,14 @@ import numpy as np
 import torch
 
 from benchmarks.run import Run
-from trimtab.embeddings import HiddenStates
+from trimtab.embeddings import GraphStates, HiddenStates
 from trimtab.lm.chat import encode_prompt
 from trimtab.lm.load import load_lm
-from trimtab.types import Completion, Group, Prompt
+from trimtab.samplers import OpenVINO
+from trimtab.types import Completion, Group, Prompt, SamplingParams
 
-SETTINGS = {"model": "qwen2.5-coder-0.5b", "groups": 2}
-SMALL = {"model": "smollm2-135m", "groups": 1}
+SETTINGS = {"model": "qwen2.5-coder-0.5b", "groups": 2, "sampled": 20, "rounds": 2}
+SMALL = {"model": "smollm2-135m", "groups": 1, "sampled": 4, "rounds": 1}
 LAYER, K, PROMPT_TOKENS = 20, 16, 60
 
 
@@ -114,6 +118,47 @@ def measure(lm, groups: list[Group]) -> dict[str, float]:
     return {**seconds, "difference": worst, "completions": len(groups) * K}
 
 
+def beside_sampling(lm, model: str, count: int, rounds: int) -> dict[str, float | list[float]]:
+    """Processor time of vectors over that of sampling alone, and how far the vectors are from torch's in float32."""
+    rng, layers = random.Random(1), (16, 20)
+    prompts = [prompt_of(lm, number, rng)[0] for number in range(count)]
+    params = SamplingParams(temperature=0.8, top_p=1.0, max_tokens=32)
+    read: dict[str, np.ndarray] = {}
+    seconds: dict[str, float] = {}
+
+    def take(name: str, work):
+        begun = time.process_time()
+        out = work()
+        seconds[name] = seconds.get(name, 0.0) + time.process_time() - begun
+        return out
+
+    def keep(group: Group, states) -> None:
+        read[group.prompt.id] = np.concatenate(list(states.values()), axis=1)
+
+    groups = []
+    graph, torch_ = GraphStates(model, layers, "text"), HiddenStates(model, layers, "text")
+    for name in ("sampling", "reading") * rounds:
+        sampler = OpenVINO(model, layers=layers, keep=keep) if name == "reading" else OpenVINO(model)
+        sampler(prompts[:1], 1, SamplingParams(max_tokens=1))  # loads it
+        groups = take(name, lambda s=sampler: s(prompts, K, params))
+    for name, embed in (("after", graph), ("torch", torch_)):
+        embed(groups[:1])
+        for _ in range(rounds):
+            take(name, lambda e=embed: e(groups))
+    off = []
+    for group, want in zip(groups, HiddenStates(lm, layers, "text")(groups), strict=True):
+        for a, b in zip(np.split(read[group.prompt.id], 2, axis=1), np.split(want, 2, axis=1), strict=True):
+            off += list(np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1))
+    alone = seconds["sampling"]
+    return {
+        "share_of_sampling": round(seconds["reading"] / alone - 1, 3),
+        "share_of_sampling_after": round(seconds["after"] / alone, 3),
+        "share_of_sampling_torch": round(seconds["torch"] / alone, 3),
+        "states_difference": [float(f"{x:.2g}") for x in (np.median(off), max(off))],
+        "states_dtype": graph.card["dtype"],
+    }
+
+
 def main(run: Run) -> None:
     s = run.settings
     lm = load_lm(s.model, "float32")
@@ -131,6 +176,7 @@ def main(run: Run) -> None:
         "max_relative_difference": max(d["difference"], a["difference"]),
         "completions_per_s": round(d["completions"] / d["ours"], 1),
         "completions_per_s_answers": round(a["completions"] / a["ours"], 1),
+        **beside_sampling(lm, s.model, s.sampled, s.rounds),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }

@@ -76,6 +76,26 @@ def test_openvino_is_the_torch_model():
 
 
 @pytest.mark.model
+def test_openvino_reads_the_states_of_torch_and_its_texts_stay():
+    """To the 8 bits that it computes in, where the CPU rounds; to 1e-3 where not."""
+    from trimtab.embeddings import GraphStates, HiddenStates
+
+    read, params = {}, SamplingParams(temperature=0.8, top_p=1.0, max_tokens=12, seed=3)
+    sampler = OpenVINO(NAME, layers=(15, 20), keep=lambda g, states: read.update({g.prompt.id: states}))
+    groups = sampler(PROMPTS, 6, params)
+    plain = OpenVINO(NAME)(PROMPTS, 6, params)
+    same = [
+        c == d for g, h in zip(groups, plain, strict=True) for c, d in zip(g.completions, h.completions, strict=True)
+    ]
+    assert np.mean(same) >= 0.8
+    rounds = GraphStates(NAME).card["dtype"] != "float32"
+    for g, want in zip(groups, HiddenStates(NAME, (15, 20), "text", dtype="float32").states(groups), strict=True):
+        for key, got in read[g.prompt.id].items():
+            off = np.linalg.norm(got - want[key], axis=1) / np.linalg.norm(want[key], axis=1)
+            assert np.median(off) < (0.05 if rounds else 1e-3) and off.max() < (0.2 if rounds else 1e-2)
+
+
+@pytest.mark.model
 def test_openvino_seeds_belong_to_prompts():
     """A prompt keeps its completions alone or among others (the last bits of a logit may flip a token: most must
     agree), no two of a prompt are alike, and their order says nothing of how likely they are."""

@@ -105,19 +105,30 @@ class Stored:
     def keeping(self) -> Iterator[Callable[[Group, Mapping[str, Vectors]], None]]:
         """A function that keeps a group's vectors as they are made elsewhere, by a sampler (`OpenVINO.keep`).
 
-        They must be those that `embedder` would make, under its keys. SettingsChanged when the table was made by
-        another.
+        They must be those that `embedder` would make, under its keys. They are written once the completions are: an
+        answer that a kill took may come again with another text. SettingsChanged when the table was made by another.
         """
+        held: list[tuple[list[str], Mapping[str, Vectors]]] = []
         with self.store.writer(self.table, self._settings()) as writer:
+
+            def write() -> None:
+                there = self.store.ids(f"completions/{self.name}")
+                for ids, states in held:
+                    if rows := [row for row, i in enumerate(ids) if i in there and i not in writer.ids]:
+                        found = {k: self._packed(x[rows]) for k, x in states.items()}
+                        writer.append_tensors([ids[row] for row in rows], found)
+                held[:] = [(ids, states) for ids, states in held if not there.intersection(ids)]
 
             def keep(group: Group, states: Mapping[str, Vectors]) -> None:
                 (ids,) = self.store.sample_ids(self.name, [group])
-                fresh = [row for row, i in enumerate(ids) if i not in writer.ids]
-                if fresh:
-                    rows = {k: self._packed(x[fresh]) for k, x in states.items()}
-                    writer.append_tensors([ids[row] for row in fresh], rows)
+                held.append((ids, states))
+                if len(held) % 64 == 0:
+                    write()
 
-            yield keep
+            try:
+                yield keep
+            finally:
+                write()
 
     def _chosen(self) -> tuple[str, ...]:
         held = self._held()

@@ -114,6 +114,18 @@ def test_kept_while_sampling_nothing_is_left_to_compute_and_no_other_arithmetic_
     assert Stored(None, store, "train", keys=("layer3.text",)).card == GraphStates(model, (3,)).card
 
 
+def test_vectors_wait_for_their_completions(model, tmp_path):
+    """A kill between the two would leave a vector that a resumed run takes for another text's."""
+    store, embed = Store(tmp_path / "run"), GraphStates(model, LAYERS)
+    groups = [Group(p, (Completion("2", "m@0", 0, 0),)) for p in PROMPTS[:2]]
+    with store.writer("completions/train", {}) as writer:
+        writer.append_groups(groups[:1])
+    with Stored(embed, store, "train").keeping() as keep:
+        for g in groups:
+            keep(g, dict.fromkeys(embed.keys, np.ones((1, 32), np.float32)))
+    assert store.ids("embeddings/train") == set(store.sample_ids("train", groups[:1])[0])
+
+
 def test_states_that_would_fill_the_memory_are_left_to_a_later_pass(model, monkeypatch):
     got = []
     monkeypatch.setattr("trimtab.samplers.openvino.MOST_BYTES", 0)
