@@ -77,7 +77,7 @@ def test_whatever_loads_a_model_takes_a_device(path):
     assert not local or "device" in given, f"{path} loads a model and has no --device"
 
 
-NOT_TORCH = {("router", "eval"), ("router", "fit"), ("export",)}
+NOT_TORCH = {("router", "eval"), ("fit", "router"), ("export",)}
 """Their --model names columns of a table; export merges where the memory is, on the CPU."""
 
 
@@ -194,7 +194,7 @@ def test_numbers_inside_words_are_looked_at_too(words, says):
 
 @pytest.mark.parametrize("price", ["a=nan", "a=-2", "a=inf", "a"])
 def test_a_price_is_a_finite_number_of_dollars(price):
-    from trimtab.cli.router_parts import given_prices
+    from trimtab.cli.router import given_prices
 
     with pytest.raises(InputError, match="--price"):
         given_prices([price])

@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.cli.config import load_task, read_sections
-from trimtab.cli.router_parts import encoder_of
 from trimtab.cli.sections import PoolTask
 from trimtab.data.matrix.files import load_matrix
 from trimtab.errors import TrimtabError
+from trimtab.jobs.routing import encoder_of
 from trimtab.learners.completion.probe.pairwise import PairwiseProbe
 from trimtab.learners.completion.probe.probe import Probe
 from trimtab.learners.completion.reranker.cues import same_text

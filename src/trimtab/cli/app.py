@@ -71,7 +71,7 @@ for verb in (train.train, export.export, credit.credit, eval.eval, eval.report, 
     app.command()(verb)
 app.command()(pool.pool)
 app.add_typer(router.router, name="router")
-fit.fit.command("router")(router.fit)  # where one looks for what can be fitted
+fit.fit.command("router")(router.fit)
 app.command()(router.route)
 app.add_typer(store.store, name="store")
 

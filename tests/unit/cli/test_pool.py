@@ -56,7 +56,7 @@ def test_a_pool_file_gives_a_matrix_that_the_router_verb_reads(files):
     assert (matrix.latency_PM > 0).all() and (matrix.tokens_PM <= 5).all()
     assert run(files / "pool.toml").exit_code == 0  # again: nothing is sampled, the same matrix
     assert (load_matrix(files / "run").reward_PM == matrix.reward_PM).all()
-    fitted = CliRunner().invoke(app, ["router", "fit", str(files / "run"), "--out", str(files / "router")])
+    fitted = CliRunner().invoke(app, ["fit", "router", str(files / "run"), "--out", str(files / "router")])
     assert fitted.exit_code == 0 and "6 prompts x 2 models" in fitted.output
 
 

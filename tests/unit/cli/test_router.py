@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from trimtab.cli.app import app
-from trimtab.cli.router_parts import money, ranks
 from trimtab.errors import InputError, ModelError
+from trimtab.jobs.routing import money, ranks
 from trimtab.testing import write_jsonl
 
 KINDS = {"sums": "add the numbers {} and 4", "code": "write a python function f{}"}
@@ -31,8 +31,8 @@ def table(tmp_path):
 
 
 def run(*args):
-    verb = [] if args[0] == "route" else ["router"]
-    result = CliRunner().invoke(app, [*verb, *args, "--json"])
+    verb = {"fit": ["fit", "router"], "eval": ["router", "eval"]}.get(args[0], [args[0]])
+    result = CliRunner().invoke(app, [*verb, *args[1:], "--json"])
     if result.exception:
         raise result.exception
     return json.loads(result.stdout.splitlines()[-1])
