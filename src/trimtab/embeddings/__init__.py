@@ -7,6 +7,7 @@ from trimtab.lazy import lazy
 if TYPE_CHECKING:
     from trimtab.embeddings.encoder import Encoder
     from trimtab.embeddings.endpoint import Endpoint
+    from trimtab.embeddings.graph_states import GraphStates
     from trimtab.embeddings.hidden_states import HiddenStates
     from trimtab.embeddings.ngrams import Both, HashedNgrams, OfPrompts, prompts_from_card
     from trimtab.embeddings.static import StaticVectors
@@ -16,6 +17,7 @@ __all__ = [
     "Both",
     "Encoder",
     "Endpoint",
+    "GraphStates",
     "HashedNgrams",
     "HiddenStates",
     "OfPrompts",
