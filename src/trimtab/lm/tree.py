@@ -241,7 +241,7 @@ def attention(model: Any, sees_BQK: Tensor, query_BQ: Tensor, key_BK: Tensor) ->
     made = {}
     for window in set(windows.values()):
         may = sees_BQK if window is None else sees_BQK & (query_BQ[:, :, None] - key_BK[:, None, :] < window)
-        if config._attn_implementation != "sdpa":
+        if config._attn_implementation != "sdpa" or may.device.type == "cpu":  # a CPU would add it anew in every layer
             may = torch.zeros_like(may, dtype=model.dtype).masked_fill_(~may, -torch.inf)
         made[window] = may[:, None]
     mask = made.popitem()[1] if len(made) == 1 else {kind: made[window] for kind, window in windows.items()}

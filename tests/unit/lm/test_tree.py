@@ -18,9 +18,9 @@ def windowed(sees, position, window=3):
     """The mask that a forward takes for layers with a window."""
     rows = [torch.as_tensor(x).reshape(-1, *x.shape[-n:]) for x, n in ((sees, 2), (position, 1))]
     config = MistralConfig(sliding_window=window, attn_implementation="sdpa")
-    given = attention(SimpleNamespace(config=config), rows[0], rows[1], rows[1])
+    given = attention(SimpleNamespace(config=config, dtype=torch.float32), rows[0], rows[1], rows[1])
     assert given["position_ids"] is rows[1]
-    return given["attention_mask"][:, 0].numpy().reshape(sees.shape)
+    return (given["attention_mask"][:, 0] == 0).numpy().reshape(sees.shape)
 
 
 @given(sequences, st.integers(1, 30))

@@ -3,10 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from trimtab.errors import InputError
 from trimtab.lm.chat import encode_prompt
-from trimtab.lm.load import load_lm
+from trimtab.lm.load import LM, load_lm
 from trimtab.rewards.choices import ChoiceJudge, PromptReward, log_odds
 from trimtab.testing import check_scorer, prompt, tiny_lm
 from trimtab.types import Completion, Group
@@ -30,6 +31,15 @@ def test_log_odds_are_the_models_own_and_batches_change_nothing(lm):
         logits = lm.model(ids).logits[0, -1]
     y, n = (lm.tokenizer(c)["input_ids"][0] for c in "YN")
     assert a[1] == pytest.approx((logits[y] - logits[n]).item(), abs=1e-4)
+
+
+def test_log_odds_follow_a_soft_cap(lm):
+    """Gemma 2 caps its logits behind the head, which moves their difference."""
+    shape = {"vocab_size": 261, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "final_logit_softcapping": 0.5}
+    model = Gemma2ForCausalLM(Gemma2Config(**shape, **heads)).eval()
+    torch.nn.init.normal_(model.lm_head.weight, std=1.0)
+    test_log_odds_are_the_models_own_and_batches_change_nothing(LM(model, lm.tokenizer, "capped", "0"))
 
 
 def test_prompt_reward_is_a_scorer_and_says_what_does_not_fit(lm):
