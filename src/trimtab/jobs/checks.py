@@ -172,8 +172,8 @@ def context(name: str, engine: str, prompts: Sequence[Prompt], max_tokens: int) 
     if length and max_tokens >= length:
         raise InputError(f"sample.max_tokens is {max_tokens}, but {name} has a context of {length} tokens")
     if length:
-        from trimtab.lm.load import load_tokenizer
+        from trimtab.lm.load import resident_tokenizer
         from trimtab.samplers.requests import encode
 
         params = SamplingParams(max_tokens=max_tokens)
-        encode(load_tokenizer(name), prompts, params, length, name)
+        encode(resident_tokenizer(name), prompts, params, length, name)

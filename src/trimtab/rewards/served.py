@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from trimtab.endpoints import Connection, Fault, error_check, in_order
 from trimtab.errors import EngineError
 from trimtab.lm.chat import encode_completion, encode_dialogue, encode_prompt
-from trimtab.lm.load import load_tokenizer
+from trimtab.lm.load import resident_tokenizer
 from trimtab.rewards.returned import no_reward
 from trimtab.types import Group, Reward
 
@@ -35,7 +35,7 @@ class ServedReward:
 
     def __call__(self, groups: Sequence[Group]) -> list[list[Reward]]:
         """One reward a completion. EngineError when the server cannot be reached or answers in another shape."""
-        tokenizer = load_tokenizer(self.tokenizer)
+        tokenizer = resident_tokenizer(self.tokenizer)
         if self.rendering == "template":
             rows = [encode_dialogue(tokenizer, g.prompt, c) for g in groups for c in g.completions]
         else:
