@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from trimtab.errors import InputError
 from trimtab.json_file import Kinds, read_json
-from trimtab.publish import publish, publish_folder, publish_text, recover, reporting
+from trimtab.publish import publish, publish_folder, publish_text, recover, reporting, sha256
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 SUM = "tensors_sha256"
@@ -35,7 +35,7 @@ def save_fitted(folder: Path, tensors: Tensors, card: Mapping[str, Any], file: s
 
     def write(into: Path) -> None:
         publish(into / file, partial(save_file, arrays))
-        whole = {**card, SUM: _sha256(into / file)}
+        whole = {**card, SUM: sha256(into / file)}
         publish_text(into / card_file, json.dumps(whole, indent=2, ensure_ascii=False, default=str) + "\n")
 
     with reporting(folder):
@@ -63,8 +63,3 @@ def load_fitted(
         return card, load(data)
     except (InputError, OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as e:
         raise InputError(f"{folder} holds no readable {what} ({file}, {card_file}): {e}; fit it again") from e
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

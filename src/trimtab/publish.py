@@ -5,6 +5,7 @@ Everything that trimtab keeps goes through here. kill -9 at any moment leaves th
 """
 
 import errno
+import hashlib
 import itertools
 import os
 import re
@@ -184,3 +185,9 @@ def _fsync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sha256(file: Path) -> str:
+    """Hex digits of a file's SHA-256, read in chunks."""
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -22,11 +22,12 @@ from trimtab.data.matrix.files import POOL_MATRIX
 from trimtab.data.matrix.matrix import ResponseMatrix, from_cells
 from trimtab.endpoints import Fault
 from trimtab.errors import InputError, unknown
+from trimtab.evaluation.choosing import token_count
 from trimtab.jobs import checks, make
 from trimtab.rewards.score import score
 from trimtab.samplers.cached import Cached
 from trimtab.store import Store
-from trimtab.types import Completion, Group, Prompt, RewardFn, Sampler, SamplingParams, fingerprint, user_text
+from trimtab.types import Group, Prompt, RewardFn, Sampler, SamplingParams, fingerprint, user_text
 
 SPLIT = "pool"
 """The store's split that holds a pool's prompts."""
@@ -212,7 +213,7 @@ def fill_pool(
             label = [g.prompt.source] if g.prompt.source else []
             label = label if tags is None else list(tags.get(g.prompt.id, ()))
             for c, r, i in zip(g.completions, g.rewards, ids, strict=True):
-                tokens = _length(c)
+                tokens = token_count(c)
                 cost = math.nan if price is None else price.of(tokens)
                 cells.append({
                     "prompt_id": g.prompt.id, "prompt": user_text(g.prompt), "model": name, "reward": r.value,
@@ -263,10 +264,6 @@ def _scored(
         scored = score(mine, reward, store=store, name=table, reward_name=label, workers=workers) if mine else []
         done |= {g.prompt.id: g for g in scored}
     return [done[g.prompt.id] for g in groups]
-
-
-def _length(c: Completion) -> float:
-    return math.nan if c.paid_tokens is None else float(c.paid_tokens)
 
 
 @dataclass(frozen=True)

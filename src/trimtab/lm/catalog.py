@@ -20,7 +20,8 @@ from filelock import FileLock
 
 from trimtab.errors import ModelError, unknown
 from trimtab.lm import trained
-from trimtab.lm.fetch import Hub, Wheels, fetch, from_hub, sha256
+from trimtab.lm.fetch import Hub, Wheels, fetch, from_hub
+from trimtab.publish import sha256
 from trimtab.types import fingerprint
 
 Form = Literal["torch", "openvino", "gguf", "encoder", "graph"]

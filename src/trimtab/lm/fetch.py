@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from trimtab.errors import ModelError
+from trimtab.publish import sha256
 
 CHUNK = 1 << 20
 LARGEST, LARGEST_BESIDE = 4 << 30, 16 << 20  # bytes of a weight file, and of a tokenizer or configuration
@@ -156,9 +157,3 @@ def from_hub(repo: str) -> Path:
 
 def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
-
-
-def sha256(file: Path) -> str:
-    """Hex digits of a file's SHA-256, read in chunks."""
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

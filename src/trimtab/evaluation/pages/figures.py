@@ -4,7 +4,6 @@ A trace's colour is a role ("series0" ... "series7", "better", "worse", "null", 
 same figure serves both themes. It imports no plotly and computes no statistic but histograms and binned means.
 """
 
-import html
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from trimtab.evaluation.choosing import lengths
 from trimtab.evaluation.curves import Figure, PassRate
 from trimtab.evaluation.metrics import Interval, mean_interval
 from trimtab.evaluation.pages.features import Changes
+from trimtab.evaluation.pages.shell import label
 from trimtab.evaluation.table import GREEDY, Table
 from trimtab.types import Group
 
@@ -30,7 +30,7 @@ def headline_figure(table: Table) -> Spec:
     rows = [r for r in table.rows if not versus or r.difference is not None][::-1]  # plotly counts from below
     traces = []
     for verdict, role in _ROLE.items():
-        mine = [(_text(r.name), r.difference if versus else r.reward) for r in rows if r.verdict == verdict]
+        mine = [(label(r.name), r.difference if versus else r.reward) for r in rows if r.verdict == verdict]
         if not mine:
             continue
         x = [i.mean if i else math.nan for _, i in mine]
@@ -42,7 +42,7 @@ def headline_figure(table: Table) -> Spec:
         })  # fmt: skip
     layout = {
         "xaxis": {"tickformat": "+.2~f" if versus else ".2~f", "tickangle": 0, "nticks": 6},
-        "yaxis": {"categoryorder": "array", "categoryarray": [_text(r.name) for r in rows], "automargin": True},
+        "yaxis": {"categoryorder": "array", "categoryarray": [label(r.name) for r in rows], "automargin": True},
         "shapes": [_rule("x", 0.0)] if versus else [],
         "height": 130 + 30 * len(rows),
     }
@@ -68,7 +68,7 @@ def line_figure(figure: Figure) -> Spec:
             "legendgroup": curve.name,
         })  # fmt: skip
         traces.append({
-            "type": "scatter", "mode": "lines+markers", "name": _text(curve.name), "x": x,
+            "type": "scatter", "mode": "lines+markers", "name": label(curve.name), "x": x,
             "y": [y.mean for y in curve.y],
             "line": {"color": role, "width": 2, "dash": "dot" if curve.name == "oracle" else "solid"},
             "marker": {"color": role, "size": 6}, "legendgroup": curve.name,
@@ -80,7 +80,7 @@ def line_figure(figure: Figure) -> Spec:
     for name, line in figure.lines.items():
         ends = [xs[0], xs[-1]] if len(xs) > 1 else [xs[0] - 0.5, xs[0] + 0.5]
         traces.append({
-            "type": "scatter", "mode": "lines", "name": _text(name), "x": ends, "y": [line.mean] * 2,
+            "type": "scatter", "mode": "lines", "name": label(name), "x": ends, "y": [line.mean] * 2,
             "line": {"color": "muted", "width": 1.5, "dash": "dash" if name == GREEDY else "longdashdot"},
             "hovertemplate": f"%{{fullData.name}}: {line}<extra></extra>",
         })  # fmt: skip
@@ -104,7 +104,7 @@ def pass_rate_figure(rates: Sequence[PassRate]) -> Spec:
         role = f"series{i % 8}"
         traces.append({
             "type": "scatter", "mode": "markers", "x": list(rate.pass_rate_P), "y": list(rate.value_P),
-            "name": _text(rate.name), "legendgroup": rate.name,
+            "name": label(rate.name), "legendgroup": rate.name,
             "marker": {"color": role, "size": 6, "opacity": 0.45},
             "hovertemplate": "%{fullData.name}: mean reward %{x:.2f}, value %{y:+.2f}<extra></extra>",
         })  # fmt: skip
@@ -127,8 +127,8 @@ def pass_rate_figure(rates: Sequence[PassRate]) -> Spec:
 def changes_figure(name: str, changes: Changes) -> Spec:
     """The features that moved most from one model to another, with intervals, labelled by where they are strongest."""
     rows = changes.changes[::-1]  # plotly counts from below
-    labels = [f"{c.feature} {_text(c.snippets[0].token.strip()[:14]) if c.snippets else ''}" for c in rows]
-    shown = ["<br>".join(f"{_text(s.before)}<b>{_text(s.token)}</b>{_text(s.after)}" for s in c.snippets) for c in rows]
+    labels = [f"{c.feature} {label(c.snippets[0].token.strip()[:14]) if c.snippets else ''}" for c in rows]
+    shown = ["<br>".join(f"{label(s.before)}<b>{label(s.token)}</b>{label(s.after)}" for s in c.snippets) for c in rows]
     trace = {
         "type": "scatter", "mode": "markers", "y": labels, "x": [c.difference.mean for c in rows],
         "error_x": _whiskers([c.difference for c in rows], "series0"), "marker": {"color": "series0", "size": 9},
@@ -202,10 +202,6 @@ def _histogram(name: str, values: list[float], role: str) -> Spec:
         "marker": {"color": role}, "customdata": count.tolist(),
         "hovertemplate": "%{fullData.name}, around %{x:.2f}: %{customdata} (%{y:.1%})<extra></extra>",
     }  # fmt: skip
-
-
-def _text(name: str) -> str:
-    return html.escape(name, quote=False)  # plotly reads <b>, <a> and entities in labels; a name is only text
 
 
 def _whiskers(intervals: Sequence[Interval], role: str) -> Spec:

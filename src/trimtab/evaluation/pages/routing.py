@@ -16,6 +16,7 @@ import numpy.typing as npt
 from trimtab.data.matrix.matrix import ResponseMatrix
 from trimtab.evaluation.pages.figures import headline_figure
 from trimtab.evaluation.pages.report import machine, write_page
+from trimtab.evaluation.pages.shell import label
 from trimtab.evaluation.routing.measures import confusion, frontier, route, routing_table
 from trimtab.evaluation.table import Table, plain
 
@@ -79,7 +80,7 @@ def frontier_figure(
     for i, (name, value) in enumerate(values.items()):
         points = frontier(value, reward, price_M, exchange_rates(value, price_M))
         traces.append({
-            "type": "scatter", "mode": "lines+markers", "name": _text(name), "x": [p["price"] for p in points],
+            "type": "scatter", "mode": "lines+markers", "name": label(name), "x": [p["price"] for p in points],
             "y": [p["reward"] for p in points], "customdata": [p["exchange"] for p in points],
             "line": {"color": f"series{i % 8}", "width": 2}, "marker": {"color": f"series{i % 8}", "size": 6},
             "hovertemplate": "%{fullData.name}: %{y:.3f} at $%{x:.3g}, exchange %{customdata:.3g}<extra></extra>",
@@ -87,7 +88,7 @@ def frontier_figure(
     single = np.nanmean(reward, 0)
     traces.append({
         "type": "scatter", "mode": "markers+text", "name": "one model", "x": price_M.tolist(), "y": single.tolist(),
-        "text": [_text(m) for m in matrix.models], "textposition": "top center", "cliponaxis": False,
+        "text": [label(m) for m in matrix.models], "textposition": "top center", "cliponaxis": False,
         "textfont": {"size": 10}, "marker": {"color": "muted", "size": 8, "symbol": "diamond"},
         "hovertemplate": "%{text}: %{y:.3f} at $%{x:.3g}<extra></extra>",
     })  # fmt: skip
@@ -130,7 +131,7 @@ def tag_figure(name: str, value_PM: npt.ArrayLike, matrix: ResponseMatrix) -> Sp
     mean = np.array([_column_means(wide[a]) for a in at])
     rest = mean - np.nanmean(mean[:, : len(matrix.models)], axis=1, keepdims=True)
     labels = [f"{t} ({int(a.sum())})" for t, a in zip(tags, at, strict=True)]
-    spec = _heat(rest[::-1], mean[::-1], [_text(c) for c in columns], [_text(t) for t in labels][::-1], _SHADES)
+    spec = _heat(rest[::-1], mean[::-1], [label(c) for c in columns], [label(t) for t in labels][::-1], _SHADES)
     edge = float(np.nanmax(np.abs(rest))) or 1.0
     spec["data"][0] |= {"zmin": -edge, "zmax": edge}
     note = "Numbers: mean reward. Colour: better or worse than the mean over models of that tag, which is what routing "
@@ -141,9 +142,9 @@ def tag_figure(name: str, value_PM: npt.ArrayLike, matrix: ResponseMatrix) -> Sp
 def confusion_figure(name: str, value_PM: npt.ArrayLike, matrix: ResponseMatrix) -> Spec:
     """Heat map: share of prompts by the oracle's model (rows, ties shared) and the router's (columns)."""
     share = confusion(value_PM, matrix.reward_PM)
-    models = [_text(m) for m in matrix.models]
+    models = [label(m) for m in matrix.models]
     spec = _heat(share[::-1], 100 * share[::-1], models, models[::-1], _DEPTH, form=".0f")
-    spec["layout"]["xaxis"]["title"] = {"text": f"chosen by {_text(name)}"}
+    spec["layout"]["xaxis"]["title"] = {"text": f"chosen by {label(name)}"}
     spec["layout"]["yaxis"]["title"] = {"text": "a best model was"}
     note = "Per cent of all prompts; where several models earned the most, each has its share of the prompt. The "
     note += f"diagonal sums to {np.trace(share):.0%}."
@@ -176,7 +177,3 @@ def _column_means(rows: Array) -> Array:
     known = ~np.isnan(rows)
     count = known.sum(0)
     return np.where(count > 0, np.where(known, rows, 0).sum(0) / np.maximum(count, 1), np.nan)
-
-
-def _text(name: str) -> str:
-    return name.replace("&", "&amp;").replace("<", "&lt;")

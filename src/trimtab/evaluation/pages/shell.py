@@ -18,6 +18,11 @@ _POLICY = "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form
 escape = html.escape
 
 
+def label(name: str) -> str:
+    """A name as plotly shows it: it reads <b>, <a> and entities in labels, and a name is only text."""
+    return html.escape(name, quote=False)
+
+
 def page(title: str, body: str, style: str, scripts: Sequence[str] = (), data: Any = None) -> str:
     """The HTML text of a page; `data` is what scripts read from the element "data", as JSON."""
     hashes = " ".join(map(_csp_hash, scripts)) or "'none'"

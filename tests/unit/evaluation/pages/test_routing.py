@@ -35,14 +35,14 @@ def test_frontier_runs_from_the_best_to_the_cheapest():
     router, models, oracle = spec["data"]
     assert router["x"][0] == (4 + 1 + 1 + 4) / 4 and router["y"][0] == 0.75
     assert router["x"][-1] == 1.0 and router["y"][-1] == 0.5  # all prompts to the cheap one
-    assert models["x"] == [4.0, 1.0] and models["y"] == [0.75, 0.5] and models["text"][0] == "big&lt;b>"
+    assert models["x"] == [4.0, 1.0] and models["y"] == [0.75, 0.5] and models["text"][0] == "big&lt;b&gt;"
     assert oracle["y"] == [1.0] and oracle["x"] == [(4 + 4 + 1 + 1) / 4]  # of equals the cheaper
     assert exchange_rates(V, [1.0, 1.0]) == [0.0]
 
 
 def test_tags_and_confusion_by_hand():
     tags = tag_figure("router", V, matrix())["data"][0]
-    assert tags["y"] == ["y (3)", "x (2)"] and tags["x"] == ["big&lt;b>", "small", "router", "oracle"]
+    assert tags["y"] == ["y (3)", "x (2)"] and tags["x"] == ["big&lt;b&gt;", "small", "router", "oracle"]
     assert tags["text"][1] == ["1.00", "0.00", "0.50", "1.00"]
     np.testing.assert_allclose(tags["z"][1], [0.5, -0.5, 0.0, 0.5])
     share = confusion_figure("router", V, matrix())["data"][0]
