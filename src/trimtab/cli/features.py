@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import SAE, Chat, Device, Dtype, Json, LanguageModel, Layer, Limit, Seed, Split, Texts, emit
+from trimtab.cli.options import Chat, Device, Dtype, Json, LanguageModel, Layer, Limit, Seed, Split, Texts, emit
 
 features = typer.Typer(
     help="Sparse autoencoders and drift: check, train, and see what changed.",
@@ -78,7 +78,7 @@ def train(
 def diff(
     a: Annotated[str, typer.Argument(help="Model name, folder, or what `trimtab train` wrote.")],
     b: Annotated[str, typer.Argument(help="The same, compared with A.")],
-    sae: SAE,
+    sae: Annotated[str, typer.Option("--sae", help="SAE folder or file (SAELens, Gemma Scope, sparsify).")],
     data: Texts,
     out: Annotated[str, typer.Option("--out", "-o", help="Write this HTML page, too.")] = "",
     layer: Layer = None,

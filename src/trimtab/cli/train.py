@@ -6,6 +6,7 @@ import typer
 
 from trimtab.cli.assignments import numbers
 from trimtab.cli.options import (
+    BatchSize,
     Chat,
     Device,
     Dtype,
@@ -14,6 +15,8 @@ from trimtab.cli.options import (
     LanguageModel,
     LearningRate,
     Make,
+    MaxTokens,
+    Overlong,
     Pairs,
     RewardName,
     Seed,
@@ -41,10 +44,10 @@ def train(
     lora_rank: Annotated[int, typer.Option("--lora-rank", help="LoRA of this rank; 0 trains every weight.")] = 0,
     epochs: Epochs = 1.0,
     learning_rate: LearningRate = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Pairs an optimiser step.")] = 32,
+    batch_size: BatchSize = 32,
     micro_tokens: Annotated[int | None, typer.Option("--micro-tokens", help="Padded tokens of one forward.")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Prompt and answer together.")] = None,
-    overlong: Annotated[str, typer.Option("--overlong", help="refuse or drop what exceeds --max-tokens.")] = "refuse",
+    max_tokens: MaxTokens = None,
+    overlong: Overlong = "refuse",
     dtype: Dtype = None,
     device: Device = None,
     checkpointing: Annotated[

@@ -118,7 +118,7 @@ def made(groups: Sequence[Group], make: str, source: str) -> list[Pair]:
 
 
 def is_run(path: str) -> bool:
-    """Whether `path` is a run directory."""
+    """Whether `path` is a run directory (a store)."""
     return (Path(path) / "manifest.json").is_file()
 
 

@@ -13,6 +13,7 @@ from trimtab import data, rewards, samplers
 from trimtab.errors import InputError, differences
 from trimtab.evaluation import paired
 from trimtab.jobs import make
+from trimtab.jobs.inputs import is_run
 from trimtab.store import Store
 from trimtab.types import Group, Prompt, RewardFn, SamplingParams, fingerprint
 
@@ -58,11 +59,6 @@ def versus(
         kept = store.settings(f"completions/{table}")
         settings[name] = {k: kept[k] for k in DECISIVE if k in kept}
     return paired.versus(found, seed=seed), _differences(settings)
-
-
-def is_run(name: str) -> bool:
-    """Whether a name is a run directory (a store), and not a model."""
-    return (Path(name).expanduser() / "manifest.json").is_file()
 
 
 def _differences(settings: dict[str, dict[str, Any]]) -> list[str]:
