@@ -19,12 +19,14 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from trimtab.errors import ModelError
 from trimtab.learners.precision import optimizer_for
-from trimtab.learners.run import LOG, STAGING, Lora, Run, checkpoints, clear_staging
+from trimtab.learners.run import LOG, Lora, Run, checkpoints
 from trimtab.lm import trained
 from trimtab.lm.load import LM, only_errors
 from trimtab.lm.weights import not_finite, some
 from trimtab.progress import Work, working
 from trimtab.publish import appear, publish_text, reporting
+
+STAGING = ".staging"
 
 
 class Step(Protocol):
@@ -102,15 +104,6 @@ class Loop(Trainer):
             total += loss.detach()
         return total
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        examples = inputs["examples"]
-        shared = self.step.whole_batch(model, examples)
-        parts = self.step.parts(examples)
-        loss = sum(self._loss(model, [examples[i] for i in p], shared) for p in parts) / len(examples)
-        return (loss, {}) if return_outputs else loss
-
     def _loss(self, model: Any, examples: Sequence[Any], shared: Mapping[str, Tensor]) -> Tensor:
         with self.compute_loss_context_manager():
             loss_B, metrics = self.step.losses(model, examples, shared)
@@ -118,8 +111,11 @@ class Loop(Trainer):
         return loss_B.sum()
 
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
+        examples = inputs["examples"]
         with torch.no_grad(), self.compute_loss_context_manager():
-            return self.compute_loss(model, inputs), None, None
+            shared = self.step.whole_batch(model, examples)
+            losses = [self._loss(model, [examples[i] for i in p], shared) for p in self.step.parts(examples)]
+        return sum(losses) / len(examples), None, None
 
     def compute_loss_context_manager(self) -> contextlib.ExitStack:
         stack = super().compute_loss_context_manager()
@@ -177,7 +173,7 @@ class Loop(Trainer):
             if self.args.should_save:
                 appear(home / STAGING / name, home / name)
                 keep = self.args.save_total_limit
-                clear_staging(home)
+                shutil.rmtree(home / STAGING, ignore_errors=True)
                 for old in checkpoints(home)[:-keep] if keep else ():
                     shutil.rmtree(old, ignore_errors=True)
         self.accelerator.wait_for_everyone()
@@ -208,13 +204,14 @@ def fit(
     arguments = _arguments(run, rate, bool(held_out))
     chosen = "optim" in (run.compute.trainer or {})
     loop = Loop(
-        network, arguments, train_dataset=examples, eval_dataset=held_out or None, data_collator=_as_batch,
+        network, arguments, train_dataset=examples, eval_dataset=held_out or None,
+        data_collator=lambda batch: {"examples": batch},
         callbacks=[*run.compute.callbacks, *callbacks], step=step, autocast=autocast,
         optimizer_cls_and_kwargs=optimizer_for(run.precision, network, arguments, chosen),
     )  # fmt: skip
     loop.remove_callback(PrinterCallback)  # the log is a file; a terminal shows our bar
     home = run.out / "checkpoints"
-    clear_staging(home)
+    shutil.rmtree(home / STAGING, ignore_errors=True)  # what a killed run was writing
     before = checkpoints(home)
     with only_errors(), reporting(run.out), working("training") as work:
         loop.add_callback(Heartbeat(work))
@@ -290,10 +287,6 @@ def unwrapped(model: Any) -> Any:
     from accelerate.utils import extract_model_from_parallel
 
     return extract_model_from_parallel(model)
-
-
-def _as_batch(examples: list[Any]) -> dict[str, list[Any]]:
-    return {"examples": examples}
 
 
 def _arguments(run: Run, rate: float, held_out: bool) -> TrainingArguments:

@@ -6,7 +6,6 @@ The groups of settings that every training takes stand here, with their defaults
 
 import functools
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +26,6 @@ from trimtab.types import fingerprint
 P = ParamSpec("P")
 R = TypeVar("R")
 LOG = "log.jsonl"
-STAGING = ".staging"
 
 
 @dataclass(frozen=True)
@@ -208,11 +206,6 @@ def checkpoints(home: Path) -> list[Path]:
         f for f in home.glob("checkpoint-*") if f.name.split("-")[1].isdigit() and (f / "trainer_state.json").is_file()
     ]
     return sorted(found, key=lambda p: int(p.name.split("-")[1]))
-
-
-def clear_staging(home: Path) -> None:
-    """Removes what a killed run was writing."""
-    shutil.rmtree(home / STAGING, ignore_errors=True)
 
 
 def one_writer(train: Callable[P, R]) -> Callable[P, R]:

@@ -19,7 +19,7 @@ from trimtab.errors import InputError, ModelError
 from trimtab.learners.loop import fit, save, trainable
 from trimtab.learners.precision import LOW
 from trimtab.learners.run import Checkpoints, Compute, Encoding, Lora, Optim, Run, Trained, one_writer
-from trimtab.learners.token.examples import encode_pairs
+from trimtab.learners.token.examples import Example, encode_pairs
 from trimtab.lm.chat import end_tokens, template_hash, turn_end
 from trimtab.lm.load import LM, load_classifier
 from trimtab.lm.tree import length_buckets
@@ -44,14 +44,6 @@ def reward_loss(
     if label_smoothing:
         loss_B = (1 - label_smoothing) * loss_B - label_smoothing * logsigmoid(-z_B)
     return loss_B + center * (chosen_B + rejected_B) ** 2 if center else loss_B
-
-
-@dataclass(frozen=True)
-class RankedPair:
-    """Token ids of prompt and completion, (chosen, rejected), and the margin asked between their rewards."""
-
-    rows: tuple[tuple[int, ...], tuple[int, ...]]
-    margin: float = 0.0
 
 
 @one_writer
@@ -93,8 +85,9 @@ def train_reward_model(
     precision = run.precision
     lm = load_classifier(model, precision.weights, run.device, new_head=True, seed=seed)
     set_padding(lm)
-    examples, held = (_examples(p, lm, encoding, margin) if p else [] for p in (pairs, held_out))
-    step = RewardStep(center, label_smoothing, run.budget, lm.tokenizer.pad_token_id)
+    limit, overlong = encoding.limit(lm.context), encoding.overlong
+    examples, held = (encode_pairs(p, lm.tokenizer, limit, overlong=overlong) if p else [] for p in (pairs, held_out))
+    step = RewardStep(margin, center, label_smoothing, run.budget, lm.tokenizer.pad_token_id)
     network = trainable(lm.model, lora, seed, compute.checkpointing, "SEQ_CLS")
     autocast = precision.autocast
     if lora and precision.weights in LOW:  # the head is trained whole beside the adapters: in float32, as they are
@@ -130,43 +123,33 @@ def set_padding(lm: LM) -> None:
     lm.model.config.get_text_config().pad_token_id = pad
 
 
-def _examples(pairs: Sequence[Pair], lm: LM, encoding: Encoding, margin: bool) -> list[RankedPair]:
-    limit, overlong = encoding.limit(lm.context), encoding.overlong
-    encoded = encode_pairs(pairs, lm.tokenizer, 2**31)
-    fitting = [(e, p) for e, p in zip(encoded, pairs, strict=True) if e.longest <= limit]
-    if len(fitting) < len(encoded) and (overlong != "drop" or not fitting):
-        encode_pairs(pairs, lm.tokenizer, limit, overlong=overlong)  # the error that counts them
-    return [
-        RankedPair((e.prompt + e.completions[0], e.prompt + e.completions[1]), p.margin if margin else 0.0)
-        for e, p in fitting
-    ]
-
-
 @dataclass(frozen=True)
 class RewardStep:
     """What one optimiser step computes, from pairs to losses; the model comes as an argument."""
 
+    margin: bool
     center: float
     label_smoothing: float
     budget: int
     pad: int
 
-    def parts(self, examples: Sequence[RankedPair]) -> list[list[int]]:
+    def parts(self, examples: Sequence[Example]) -> list[list[int]]:
         """The micro-batches of a step, as indices of near-equal length."""
-        return length_buckets([2 * max(map(len, e.rows)) for e in examples], self.budget)
+        return length_buckets([2 * e.longest for e in examples], self.budget)
 
-    def whole_batch(self, model: Any, examples: Sequence[RankedPair]) -> dict[str, Tensor]:
+    def whole_batch(self, model: Any, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Nothing: each pair's loss is its own."""
         return {}
 
     def losses(
-        self, model: Any, examples: Sequence[RankedPair], shared: Mapping[str, Tensor]
+        self, model: Any, examples: Sequence[Example], shared: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss (B,) with gradient, and the metrics by TRL's names."""
         device = next(model.parameters()).device
-        ids_BT, mask_BT = pad_right([e.rows[s] for s in (0, 1) for e in examples], self.pad, device=device)
+        rows = [e.prompt + e.completions[s] for s in (0, 1) for e in examples]
+        ids_BT, mask_BT = pad_right(rows, self.pad, device=device)
         chosen_B, rejected_B = model(input_ids=ids_BT, attention_mask=mask_BT).logits[:, 0].float().chunk(2)
-        margin_B = torch.tensor([e.margin for e in examples], device=device)
+        margin_B = torch.tensor([e.margin if self.margin else 0.0 for e in examples], device=device)
         loss_B = reward_loss(chosen_B, rejected_B, margin_B, center=self.center, label_smoothing=self.label_smoothing)
         chosen_B, rejected_B = chosen_B.detach(), rejected_B.detach()
         return loss_B, {
@@ -175,4 +158,4 @@ class RewardStep:
         }  # fmt: skip
 
 
-__all__ = ["CARD", "RankedPair", "RewardStep", "reward_loss", "set_padding", "train_reward_model"]
+__all__ = ["CARD", "RewardStep", "reward_loss", "set_padding", "train_reward_model"]

@@ -21,7 +21,7 @@ class Example:
 
     `desirable` and `mismatched` (another prompt's completion, for KTO's baseline) matter to unpaired losses only;
     `reference` holds log π_ref summed over each completion, `mismatched_reference` over the mismatched one; `features`
-    the reference's sparse SAE features of each completion, where a feature leash asks for them.
+    the reference's sparse SAE features of each completion, where a feature leash asks for them; `margin` is the pair's.
     """
 
     prompt: tuple[int, ...]
@@ -31,6 +31,7 @@ class Example:
     reference: tuple[float, ...] = ()
     mismatched_reference: float = math.nan
     features: tuple[Any, ...] = ()
+    margin: float = 0.0
 
     @property
     def tokens(self) -> int:
@@ -48,7 +49,7 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Any, limit: int, *, overlong:
 
     def encode(pair: Pair) -> Example:
         completions = (pair.chosen, pair.rejected)
-        return _example(pair.prompt, completions, tokenizer)
+        return replace(_example(pair.prompt, completions, tokenizer), margin=pair.margin)
 
     return _within(pairs, encode, limit, overlong, lambda p: p.prompt.id)
 
