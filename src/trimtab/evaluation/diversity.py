@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trimtab.errors import InputError
 from trimtab.learners.token.policy import Policy
-from trimtab.lm.forward import head_of, hidden_at
+from trimtab.lm.forward import encode_branches, head_of, hidden_at
 from trimtab.lm.tree import lay_out, length_buckets
 from trimtab.tensors import linear_entropy, linear_forward_kl
 from trimtab.types import Group
@@ -97,10 +96,7 @@ def next_token_measures(
     groups: Sequence[Group], policy: Policy, reference: Policy | None = None, *, top: int = 0
 ) -> tuple[Floats, Floats]:
     """Mean next-token entropy and KL(policy ‖ reference) over the tokens of each group, in nats, shapes (P,)."""
-    rows = [policy.encode(g) for g in groups]
-    for g, (prompt, completions) in zip(groups, rows, strict=True):
-        if (size := len(prompt) + max(map(len, completions), default=0)) > policy.lm.context:
-            raise InputError(f"prompt {g.prompt.id!r}: {size} tokens exceed the context of {policy.lm.context}")
+    rows = encode_branches(policy.lm, groups)
     entropy, kl = np.full((2, len(groups)), np.nan)
     sizes = [len(p) + sum(map(len, cs)) for p, cs in rows]
     model = policy.lm.model

@@ -216,26 +216,34 @@ class Encodes(Protocol):
     def ends(self) -> frozenset[int]: ...
 
 
-def encode_groups(lm: Encodes, groups: Sequence[Group]) -> tuple[list[int], list[list[int]]]:
-    """Tokens of every completion with its prompt before it, and the prompt's length, one entry a completion in order.
+def encode_branches(lm: Encodes, groups: Sequence[Group]) -> list[tuple[list[int], list[list[int]]]]:
+    """Token ids of each group's prompt and of its completions (those that the engine gave, where it gave them).
 
-    InputError when any exceeds the model's context: nothing is ever cut.
+    InputError when a completion with its prompt exceeds the model's context: nothing is ever cut.
     """
-    lengths, rows, too_long = [], [], []
+    out, too_long = [], []
     for group in groups:
         prompt = encode_prompt(lm.tokenizer, group.prompt)
-        for c in group.completions:
-            rows.append(prompt + encode_completion(lm.tokenizer, c, group.prompt))
-            lengths.append(len(prompt))
-            if len(rows[-1]) > lm.context:
-                too_long.append(f"prompt {group.prompt.id!r} completion {c.index} ({len(rows[-1])} tokens)")
+        out.append((prompt, [encode_completion(lm.tokenizer, c, group.prompt) for c in group.completions]))
+        sizes = [len(prompt) + len(c) for c in out[-1][1]]
+        too_long += [
+            f"prompt {group.prompt.id!r} completion {c.index} ({size} tokens)"
+            for c, size in zip(group.completions, sizes, strict=True)
+            if size > lm.context
+        ]
     if too_long:
         named = "; ".join(too_long[:3]) + ("; ..." if len(too_long) > 3 else "")
         raise InputError(
-            f"{len(too_long)} of {len(rows)} completions exceed the context of {lm.name}, {lm.context} tokens with "
-            f"their prompt: {named}. Drop them, or use another model."
+            f"{len(too_long)} of {sum(len(cs) for _, cs in out)} completions exceed the context of {lm.name}, "
+            f"{lm.context} tokens with their prompt: {named}. Drop them, or use another model."
         )
-    return lengths, rows
+    return out
+
+
+def encode_groups(lm: Encodes, groups: Sequence[Group]) -> tuple[list[int], list[list[int]]]:
+    """Lengths of the prompts, and rows of prompt and completion, one entry a completion in order; same error."""
+    pairs = [(prompt, c) for prompt, completions in encode_branches(lm, groups) for c in completions]
+    return [len(prompt) for prompt, _ in pairs], [prompt + c for prompt, c in pairs]
 
 
 def pack(lm: LM, rows: Sequence[Sequence[int]], limit: int, *, shared: bool = True) -> Iterator[Forest]:

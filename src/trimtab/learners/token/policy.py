@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trimtab.errors import InputError, ModelError
+from trimtab.errors import ModelError
 from trimtab.json_file import NUMBER, read_json
 from trimtab.learners.token.losses import PAIR_LOSSES, SINGLE_LOSSES, Loss, bare_loss, dpo, needs_of, sft
 from trimtab.lm import trained
-from trimtab.lm.chat import encode_completion, encode_prompt
-from trimtab.lm.forward import branch_logprobs, next_logprobs
+from trimtab.lm.forward import branch_logprobs, encode_branches, next_logprobs
 from trimtab.lm.load import LM, chosen_dtype, resident
 from trimtab.lm.tree import TokenIds
 from trimtab.tensors import pad_right
@@ -41,10 +40,7 @@ class Policy:
 
     def logprobs(self, groups: Sequence[Group]) -> list[list[Floats]]:
         """Per-token log π of every completion, end token included when it has one; one float32 array a completion."""
-        encoded = [self.encode(g) for g in groups]
-        for g, (prompt, completions) in zip(groups, encoded, strict=True):
-            if (size := len(prompt) + max(map(len, completions), default=0)) > self.lm.context:
-                raise InputError(f"prompt {g.prompt.id!r}: {size} tokens exceed the context of {self.lm.context}")
+        encoded = encode_branches(self.lm, groups)
         rows = branch_logprobs(
             self.lm.model, [p for p, _ in encoded], [c for _, c in encoded], budget=self.budget,
             share_prompt=self.share_prompt,
@@ -58,8 +54,7 @@ class Policy:
 
     def encode(self, group: Group) -> tuple[list[int], list[list[int]]]:
         """Token ids of the prompt and of each completion; those the engine gave, where it gave them."""
-        tokenizer, prompt = self.lm.tokenizer, group.prompt
-        return encode_prompt(tokenizer, prompt), [encode_completion(tokenizer, c, prompt) for c in group.completions]
+        return encode_branches(self.lm, [group])[0]
 
 
 @dataclass(frozen=True)
