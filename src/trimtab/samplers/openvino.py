@@ -12,6 +12,7 @@ once to a float16 GGUF file.
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -45,8 +46,8 @@ class OpenVINO:
     cache_gb: int = 4
     threads: int = 0
     device: str = "CPU"
-    layers: tuple[int, ...] = ()
-    """Layers whose states are read: the model is then loaded as a graph that shows them."""
+    layers: tuple[int, ...] = field(default=(), repr=False)
+    """Layers whose states are read: the model is then loaded as a graph that shows them. The texts stay the same."""
     keep: Callable[[Group, States], None] | None = field(default=None, compare=False, repr=False)
     """Receives each group, before it is returned, with {"layer20.text": (N, D), ...}: the states of the last tokens of
     its texts, as `embeddings.GraphStates` has them. Not called where they cannot be told while sampling: with stop
@@ -138,6 +139,8 @@ class _Engine:
 
     pipeline: Any
     ends: frozenset[int]
+    thread: ThreadPoolExecutor | None = None
+    """Where a graph with taps runs: Python raises Ctrl-C in the main thread, in a tap it would be a RuntimeError."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -179,7 +182,9 @@ class _Run:
                 while waiting and sum(self.jobs[j].n for j in active) < 2 * self.max_seqs:
                     active[waiting[0]] = self._request(waiting[0])
                     waiting.popleft()
-                self._step()
+                seen = self._step()
+                if self.log is not None:
+                    self.log.step(seen)
                 for j in [j for j, handle in active.items() if handle.get_status() != running]:
                     outputs = self._finished(self.jobs[j], active.pop(j))
                     if self.log is not None:
@@ -193,17 +198,21 @@ class _Run:
             for handle in active.values():
                 handle.cancel()
             while pipeline.has_non_finished_requests():
-                pipeline.step()
+                self._step()
             raise
 
-    def _step(self) -> None:
-        """One step of the engine, its states to the log."""
-        if self.log is None:
+    def _step(self) -> list[Any]:
+        """One step of the engine; what its taps saw."""
+        if self.engine.thread is None:
             self.engine.pipeline.step()
-            return
+            return []
         with taps() as seen:
-            self.engine.pipeline.step()
-        self.log.step(seen)
+            try:
+                self.engine.thread.submit(self.engine.pipeline.step).result()
+            except BaseException:
+                self.engine.thread.submit(int).result()  # a step that still runs ends first
+                raise
+        return seen
 
     def _request(self, number: int) -> Any:
         import openvino as ov
@@ -278,7 +287,7 @@ def _engine(
                 pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, device, properties)
     except (RuntimeError, LookupError) as e:
         raise ModelError(f"OpenVINO cannot load {path} ({(str(e).strip() or repr(e)).splitlines()[-1][:300]})") from e
-    return _Engine(pipeline, ends_of(name))
+    return _Engine(pipeline, ends_of(name), ThreadPoolExecutor(1) if shown else None)
 
 
 def _tokenizer(name: str) -> Any:

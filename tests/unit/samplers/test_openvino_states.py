@@ -1,5 +1,6 @@
 """States read while OpenVINO samples are those that torch computes for the same texts, and belong to them."""
 
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -112,6 +113,30 @@ def test_kept_while_sampling_nothing_is_left_to_compute_and_no_other_arithmetic_
     with pytest.raises(SettingsChanged):
         Stored(HiddenStates(model, LAYERS, "text"), store, "train")(groups)
     assert Stored(None, store, "train", keys=("layer3.text",)).card == GraphStates(model, (3,)).card
+
+
+def test_ctrl_c_while_states_are_read_is_ctrl_c_and_leaves_the_engine_whole(model):
+    """Wherever it arrives: eight times, later each time."""
+    sampler = OpenVINO(model, cache_gb=1, layers=LAYERS, keep=lambda *a: None)
+    want = sampler(PROMPTS, 4, PARAMS)
+    many, long = [prompt(f"question {i}") for i in range(40)], replace(PARAMS, max_tokens=60)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for n in range(8):
+            with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.02 + 0.03 * n)
+                for _ in range(100):
+                    sampler(many, 8, long)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert [[c.tokens for c in g.completions] for g in sampler(PROMPTS, 4, PARAMS)] == [
+        [c.tokens for c in g.completions] for g in want
+    ]
 
 
 def test_vectors_wait_for_their_completions(model, tmp_path):
