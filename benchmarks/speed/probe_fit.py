@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.run import Run
-from trimtab.learners import fit_linear
+from trimtab.learners.completion.probe.linear import fit_linear
 
 SETTINGS = {
     "prompts": 464, "completions": 200, "dim": 4096, "held_completions": 192, "seconds_a_loss": float("inf"),

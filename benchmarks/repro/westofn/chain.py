@@ -29,8 +29,7 @@ from benchmarks.repro.westofn.chain_data import Known, load
 from benchmarks.repro.westofn.experiment import Board, Teacher, Vectors, all_seeds, arm, label_pairs, pair_errors
 from benchmarks.results import stacked
 from benchmarks.run import Run
-from trimtab.learners import judged_pairs
-from trimtab.learners.completion.west_of_n.pseudo_pairs import mix
+from trimtab.learners.completion.west_of_n.pseudo_pairs import judged_pairs, mix
 from trimtab.rewards.extract import last_number
 from trimtab.types import Group, Pair
 

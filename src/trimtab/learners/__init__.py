@@ -5,29 +5,30 @@ from typing import TYPE_CHECKING
 from trimtab.lazy import lazy
 
 if TYPE_CHECKING:
-    from trimtab.learners.completion.probe.linear import fit_linear
     from trimtab.learners.completion.probe.online import online_rounds
     from trimtab.learners.completion.probe.pairwise import PairwiseProbe, fit_pairwise
     from trimtab.learners.completion.probe.probe import Probe, fit_probe, fit_probe_pairs, select_probe
     from trimtab.learners.completion.reranker.reranker import Reranker, fit_reranker
     from trimtab.learners.completion.reward_model import train_reward_model
-    from trimtab.learners.completion.west_of_n.pseudo_pairs import judged_pairs, pseudo_pairs
+    from trimtab.learners.completion.west_of_n.pseudo_pairs import pseudo_pairs
     from trimtab.learners.completion.west_of_n.west_of_n import west_of_n
     from trimtab.learners.feature.check import check_sae
     from trimtab.learners.feature.leash import FeatureLeash
     from trimtab.learners.feature.sae import SAE, load_sae
     from trimtab.learners.feature.train import train_sae
     from trimtab.learners.model.router import RewardRouter, fit_router, load_router
-    from trimtab.learners.run import Lora, Optim
+    from trimtab.learners.run import Checkpoints, Compute, Encoding, Lora, Optim
     from trimtab.learners.token.credit import token_credit
     from trimtab.learners.token.losses import PAIR_LOSSES
-    from trimtab.learners.token.plan import plan_memory
     from trimtab.learners.token.policy import Policy, load_policy
     from trimtab.learners.token.trainer import train_policy
 
 __all__ = [
     "PAIR_LOSSES",
     "SAE",
+    "Checkpoints",
+    "Compute",
+    "Encoding",
     "FeatureLeash",
     "Lora",
     "Optim",
@@ -37,18 +38,15 @@ __all__ = [
     "Reranker",
     "RewardRouter",
     "check_sae",
-    "fit_linear",
     "fit_pairwise",
     "fit_probe",
     "fit_probe_pairs",
     "fit_reranker",
     "fit_router",
-    "judged_pairs",
     "load_policy",
     "load_router",
     "load_sae",
     "online_rounds",
-    "plan_memory",
     "pseudo_pairs",
     "select_probe",
     "token_credit",
@@ -58,6 +56,9 @@ __all__ = [
     "west_of_n",
 ]
 _HOMES = {
+    "Checkpoints": "run",
+    "Compute": "run",
+    "Encoding": "run",
     "FeatureLeash": "feature.leash",
     "Lora": "run",
     "Optim": "run",
@@ -69,18 +70,15 @@ _HOMES = {
     "RewardRouter": "model.router",
     "SAE": "feature.sae",
     "check_sae": "feature.check",
-    "fit_linear": "completion.probe.linear",
     "fit_pairwise": "completion.probe.pairwise",
     "fit_probe": "completion.probe.probe",
     "fit_probe_pairs": "completion.probe.probe",
     "fit_reranker": "completion.reranker.reranker",
     "fit_router": "model.router",
-    "judged_pairs": "completion.west_of_n.pseudo_pairs",
     "load_policy": "token.policy",
     "load_router": "model.router",
     "load_sae": "feature.sae",
     "online_rounds": "completion.probe.online",
-    "plan_memory": "token.plan",
     "pseudo_pairs": "completion.west_of_n.pseudo_pairs",
     "select_probe": "completion.probe.probe",
     "token_credit": "token.credit",

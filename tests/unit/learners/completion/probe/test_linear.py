@@ -4,9 +4,8 @@ import torch
 from scipy.optimize import minimize
 
 from trimtab.errors import InputError
-from trimtab.learners import fit_linear
 from trimtab.learners.completion.probe.data import make_labels, make_units
-from trimtab.learners.completion.probe.linear import CHUNK_DRAWS, Objective
+from trimtab.learners.completion.probe.linear import CHUNK_DRAWS, Objective, fit_linear
 from trimtab.learners.completion.probe.losses import PROBE_LOSSES
 
 SETTINGS = {"beta": 1.0, "alpha": 1.0}
