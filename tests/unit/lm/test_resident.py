@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from trimtab.embeddings import HiddenStates
+from trimtab.learners.run import Compute, Optim
 from trimtab.learners.token.policy import load_policy
 from trimtab.learners.token.trainer import train_policy
 from trimtab.lm import load
@@ -47,7 +48,8 @@ def test_sampler_embedder_rewards_and_policies_hold_one_copy(tmp_path, loads):
     assert embed.lm().model is HF(name, device="cpu", dtype="float32")._lm.model
     before = {k: v.clone() for k, v in embed.lm().model.state_dict().items()}
     pair = Pair(GROUP.prompt, *GROUP.completions)
-    train_policy([pair] * 2, model=name, out=tmp_path / "run", loss="dpo", dtype="float32", learning_rate=1e-2)
+    optim, compute = Optim(learning_rate=1e-2), Compute(dtype="float32")
+    train_policy([pair] * 2, model=name, out=tmp_path / "run", optim=optim, compute=compute)
     assert all(torch.equal(v, before[k]) for k, v in embed.lm().model.state_dict().items())
     assert not any(p.requires_grad for p in embed.lm().model.parameters())
     loaded = load_policy(tmp_path / "run", dtype="float32")
