@@ -4,6 +4,7 @@ The OpenAI sampler runs here against a real server, llama.cpp's, on the very fil
 """
 
 import socket
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from trimtab.lm import catalog
 from trimtab.samplers import HF, Cached, OpenAI, OpenVINO, fitting
 from trimtab.store import Store
 from trimtab.testing import FakeSampler, check_sampler, prompt, tiny_lm
-from trimtab.types import Prompt, SamplingParams
+from trimtab.types import Prompt, SamplingParams, Usage
 
 NAME = "smollm2-135m"
 PROMPTS = [
@@ -28,13 +29,30 @@ def test_fake_sampler():
     check_sampler(FakeSampler(lambda p, rng: f"{rng.integers(10**6)} {rng.integers(10**6)}"))
 
 
+def check_counts(sampler, n, params, runs):
+    """A group's usage is its prompt once, one call, what `runs` of its completions took, and the call's time in all."""
+    began = time.perf_counter()
+    groups = sampler(PROMPTS, n, params)
+    took = time.perf_counter() - began
+    for g, length in zip(groups, sampler.lengths(PROMPTS), strict=True):
+        written = sum(len(c.tokens) for c in g.completions) * runs / n
+        want = Usage(length, 0.0, written, 1.0)
+        assert [vars(g.usage)[k] for k in list(vars(want))[:4]] == pytest.approx(list(vars(want).values())[:4])
+    assert took / 2 < sum(g.usage.seconds for g in groups) < took
+
+
 def test_hf(tmp_path):
-    check_sampler(HF(str(tiny_lm(tmp_path))))
+    sampler = HF(str(tiny_lm(tmp_path)), dtype="float32", batch=5)
+    check_sampler(sampler)
+    check_counts(sampler, 3, SamplingParams(max_tokens=12), 3)
 
 
 @pytest.mark.model
 def test_openvino():
-    check_sampler(OpenVINO(NAME))
+    sampler = OpenVINO(NAME)
+    check_sampler(sampler)
+    check_counts(sampler, 3, SamplingParams(max_tokens=12), 3)
+    check_counts(sampler, 2, SamplingParams(max_tokens=12, temperature=0), 1)  # greedy: one run gives both
 
 
 @pytest.mark.model

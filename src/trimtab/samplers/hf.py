@@ -5,6 +5,7 @@ its own stream of uniform numbers, so its text does not depend on n or on its ne
 the batch's shape). Log-probs are the model's own. For speed on a CPU use `OpenVINO`.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from trimtab.lm.load import LM, resident
 from trimtab.lm.load import revision as revision_of
-from trimtab.samplers.requests import check, completion, encode
+from trimtab.samplers.requests import check, completion, counted, encode
 from trimtab.tensors import most_likely
 from trimtab.types import Completion, Group, Prompt, SamplingParams, completion_seed
 
@@ -62,9 +63,12 @@ class HF:
         for start in range(0, len(jobs), self.batch):
             chunk = jobs[start : start + self.batch]
             seeds = [completion_seed(params.seed, prompts[p].id, i) for p, i in chunk]
+            began = time.perf_counter()
             written = _generate(lm, [rows[p] for p, _ in chunk], seeds, params, ends)
+            seconds = (time.perf_counter() - began) / len(chunk)
             for (p, i), seed, (tokens, logprobs) in zip(chunk, seeds, written, strict=True):
-                groups[p].append(completion(lm.tokenizer, ends, lm.id, seed, i, tokens, logprobs, params.stop))
+                c = completion(lm.tokenizer, ends, lm.id, seed, i, tokens, logprobs, params.stop)
+                groups[p].append(counted(c, len(rows[p]), n, seconds))
         return [Group(p, tuple(cs)) for p, cs in zip(prompts, groups, strict=True)]
 
 

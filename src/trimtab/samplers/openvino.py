@@ -10,6 +10,7 @@ once to a float16 GGUF file.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from trimtab.errors import EngineError, ModelError
 from trimtab.lm import catalog
 from trimtab.lm.graph import config_of, context_of, ends_of, tap, taps
 from trimtab.progress import working
-from trimtab.samplers.requests import check, completion, encode
+from trimtab.samplers.requests import check, completion, counted, encode
 from trimtab.samplers.states import StateLog, States
 from trimtab.types import Completion, Group, Prompt, SamplingParams, completion_seed
 
@@ -97,13 +98,15 @@ class OpenVINO:
         seen: dict[int, dict[int, States]] = {p: {} for p in range(len(prompts))}
         run = _Run(engine, jobs, params, self.max_seqs, self._log(engine, tokenizer, params))
         with engine.lock, closing(run.drain()) as finished:
-            for job, outputs, states in finished:
+            for job, outputs, states, seconds in finished:
+                copies = n // distinct
                 if states is not None:  # greedy: one run gives all n
-                    seen[job.prompt][job.first] = {k: np.tile(x, (n // distinct, 1)) for k, x in states.items()}
-                ready[job.prompt] += [
-                    completion(tokenizer, engine.ends, model, job.seed, job.first + i, tokens, logprobs, params.stop)
-                    for i, (tokens, logprobs) in enumerate(outputs * (n // distinct))
-                ]
+                    seen[job.prompt][job.first] = {k: np.tile(x, (copies, 1)) for k, x in states.items()}
+                for i, (tokens, logprobs) in enumerate(outputs * copies):
+                    c = completion(
+                        tokenizer, engine.ends, model, job.seed, job.first + i, tokens, logprobs, params.stop
+                    )
+                    ready[job.prompt].append(counted(c, len(job.row), n, seconds / job.n / copies, copies))
                 if len(ready[job.prompt]) == n:
                     completions = sorted(ready.pop(job.prompt), key=lambda c: c.index)
                     group = Group(prompts[job.prompt], tuple(completions))
@@ -169,22 +172,27 @@ class _Run:
     max_seqs: int
     log: StateLog | None = None
 
-    def drain(self) -> Generator[tuple[_Job, Outputs, States | None], None, None]:
-        """Each job when it is finished, with its n sequences, and their states where these are read."""
+    def drain(self) -> Generator[tuple[_Job, Outputs, States | None, float], None, None]:
+        """Each job when it is finished: its n sequences, their states where these are read, its share of seconds."""
         import openvino_genai as genai
 
         pipeline = self.engine.pipeline
         running = genai.GenerationStatus.RUNNING
         waiting, active, unsettled = deque(range(len(self.jobs))), {}, {}
+        seconds = dict.fromkeys(waiting, 0.0)
         try:
             while waiting or active:
                 # as many again stand ready in the engine
                 while waiting and sum(self.jobs[j].n for j in active) < 2 * self.max_seqs:
                     active[waiting[0]] = self._request(waiting[0])
                     waiting.popleft()
+                began = time.perf_counter()
                 seen = self._step()
                 if self.log is not None:
                     self.log.step(seen)
+                took = (time.perf_counter() - began) / sum(self.jobs[j].n for j in active)
+                for j in active:
+                    seconds[j] += took * self.jobs[j].n
                 for j in [j for j, handle in active.items() if handle.get_status() != running]:
                     outputs = self._finished(self.jobs[j], active.pop(j))
                     if self.log is not None:
@@ -193,7 +201,7 @@ class _Run:
                     unsettled[j] = [(tokens[:most], logprobs[:most]) for tokens, logprobs in outputs]
                 for j in [j for j in unsettled if self.log is None or self.log.settled(j)]:
                     states = None if self.log is None else self.log.states(j)
-                    yield self.jobs[j], unsettled.pop(j), states
+                    yield self.jobs[j], unsettled.pop(j), states, seconds[j]
         except BaseException:  # an error, or the caller stopped early: leave no request behind for the next one
             for handle in active.values():
                 handle.cancel()

@@ -6,10 +6,11 @@ cut from the text here, the same way for every engine.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from trimtab.errors import InputError, ModelError
-from trimtab.types import Completion, Prompt, SamplingParams
+from trimtab.types import Completion, Prompt, SamplingParams, Usage
 
 
 class LocalSampler(Protocol):
@@ -108,3 +109,9 @@ def completion(
         tokens, logprobs = tokens[:kept], logprobs[:kept]
     finish = "stop" if end or stopped else "length"
     return Completion(text, model, seed, index, finish, tuple(tokens), tuple(logprobs))
+
+
+def counted(c: Completion, prompt: int, n: int, seconds: float, copies: int = 1) -> Completion:
+    """The completion with its share of a prompt that ran once for n; `copies` are completions of one and the same run.
+    `seconds` are its own."""
+    return replace(c, usage=Usage(prompt / n, 0.0, len(c.tokens or ()) / copies, 1 / n, seconds))
