@@ -5,7 +5,7 @@ from typing import Any
 
 from trimtab.errors import InputError
 from trimtab.jobs.make import Server
-from trimtab.jobs.pool import Price
+from trimtab.types import Price
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Member(Model):
         """None: unknown."""
         if max(self.price_call, self.price_million) < 0:
             return None
-        return Price(max(self.price_call, 0.0), max(self.price_million, 0.0))
+        return Price(call=max(self.price_call, 0.0), million_out=max(self.price_million, 0.0))
 
 
 @dataclass(frozen=True)

@@ -27,24 +27,12 @@ from trimtab.jobs import checks, make
 from trimtab.rewards.score import score
 from trimtab.samplers.cached import Cached
 from trimtab.store import Store
-from trimtab.types import Group, Prompt, RewardFn, Sampler, SamplingParams, fingerprint, user_text
+from trimtab.types import Group, Price, Prompt, RewardFn, Sampler, SamplingParams, Usage, fingerprint, user_text
 
 SPLIT = "pool"
 """The store's split that holds a pool's prompts."""
 SECONDS = "seconds"
 """The table beside a model's rewards that holds the wall-clock seconds of its calls."""
-
-
-@dataclass(frozen=True)
-class Price:
-    """What a model costs in US dollars: `call` for every call and `million` for a million generated tokens."""
-
-    call: float = 0.0
-    million: float = 0.0
-
-    def of(self, tokens: float) -> float:
-        """Dollars of one completion; NaN when its tokens are unknown and matter."""
-        return self.call + (self.million * tokens / 1e6 if self.million else 0.0)
 
 
 @dataclass(frozen=True)
@@ -214,7 +202,7 @@ def fill_pool(
             label = label if tags is None else list(tags.get(g.prompt.id, ()))
             for c, r, i in zip(g.completions, g.rewards, ids, strict=True):
                 tokens = token_count(c)
-                cost = math.nan if price is None else price.of(tokens)
+                cost = math.nan if price is None else price(Usage(completion_tokens=tokens, calls=1))
                 cells.append({
                     "prompt_id": g.prompt.id, "prompt": user_text(g.prompt), "model": name, "reward": r.value,
                     "tokens": tokens, "price": cost, "latency": seconds.get(i), "tags": label, "text": c.text,

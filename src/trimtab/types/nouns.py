@@ -96,10 +96,10 @@ class Price:
         """What this usage costs; NaN where a count that costs something is unknown, and `missing` names it."""
         if self is FREE:
             return 0.0
-        paid = [(rate, n) for rate, n in self._parts(usage).values() if rate]
-        return (
-            math.nan if any(n is None for _, n in paid) else float(sum(rate * n for rate, n in paid if n is not None))
-        )
+        if self.missing(usage):
+            return math.nan
+        paid = [(name, rate * n) for name, (rate, n) in self._parts(usage).items() if rate and n is not None]
+        return float(sum(dollars / 1e6 if name.endswith("tokens") else dollars for name, dollars in paid))
 
     def missing(self, usage: Usage) -> str:
         """The counts that the price needs and the engine did not give; empty where there are none."""
@@ -107,7 +107,7 @@ class Price:
 
     def _parts(self, usage: Usage) -> dict[str, tuple[float, float | None]]:
         off = 0.0 if self.million_cached is None else self.million_cached - self.million_in
-        rates = (self.million_in / 1e6, off / 1e6, self.million_out / 1e6, self.call, self.second)
+        rates = (self.million_in, off, self.million_out, self.call, self.second)  # in the order of Usage's fields
         return {name: (rate, n) for rate, (name, n) in zip(rates, vars(usage).items(), strict=True)}
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError, SettingsChanged
-from trimtab.jobs.pool import AsText, Pool, Price, fill_pool
+from trimtab.jobs.pool import AsText, Pool, fill_pool
 from trimtab.rewards import lift
 from trimtab.store import Store
 from trimtab.testing import FakeSampler, check_sampler, prompt
-from trimtab.types import Prompt, SamplingParams
+from trimtab.types import Price, Prompt, SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=9)
 
@@ -52,7 +52,7 @@ def right(p, c):
 
 
 def test_matrix_by_hand_with_prices_tokens_and_latency(tmp_path):
-    pool = Pool({"Y": says("yes"), "N": says("no")}, {"Y": Price(call=0.5, million=1e6)})
+    pool = Pool({"Y": says("yes"), "N": says("no")}, {"Y": Price(call=0.5, million_out=1e6)})
     m = fill_pool(PROMPTS, pool, lift(right), Store(tmp_path), params=GREEDY)
     assert m.models == ("Y", "N") and [p.id for p in m.prompts] == ["p0", "p1", "p2"]
     np.testing.assert_array_equal(m.reward_PM, [[1, 0], [0, 1], [1, 0]])
