@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperCommand
 
 from trimtab.cli import (
+    calibrate,
     credit,
     demo,
     embed,
@@ -64,6 +65,7 @@ for verb in (sample.sample, score.score, embed.embed):
     app.command()(verb)
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(fit.fit, name="fit")
+app.command()(calibrate.calibrate)
 app.add_typer(features.features, name="features")
 app.add_typer(reward.reward, name="reward")
 app.command()(west_of_n.west_of_n)

@@ -3,6 +3,7 @@
 from trimtab.evaluation.choosing import NO_EXTRACTOR, choices, strategies
 from trimtab.evaluation.curves import (
     Figure,
+    reliability,
     reward_against_beta,
     reward_against_k,
     reward_against_layer,
@@ -35,6 +36,7 @@ __all__ = [
     "mean_interval",
     "paired_bootstrap",
     "pass_at_k",
+    "reliability",
     "reward_against_beta",
     "reward_against_k",
     "reward_against_layer",

@@ -8,6 +8,7 @@ comes in as a callable.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -174,6 +175,35 @@ def value_against_pass_rate(
         accuracy = mean_interval(accuracy_P, draws=draws, seed=seed)
         out.append(PassRate(name, tuple(rate_P.tolist()), tuple(z_P.tolist()), slope, intercept, accuracy))
     return tuple(out)
+
+
+def reliability(card: Mapping[str, Any], k: int | None = None) -> Figure:
+    """What a calibration's card says against what was right, bin by bin, for the best of `k` (None: of the most).
+
+    The band is a perfect reader's, who is right just as often as he says (Bröcker and Smith 2007); the bounds of what
+    was right are Wilson's.
+    """
+    known = {row["k"]: row for row in card["by_k"]}
+    if not known or (k is not None and k not in known):
+        raise InputError(f"the card has figures for k = {', '.join(map(str, known)) or 'nothing'}, not for {k}")
+    row = known[max(known) if k is None else k]
+    x = tuple(b["value"] for b in row["bins"])
+    said = tuple(Interval(b["value"], b["perfect"][0], b["perfect"][1], b["n"]) for b in row["bins"])
+    right = tuple(_wilson(b["right"], b["n"]) for b in row["bins"])
+    low, high = row["ece_band"]
+    note = (
+        f"{card['reward'].split('(')[0]}, {row['prompts']} prompts, cross-fitted: mean gap {row['ece']:.3f}, a perfect "
+        f"reader's is {low:.3f} to {high:.3f}; Brier score {row['brier']['score']:.3f}, AURC {row['aurc']:.3f}."
+    )
+    curves = (Curve("right", x, right), Curve("perfect reader", x, said))
+    return Figure(f"Said and right: best of {row['k']}", "P(right) as said", "share right", curves, {}, False, note)
+
+
+def _wilson(rate: float, n: int, z: float = 1.96) -> Interval:
+    """A share of n with its 95 % interval by Wilson's score."""
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return Interval(rate, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
 def _rewards(

@@ -1,7 +1,7 @@
 """A FOLDER of anything learnt to the object that was saved there, by what its card says it is.
 
-Probe, pairwise probe, reranker, router, policy, reward model, sparse autoencoder, or the run directory that holds them.
-What it reads with (an embedder, a model) is made again from the card and must be the same one.
+Probe, pairwise probe, reranker, calibration, router, policy, reward model, sparse autoencoder, or the run directory
+that holds them. What it reads with (an embedder, a model) is made again from the card and must be the same one.
 """
 
 import os
@@ -14,11 +14,12 @@ from trimtab.json_file import read_json
 
 if TYPE_CHECKING:
     from trimtab.learners import SAE, PairwiseProbe, Probe, Reranker, RewardRouter
+    from trimtab.learners.completion.calibrate import Calibrated
     from trimtab.learners.token.policy import LoadedPolicy
     from trimtab.rewards import RewardModel
     from trimtab.store import Store
 
-    Learnt = Probe | PairwiseProbe | Reranker | RewardRouter | LoadedPolicy | RewardModel | SAE | Store
+    Learnt = Probe | PairwiseProbe | Reranker | Calibrated | RewardRouter | LoadedPolicy | RewardModel | SAE | Store
 
 _SAES = ("cfg.json", "params.npz", "params.safetensors")
 
@@ -27,7 +28,8 @@ def load(folder: str | os.PathLike[str], **given: Any) -> "Learnt":
     """Whatever trimtab saved in `folder`, ready to use: the card in it says which kind of object it is.
 
     `given` goes to the loader of that kind, in the place of what the card would name: `embed=`, `same=` and `signals=`
-    (rerankers), `device=`, `dtype=`, `layer=` (autoencoders). Without `embed` the card's own embedder is made again.
+    (rerankers), `reward=` (calibrations), `device=`, `dtype=`, `layer=` (autoencoders). Without `embed` the card's own
+    embedder is made again.
     InputError: nothing of ours in the folder, or a kind that is not known. ModelError: the card and the model differ.
     """
     source = Path(folder).expanduser()
@@ -43,11 +45,17 @@ def load(folder: str | os.PathLike[str], **given: Any) -> "Learnt":
 def _fitted(folder: Path, given: Mapping[str, Any]) -> Any:
     from trimtab.embeddings import from_card
     from trimtab.learners import PairwiseProbe, Probe, Reranker
+    from trimtab.learners.completion.calibrate import SCORER, Calibrated
 
-    kinds = {"q_probe": Probe, "pairwise_probe": PairwiseProbe, "reranker": Reranker}
+    kinds = {"q_probe": Probe, "pairwise_probe": PairwiseProbe, "reranker": Reranker, "calibrated": Calibrated}
     card = read_json(folder / "card.json", "a card", {"kind": str, "embedder?": (dict, type(None))})
     if card["kind"] not in kinds:
         raise InputError(f"{folder / 'card.json'} is of the kind {card['kind']!r}; known are {', '.join(kinds)}")
+    if card["kind"] == "calibrated":  # what scores lies beside the maps, or comes as `reward=`
+        reward = given.get("reward")
+        if reward is None and (folder / SCORER).is_dir():
+            reward = _fitted(folder / SCORER, given)
+        return Calibrated.load(folder, reward)
     embedder = card.get("embedder")
     embed = given.get("embed") or (from_card(embedder) if embedder else None)
     return kinds[card["kind"]].load(folder, **{**given, "embed": embed})

@@ -234,6 +234,7 @@ def report(found: Evaluated, *, keys: Sequence[str] = ()) -> Path:
             figures.append(refits.against_prompts())
             if len(keys) > 1:
                 figures.append(refits.against_layer(keys))
+        figures += probes.calibrations(store)
         strategies, _ = evaluation.strategies(
             groups, values, beta=found.table.meta["beta"], soft=[], extract=found.extract
         )

@@ -12,12 +12,13 @@ from trimtab import evaluation, learners
 from trimtab.embeddings import Stored
 from trimtab.errors import InputError
 from trimtab.intervals import figure
+from trimtab.json_file import read_json
 from trimtab.progress import working
 from trimtab.store import Store
 from trimtab.types import Group, RewardFn, fingerprint
 
 LOSSES = ("mse", "ce", "pg")
-RERANKER = "rerankers/reranker"
+RERANKER, CALIBRATED = "rerankers/reranker", "calibrated"
 Values = list[list[float]]
 
 
@@ -141,13 +142,27 @@ def fit_reranker(
 
 def reranked(store: Store, name: str, groups: Sequence[Group], same: Callable[[str], Any]) -> dict[str, Values]:
     """{"reranker": its value for every completion of the stored set `name`}, {} when the run has no reranker."""
+    if not (store.path / RERANKER / "card.json").exists():
+        return {}
+    return {"reranker": numbers(load_reranker(store, name, same), groups)}
+
+
+def load_reranker(store: Store, name: str, same: Callable[[str], Any]) -> learners.Reranker:
+    """The run's reranker, to read the completions `name`. InputError when there is none."""
     folder = store.path / RERANKER
     if not (folder / "card.json").exists():
-        return {}
+        raise InputError(f"{folder} holds no reranker; run `trimtab fit reranker --out {store.path}` first")
     reranker = learners.Reranker.load(folder, same=same)
     if (states := reranker.form.states) is not None:
         reranker = learners.Reranker.load(folder, Stored(None, store, name, keys=(states,)), same)
-    return {"reranker": numbers(reranker, groups)}
+    return reranker
+
+
+def calibrations(store: Store) -> list[evaluation.Figure]:
+    """How reliable each calibration of the run is, for the report."""
+    cards = sorted((store.path / CALIBRATED).glob("*/card.json"))
+    needs = {"by_k": list, "reward": str}
+    return [evaluation.reliability(read_json(file, "a calibration's card", needs)) for file in cards]
 
 
 def _views(store: Store, keys: Sequence[str]) -> dict[str, Stored]:

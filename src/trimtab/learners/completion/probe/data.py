@@ -196,6 +196,8 @@ class Counts:
     dropped_rows: int
     dropped_prompts: int
     data_hash: str
+    trained_on: list[str]
+    """`prompt_marks`: who calibrates what was fitted must take other prompts."""
 
 
 def scored(groups: Sequence[Group]) -> tuple[list[Group], Counts]:
@@ -220,7 +222,12 @@ def scored(groups: Sequence[Group]) -> tuple[list[Group], Counts]:
                 replace(g, completions=tuple(g.completions[i] for i in keep), rewards=tuple(g.rewards[i] for i in keep))
             )
     rows = sum(len(g.completions) for g in kept)
-    return kept, Counts(len(kept), rows, total - rows, len(groups) - len(kept), _hash(kept))
+    return kept, Counts(len(kept), rows, total - rows, len(groups) - len(kept), _hash(kept), prompt_marks(kept))
+
+
+def prompt_marks(groups: Sequence[Group]) -> list[str]:
+    """What tells the groups' prompts from others: 12 hex digits each of what they ask, sorted. Ids may be reused."""
+    return sorted({fingerprint(g.prompt.messages)[:12] for g in groups})
 
 
 def _hash(groups: Sequence[Group]) -> str:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from trimtab.errors import InputError, ModelError
 from trimtab.fitted import load_fitted, save_fitted
 from trimtab.json_file import NUMBER, Kinds
+from trimtab.learners.completion.probe.data import prompt_marks
 from trimtab.learners.completion.probe.probe import check_card
 from trimtab.learners.completion.reranker.cues import (
     CUES,
@@ -180,7 +181,7 @@ def fit_reranker(
         "data_hash": fingerprint([[g.prompt.id, [c.text for c in g.completions], [*g.reward_N]] for g in rows.groups]),
         "metrics": {"held_out_reward": float(reward_P.mean()), **_null(rows, same)},
         "selection": [{**asdict(form), "reward": float(value_P.mean())} for form, value_P in tried],
-        "trimtab": __version__,
+        "trained_on": prompt_marks(rows.groups), "trimtab": __version__,
     }  # fmt: skip
     return Reranker(best, cue_C, state_D, card, embed, same, heard)
 
