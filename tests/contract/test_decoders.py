@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from trimtab import decoders
+from trimtab.adapters import score_answered
 from trimtab.decoders.drive import Caps, Run, drive
 from trimtab.errors import CapReached, InputError
 from trimtab.testing import FakeSampler, prompt
-from trimtab.types import Ask, Group, Price, Prompt, Reward, SamplingParams, Usage, score_answered
+from trimtab.types import Ask, Group, Price, Prompt, Reward, SamplingParams, Usage
 
 PARAMS = SamplingParams(seed=3, max_tokens=8)
 PROMPTS = [prompt(f"question {i}") for i in range(12)]

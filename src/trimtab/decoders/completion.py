@@ -1,7 +1,7 @@
 """LEVERS that draw several completions of a prompt and choose one: what a completion-level value buys.
 
 Best-of-N and the softmax policy are Q-Probe's (arXiv 2402.14688, section 4.1), the rejection sampler its section 4.2;
-any `RewardFn` can be spent: a probe, a reward model, a verifier. The others are the nulls they must beat. Each is its
+any `AnyReward` can be spent: a probe, a reward model, a verifier. The others are the nulls they must beat. Each is its
 `steps` and, called with prompts and params, a `Decoder`. An unscored completion (NaN) is never chosen; when all are
 unscored the choice is random (seeded) and the note says so. With n = 1 each is the plain sampler.
 """
@@ -20,6 +20,7 @@ from trimtab.errors import CapReached, InputError
 from trimtab.types import (
     FREE,
     Answer,
+    AnyReward,
     Ask,
     Completion,
     Group,
@@ -27,7 +28,6 @@ from trimtab.types import (
     Prompt,
     Read,
     Reward,
-    RewardFn,
     Sampler,
     SamplingParams,
     Steps,
@@ -67,7 +67,7 @@ class BestOfN:
     """The completion of the highest reward among n."""
 
     sampler: Sampler
-    reward: RewardFn
+    reward: AnyReward
     n: int = 16
     price: Price = FREE
 
@@ -84,7 +84,7 @@ class SoftmaxPolicy:
     """One of n completions drawn with softmax(reward / beta): the KL-regularised policy as n grows (theorem 4.1)."""
 
     sampler: Sampler
-    reward: RewardFn
+    reward: AnyReward
     n: int = 16
     beta: float = 0.1
     price: Price = FREE
@@ -179,7 +179,7 @@ class RejectionSampler:
     """
 
     sampler: Sampler
-    reward: RewardFn
+    reward: AnyReward
     beta: float = 0.1
     M: float | None = None
     max_draws: int = 256

@@ -15,6 +15,7 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+from trimtab.adapters import score_answered
 from trimtab.errors import CapReached, ModelError, StoreError, TrimtabError
 from trimtab.types import (
     NO_USAGE,
@@ -32,7 +33,6 @@ from trimtab.types import (
     Usage,
     completion_seed,
     message_text,
-    score_answered,
 )
 
 HOPELESS = 8

@@ -17,6 +17,7 @@ from trimtab.decoders.completion import answer
 from trimtab.decoders.drive import drive
 from trimtab.errors import InputError, ModelError
 from trimtab.types import (
+    AnyReward,
     Ask,
     Completion,
     Group,
@@ -185,7 +186,7 @@ class Ranked:
     """
 
     pool: Mapping[str, Sampler]
-    reward: RewardFn
+    reward: AnyReward
     prices: Mapping[str, float] = field(default_factory=dict)
 
     def steps(self, prompt: Prompt, params: SamplingParams) -> Steps:

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from trimtab.adapters import score_answered
 from trimtab.decoders.drive import DEFAULT
 from trimtab.errors import InputError
 from trimtab.evaluation.choosing import Extract, Values, check_groups, chunk_index, mean_tokens, rewards_of, strategies
 from trimtab.evaluation.metrics import Expected, chosen_reward, expected_max
 from trimtab.evaluation.table import GREEDY, Row, Table, row
-from trimtab.types import Decoder, Group, Prompt, RewardFn, SamplingParams, score_answered
+from trimtab.types import AnyReward, Decoder, Group, Prompt, SamplingParams
 
 
 def compare(
@@ -81,7 +82,7 @@ def greedy_row(groups: Sequence[Group], greedy_groups: Sequence[Group], *, draws
 
 
 def evaluate(
-    decode: Decoder, prompts: Sequence[Prompt], reward: RewardFn, params: SamplingParams = DEFAULT, *, name: str = "",
+    decode: Decoder, prompts: Sequence[Prompt], reward: AnyReward, params: SamplingParams = DEFAULT, *, name: str = "",
     baseline: Row | None = None, draws: int = 10_000, seed: int = 0,
 ) -> Row:  # fmt: skip
     """What a live decoder earns on prompts, asked with `params`: its answers scored by `reward`, with the interval.

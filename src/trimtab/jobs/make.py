@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from trimtab import embeddings, rewards, samplers
+from trimtab.adapters import as_reward
 from trimtab.endpoints import key_from
 from trimtab.errors import unknown
-from trimtab.rewards.adapters import as_reward
 from trimtab.types import Embedder, RewardFn, Sampler, describe, fingerprint
 
 OWN = "package.module:name"

@@ -5,10 +5,10 @@ from dataclasses import is_dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from trimtab.adapters import Lifted, Trl, Verifier, adapt, lift
 from trimtab.errors import InputError, unknown
 from trimtab.lazy import lazy
 from trimtab.named import load_named
-from trimtab.rewards.adapters import Lifted, Trl, Verifier, adapt, lift
 from trimtab.rewards.agreement import ExecutionAgreement
 from trimtab.rewards.combine import Clip, StandardiseInGroup, Weighted
 from trimtab.rewards.extract import EXTRACTORS, extractor

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from trimtab.errors import unknown
+from trimtab.returned import one_line
 from trimtab.rewards.programs import extract_program
-from trimtab.rewards.returned import one_line
 from trimtab.rewards.thoughts import answer_to
 from trimtab.sandbox.limits import Job
 from trimtab.sandbox.shared import shared

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from trimtab.adapters import NAN, Verifier, as_reward
 from trimtab.errors import InputError
-from trimtab.rewards.adapters import NAN, Verifier, as_reward
-from trimtab.rewards.returned import to_reward
+from trimtab.returned import to_reward
 from trimtab.types import Group, Reward, RewardFn, describe
 
 

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from trimtab.adapters import NAN, each
 from trimtab.errors import InputError, unknown
-from trimtab.rewards.adapters import NAN, each
-from trimtab.rewards.returned import failed, no_reward
+from trimtab.returned import failed, no_reward
 from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to
 from trimtab.types import Completion, Group, Prompt, Reward
 

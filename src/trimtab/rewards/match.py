@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from trimtab.adapters import NAN, column, each
 from trimtab.errors import InputError, unknown
-from trimtab.rewards.adapters import NAN, column, each
 from trimtab.rewards.extract import extractor, final, number
 from trimtab.rewards.letters import letter_of
 from trimtab.rewards.marks import marked

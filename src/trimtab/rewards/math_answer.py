@@ -13,8 +13,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from trimtab.adapters import NAN, column, each
 from trimtab.rewards import marks
-from trimtab.rewards.adapters import NAN, column, each
 from trimtab.rewards.equality import same
 from trimtab.rewards.expressions import (
     Formula,

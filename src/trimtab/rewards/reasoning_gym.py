@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from trimtab.adapters import NAN, column, each
 from trimtab.errors import InputError, unknown
-from trimtab.rewards.adapters import NAN, column, each
 from trimtab.rewards.extract import answer_tag, boxed, extractor, last_number, number, whole
 from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to
 from trimtab.types import Completion, Group, Prompt, Reward

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from trimtab.adapters import NAN, Verifier, as_reward
 from trimtab.errors import EngineError, InputError, TrimtabError
 from trimtab.progress import track
-from trimtab.rewards.adapters import NAN, Verifier, as_reward
-from trimtab.rewards.returned import NO_REWARD, called, failed, no_reward, to_reward
+from trimtab.returned import NO_REWARD, called, failed, no_reward, to_reward
 from trimtab.store import Store, Writer
-from trimtab.types import Group, Reward, RewardFn, describe
+from trimtab.types import AnyReward, Group, Reward, RewardFn, describe
 from trimtab.workers import Failure, cpu_count, map_items
 
 DIED = "the worker process died"
@@ -37,7 +37,7 @@ class Job:
 
 def score(
     groups: Sequence[Group],
-    reward: RewardFn,
+    reward: AnyReward,
     *,
     store: Store | None = None,
     name: str | None = None,

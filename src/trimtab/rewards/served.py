@@ -13,7 +13,7 @@ from trimtab.endpoints import Connection, Fault, error_check, in_order
 from trimtab.errors import EngineError
 from trimtab.lm.chat import encode_completion, encode_dialogue, encode_prompt
 from trimtab.lm.load import resident_tokenizer
-from trimtab.rewards.returned import no_reward
+from trimtab.returned import no_reward
 from trimtab.types import Group, Reward
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trimtab.errors import InputError
+from trimtab.returned import no_reward, one_line
 from trimtab.rewards.contest_cases import SITE, Cases, Unreadable, read_cases, same_output
 from trimtab.rewards.programs import defines, extract_program, extract_script
-from trimtab.rewards.returned import no_reward, one_line
 from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to
 from trimtab.sandbox.limits import Job, Limits
 from trimtab.sandbox.shared import shared

@@ -1,6 +1,7 @@
 """The nouns and the call shapes; everything else turns one of these into another. Imports nothing of ours."""
 
 from trimtab.types.calls import (
+    AnyReward,
     Ask,
     Decoder,
     Embedder,
@@ -13,7 +14,6 @@ from trimtab.types.calls import (
     Sampler,
     Steps,
     StreamingSampler,
-    score_answered,
 )  # fmt: skip
 from trimtab.types.identity import HALF, canonical_json, completion_seed, describe, fingerprint, whole_text
 from trimtab.types.nouns import (
@@ -35,8 +35,8 @@ from trimtab.types.nouns import (
 )  # fmt: skip
 
 __all__ = [
-    "FREE", "HALF", "NO_USAGE", "Answer", "Ask", "Completion", "Decoder", "Embedder", "Group", "Lever", "Message",
-    "Pair", "Preference", "Price", "Prompt", "PromptEmbedder", "Read", "Reward", "RewardFn", "Router", "Sampler",
-    "SamplingParams", "Step", "Steps", "StreamingSampler", "Usage", "canonical_json", "completion_seed", "describe",
-    "fingerprint", "message_text", "score_answered", "user_text", "whole_text",
+    "FREE", "HALF", "NO_USAGE", "Answer", "AnyReward", "Ask", "Completion", "Decoder", "Embedder", "Group", "Lever",
+    "Message", "Pair", "Preference", "Price", "Prompt", "PromptEmbedder", "Read", "Reward", "RewardFn", "Router",
+    "Sampler", "SamplingParams", "Step", "Steps", "StreamingSampler", "Usage", "canonical_json", "completion_seed",
+    "describe", "fingerprint", "message_text", "user_text", "whole_text",
 ]  # fmt: skip

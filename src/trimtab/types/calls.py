@@ -32,6 +32,9 @@ class StreamingSampler(Sampler, Protocol):
 RewardFn = Callable[[Sequence[Group]], list[list[Reward]]]
 """Groups to rewards, aligned with groups and completions. Verifiers, reward models, probes and judges share it."""
 
+AnyReward = RewardFn | Callable[..., Any]
+"""A RewardFn, or your own function: f(prompt, completion), or TRL's f(completions, **columns)."""
+
 
 @runtime_checkable
 class Embedder(Protocol):
@@ -83,7 +86,7 @@ class Ask:
 class Read:
     """What a lever wants next: the rewards that `by` gives a group. The group comes back with them."""
 
-    by: RewardFn
+    by: AnyReward
     group: Group
 
 
@@ -95,17 +98,3 @@ class Lever(Protocol):
     answer. A driver (`decoders.drive`) asks, reads, prices and caps, for many prompts at once."""
 
     def steps(self, prompt: Prompt, params: SamplingParams) -> Steps: ...
-
-
-def score_answered(groups: Sequence[Group], reward: RewardFn) -> list[list[Reward]]:
-    """What `reward` gives, aligned with groups and completions; a completion that failed is not shown to it and gets
-    NaN and its own note."""
-    if not any(c.finish == "error" for g in groups for c in g.completions):
-        return reward(groups)
-    there = [Group(g.prompt, tuple(c for c in g.completions if not c.failed)) for g in groups]
-    given = iter(reward([g for g in there if g.completions]))
-    rows = [iter(next(given) if g.completions else ()) for g in there]
-    return [
-        [Reward(float("nan"), c.note) if c.failed else next(row) for c in g.completions]
-        for g, row in zip(groups, rows, strict=True)
-    ]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from trimtab.adapters import score_answered
 from trimtab.data import all_pairs, best_vs_worst, right_vs_wrong
 from trimtab.decoders import BestOfN, Greedy, LogprobRerank, Longest, Majority, Plain, SoftmaxPolicy
 from trimtab.decoders.model import Ranked, Routed
@@ -14,7 +15,7 @@ from trimtab.learners.token.examples import one_by_one
 from trimtab.rewards import score
 from trimtab.rewards.judge import Judge
 from trimtab.testing import FakeSampler, prompt
-from trimtab.types import Completion, Group, Reward, Usage, score_answered
+from trimtab.types import Completion, Group, Reward, Usage
 
 PROMPTS = [prompt(str(i)) for i in range(6)]
 NOTE = "status 400: content_filter"

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from trimtab.errors import InputError, TrimtabError
-from trimtab.rewards.returned import NAN as NAN
-from trimtab.rewards.returned import NO_REWARD, called, failed, one_each, settled, to_reward
-from trimtab.types import Completion, Group, Prompt, Reward, describe
+from trimtab.returned import NAN as NAN
+from trimtab.returned import NO_REWARD, called, failed, one_each, settled, to_reward
+from trimtab.types import AnyReward, Completion, Group, Prompt, Reward, RewardFn, describe
 
 TRAINERS = ("trainer_state", "log_extra", "log_metric", "environments")
 """Keywords of TRL's that only a trainer can give: absent here, so that a function's own defaults hold."""
@@ -182,13 +182,27 @@ def adapt(f: Any, limit_s: float | None = None) -> Any:
     )
 
 
-def as_reward(f: Any) -> Any:
+def as_reward(f: AnyReward) -> RewardFn:
     """`adapt` for a user's function given where a reward is taken; whatever takes groups is a reward already."""
     if not (inspect.isfunction(f) or inspect.ismethod(f)):
         return f
     names = [p.name for p in _parameters(f)]
     ready = names[:1] == ["groups"] or (len(names) == 1 and names[0] not in TRL_NAMES)
     return f if ready and not inspect.iscoroutinefunction(f) else adapt(f)
+
+
+def score_answered(groups: Sequence[Group], reward: AnyReward) -> list[list[Reward]]:
+    """What any `reward` gives, aligned with groups and completions; one that failed is not shown and is NaN."""
+    reward = as_reward(reward)
+    if not any(c.finish == "error" for g in groups for c in g.completions):
+        return reward(groups)
+    there = [Group(g.prompt, tuple(c for c in g.completions if not c.failed)) for g in groups]
+    given = iter(reward([g for g in there if g.completions]))
+    rows = [iter(next(given) if g.completions else ()) for g in there]
+    return [
+        [Reward(float("nan"), c.note) if c.failed else next(row) for c in g.completions]
+        for g, row in zip(groups, rows, strict=True)
+    ]
 
 
 def _parameters(f: Any) -> list[inspect.Parameter]:

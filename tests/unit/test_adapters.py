@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from trimtab import rewards
+from trimtab.decoders import BestOfN, Ranked
 from trimtab.errors import InputError
-from trimtab.rewards.returned import NOTE, one_line, to_reward
-from trimtab.types import Completion, Group, Prompt, Reward, describe
+from trimtab.evaluation import evaluate
+from trimtab.returned import NOTE, one_line, to_reward
+from trimtab.testing import FakeSampler, prompt
+from trimtab.types import Completion, Group, Prompt, Reward, SamplingParams, describe
 
 
 @pytest.fixture(autouse=True)
@@ -228,3 +231,24 @@ def test_a_users_function_is_adapted_where_a_reward_is_taken():
     nothing = rewards.Weighted({right: 1.0}, skip_unscored=True)([g])[0][1]
     assert math.isnan(nothing.value) and "returned None" in nothing.note
     assert [r.value for r in rewards.Clip(size, 0, 0.25)([g])[0]] == [0.25, 0.25]
+
+
+def length(prompt, completion):
+    return len(completion.text)
+
+
+def trl_length(completions, **columns):
+    return [len(c) for c in completions]
+
+
+@pytest.mark.parametrize("reward", [length, trl_length, rewards.lift(length)])
+def test_any_function_serves_where_a_reward_is_taken(reward):
+    sampler = FakeSampler(lambda p, rng: "x" * int(rng.integers(1, 9)))
+    asked, params = [prompt("a"), prompt("b")], SamplingParams(seed=3)
+    groups = rewards.score(sampler(asked, 4, params), reward)
+    longest = [max(len(c.text) for c in g.completions) for g in groups]
+    assert [g.reward_N.max() for g in groups] == longest
+    for lever in (BestOfN(sampler, reward, n=4), Ranked({"one": sampler, "two": sampler}, reward)):
+        chosen = [len(a.completion.text) for a in lever(asked, params)]
+        assert evaluate(lever, asked, reward, params).reward.mean == np.mean(chosen)
+    assert [len(a.completion.text) for a in BestOfN(sampler, reward, n=4)(asked, params)] == longest
