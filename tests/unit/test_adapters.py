@@ -238,7 +238,7 @@ def length(prompt, completion):
 
 
 def trl_length(completions, **columns):
-    return [len(c) for c in completions]
+    return [len(messages[-1]["content"]) for messages in completions]
 
 
 @pytest.mark.parametrize("reward", [length, trl_length, rewards.lift(length)])

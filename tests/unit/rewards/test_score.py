@@ -18,7 +18,7 @@ from trimtab.types import Completion, Group, Prompt, Reward
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    monkeypatch.chdir(Path(__file__).parent)
+    monkeypatch.chdir(Path(__file__).parents[1])
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
