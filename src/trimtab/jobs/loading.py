@@ -63,7 +63,7 @@ def _fitted(folder: Path, given: Mapping[str, Any]) -> Any:
 
 def _router(folder: Path, given: Mapping[str, Any]) -> "RewardRouter":
     from trimtab.embeddings import prompts_from_card
-    from trimtab.learners import load_router
+    from trimtab.learners.model.router import load_router
 
     encoder = read_json(folder / "router.json", "a router's card", {"encoder?": (dict, type(None))}).get("encoder")
     return load_router(folder, **{"embed": prompts_from_card(encoder) if encoder else None, **given})

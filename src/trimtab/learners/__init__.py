@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from trimtab.lazy import lazy
 
 if TYPE_CHECKING:
-    from trimtab.learners.completion.probe.online import online_rounds
+    from trimtab.learners.completion.calibrate import Calibrated, calibrate
     from trimtab.learners.completion.probe.pairwise import PairwiseProbe, fit_pairwise
     from trimtab.learners.completion.probe.probe import Probe, fit_probe, fit_probe_pairs, select_probe
     from trimtab.learners.completion.reranker.reranker import Reranker, fit_reranker
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trimtab.learners.feature.leash import FeatureLeash
     from trimtab.learners.feature.sae import SAE, load_sae
     from trimtab.learners.feature.train import train_sae
-    from trimtab.learners.model.router import RewardRouter, fit_router, load_router
+    from trimtab.learners.model.router import RewardRouter, fit_router
     from trimtab.learners.run import Checkpoints, Compute, Encoding, Lora, Optim
     from trimtab.learners.token.credit import token_credit
     from trimtab.learners.token.losses import PAIR_LOSSES
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PAIR_LOSSES",
     "SAE",
+    "Calibrated",
     "Checkpoints",
     "Compute",
     "Encoding",
@@ -37,6 +38,7 @@ __all__ = [
     "Probe",
     "Reranker",
     "RewardRouter",
+    "calibrate",
     "check_sae",
     "fit_pairwise",
     "fit_probe",
@@ -44,9 +46,7 @@ __all__ = [
     "fit_reranker",
     "fit_router",
     "load_policy",
-    "load_router",
     "load_sae",
-    "online_rounds",
     "pseudo_pairs",
     "select_probe",
     "token_credit",
@@ -56,6 +56,7 @@ __all__ = [
     "west_of_n",
 ]
 _HOMES = {
+    "Calibrated": "completion.calibrate",
     "Checkpoints": "run",
     "Compute": "run",
     "Encoding": "run",
@@ -69,6 +70,7 @@ _HOMES = {
     "Reranker": "completion.reranker.reranker",
     "RewardRouter": "model.router",
     "SAE": "feature.sae",
+    "calibrate": "completion.calibrate",
     "check_sae": "feature.check",
     "fit_pairwise": "completion.probe.pairwise",
     "fit_probe": "completion.probe.probe",
@@ -76,9 +78,7 @@ _HOMES = {
     "fit_reranker": "completion.reranker.reranker",
     "fit_router": "model.router",
     "load_policy": "token.policy",
-    "load_router": "model.router",
     "load_sae": "feature.sae",
-    "online_rounds": "completion.probe.online",
     "pseudo_pairs": "completion.west_of_n.pseudo_pairs",
     "select_probe": "completion.probe.probe",
     "token_credit": "token.credit",
