@@ -24,7 +24,6 @@ at: Callable[[str, Path], None] | None = None
 """Called at each step of publishing with its name and path. For tests that kill a run there; None in production."""
 
 _LEFTOVER = re.compile(r"\.(tmp|old)-(?P<pid>\d+)-(?P<run>[0-9a-f]{8})-\d+-(?P<name>.+)", re.DOTALL)
-_FULL = re.compile("No space left|unexpected pos|file write failed|iostream error")  # safetensors' and torch's words
 _RUN = secrets.token_hex(4)  # tells this process from a dead one of the same number, as every container has a process 1
 _COUNT = itertools.count()
 

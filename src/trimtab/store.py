@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -292,7 +292,7 @@ class Store:
                 "it, or use another directory"
             )
 
-    def _change_manifest(self, change: Any) -> None:
+    def _change_manifest(self, change: Callable[[dict[str, Any]], object]) -> None:
         with reporting(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / ".manifest.lock"):

@@ -53,11 +53,6 @@ def masked_sum(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return torch.where(mask_BT.bool(), values_BT, torch.zeros_like(values_BT)).sum(-1)
 
 
-def masked_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over the last axis where mask is 1, shape (B,); NaN for a row whose mask is empty."""
-    return masked_sum(values_BT, mask_BT) / mask_BT.sum(-1)
-
-
 class Head(NamedTuple):
     """A language model's output layer: logits = softcap(scale · (h Wᵀ + b)), softcap(z) = c·tanh(z/c) when c > 0."""
 

@@ -1,6 +1,6 @@
 """Public test tools: samplers and models made in code, and the contract checks that every built-in passes.
 
-Run them on your own sampler, reward, scorer: `check_sampler(MySampler(...))`.
+Run them on your own sampler, reward, router: `check_sampler(MySampler(...))`.
 """
 
 import json
@@ -185,13 +185,13 @@ def check_reward(reward: RewardFn, gold: Group, anti: Group, *, top: float = 1.0
     assert fn([]) == []
 
 
-def check_scorer(scorer: RewardFn, groups: Sequence[Group]) -> None:
-    """A fitted scorer gives one finite reward a completion, the same alone or in a batch, whatever the order."""
-    values = [[r.value for r in rewards] for rewards in scorer(groups)]
+def check_learned_reward(reward: RewardFn, groups: Sequence[Group]) -> None:
+    """A fitted reward gives one finite reward a completion, the same alone or in a batch, whatever the order."""
+    values = [[r.value for r in rewards] for rewards in reward(groups)]
     assert [len(v) for v in values] == [len(g.completions) for g in groups]
     assert np.isfinite(np.concatenate([np.array(v, dtype=float) for v in values])).all()
-    alone = [[r.value for r in scorer([g])[0]] for g in groups]
-    backwards = [[r.value for r in rewards] for rewards in scorer(groups[::-1])][::-1]
+    alone = [[r.value for r in reward([g])[0]] for g in groups]
+    backwards = [[r.value for r in rewards] for rewards in reward(groups[::-1])][::-1]
     for a, b, c in zip(values, alone, backwards, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(a, c, rtol=1e-4, atol=1e-5)

@@ -11,7 +11,7 @@ import torch
 from trimtab.learners import fit_probe
 from trimtab.learners.completion.probe.losses import PROBE_LOSSES
 from trimtab.learners.completion.probe.minibatch import PAPER
-from trimtab.testing import check_scorer
+from trimtab.testing import check_learned_reward
 from trimtab.types import Completion, Group, Prompt, Reward
 
 ENDURING = replace(PAPER, lr=2e-3, batch=200)  # the paper's 13,800 steps at 5e-5, in fewer and longer ones
@@ -69,7 +69,7 @@ def one_thread():
 def test_planted_signal_beats_the_constant_and_noise_ties_with_it(kind):
     test = make(300, 8, 3.0, 2)
     probe = fit_probe(make(60, 8, 3.0, 1), Numbers(), **KINDS[kind])
-    check_scorer(probe, test[:5])
+    check_learned_reward(probe, test[:5])
     assert gain(probe, test).mean() > 0.25
     nothing = gain(fit_probe(make(60, 8, 0.0, 1), Numbers(), **KINDS[kind]), make(300, 8, 0.0, 2))
     assert abs(nothing.mean()) < 3.5 * nothing.std() / np.sqrt(len(nothing))

@@ -108,7 +108,7 @@ def test_gold_and_anti_gold(name):
 
 def test_every_built_in_has_a_case():
     elsewhere = {"unit_tests", "execution_agreement"}  # in tests/unit/rewards: they need a machine that isolates
-    elsewhere |= {"reward_model", "prompt_reward"}  # learned: no gold, see check_scorer in tests/unit/rewards
+    elsewhere |= {"reward_model", "prompt_reward"}  # learned: no gold, see check_learned_reward in tests/unit/rewards
     elsewhere |= {"instructions"}  # its checks are an optional package
     assert {name.split()[0] for name in CASES} - {"combined"} == set(rewards.REWARDS) - elsewhere
 

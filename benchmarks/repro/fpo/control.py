@@ -95,9 +95,7 @@ def main(run: Run) -> None:
             k: interval(found[f"target held, alpha {a:g}"][k], found[f"control held, alpha {a:g}"][k]) for k in keys
         }
         for a in alphas
-    } | {
-        f"{n} - start": {k: interval(found[n][k], found["start"][k]) for k in keys} for n in list(found)[1:]
-    }  # fmt: skip
+    } | {f"{n} - start": {k: interval(found[n][k], found["start"][k]) for k in keys} for n in list(found)[1:]}
     tables = {"arms": rows, "differences": gaps}
     print(markdown(["arm", *keys], [[n, *(cell(r[k]) for k in keys)] for n, r in rows.items()]))
     print(markdown(["difference", *keys], [[n, *(cell(r[k], "+") for k in keys)] for n, r in gaps.items()]))

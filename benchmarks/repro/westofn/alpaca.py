@@ -89,7 +89,7 @@ def one_seed(data: dict, labelled: int, seed: int) -> Board:
         "same": lambda pairs: student(pairs, seed),
         "pairwise": lambda pairs: Teacher("pairwise", data["states"], 0.3)(pairs, seed),
         "hints": lambda pairs: Teacher("linear", data["hints"], 1.0)(pairs, seed),
-    }  # fmt: skip
+    }
     for name, fit in teachers.items():
         teacher = fitted if name == "same" else fit(base)
         board.by_id(f"teacher {name}", "error", pair_errors(teacher, judged))
@@ -100,7 +100,7 @@ def one_seed(data: dict, labelled: int, seed: int) -> Board:
             "N=16, sure half": {"n": 16, "confidence": 0.5},
             "N=16, likely half": {"n": 16, "logprob": 0.5, "likelihood": data["likelihood"]},
             "N=16, both filters": {"n": 16, "confidence": 0.5, "logprob": 0.5, "likelihood": data["likelihood"]},
-        }  # fmt: skip
+        }
         first_mix = base
         for way, settings in ways.items():
             _, mixed = arm(

@@ -200,9 +200,7 @@ def arm(
     board.by_id(name, "pseudo_accuracy", told)
     board.by_id(name, "pseudo_ties_half", {i: (float(np.sign(gap)) + 1) / 2 for i, gap in gaps.items()})
     logprobs = [p.mean_logprob for p in kept]
-    board.note(
-        name, pseudo_differs=len(told) / max(len(gaps), 1), kept=len(kept), mean_logprob=np.mean(logprobs)
-    )  # fmt: skip
+    board.note(name, pseudo_differs=len(told) / max(len(gaps), 1), kept=len(kept), mean_logprob=np.mean(logprobs))
     return fitted, mixed
 
 

@@ -144,14 +144,13 @@ def experiment(matrix: ResponseMatrix, splits, settings, noise: float = 0.0, ran
     single = joined["best single (mean)"]
     models = [i for i, k in enumerate(joined) if k.startswith("model ")]
     scores = subset_scores(joined, tags)
-    rank, share = mean_rank(scores, candidates=models), uplift(scores, candidates=models)
+    rank, share = mean_rank(scores, pool=models), uplift(scores, pool=models)
     out = []
     for i, (name, r) in enumerate(joined.items()):
         gain, place_ = paired_bootstrap(r, single, draws=2000), gap(r, np.concatenate(clean), draws=500)
         out.append({"system": name, "reward": float(r.mean()), "gain": list(gain[:3]), "gap": list(place_[:3]),
                     "MTR": float(rank[i]), "uplift": float(share[i])})  # fmt: skip
-    return out, {"BMA by MTR": by_rank, "BMA by %Uplift": by_uplift, "subsets": scores.shape[0],
-                 "guards": guards}  # fmt: skip
+    return out, {"BMA by MTR": by_rank, "BMA by %Uplift": by_uplift, "subsets": scores.shape[0], "guards": guards}
 
 
 GUARDED = ("tags (ours), guarded", "tags", {"guard": True})

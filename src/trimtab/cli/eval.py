@@ -1,8 +1,12 @@
 """`trimtab eval` and `trimtab report`: what every strategy buys, in one table, and as one offline page."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from trimtab.cli.options import Config, Json, Losses, Out, Reward, Sets, Where, emit, one_source
+
+if TYPE_CHECKING:
+    from trimtab.cli.task import Task
+    from trimtab.jobs.main_job import Evaluated
 
 
 def eval(
@@ -38,7 +42,9 @@ def report(
     emit({"report": str(path)}, f"wrote {path}", json)
 
 
-def _evaluated(where: Where, config: Config, loss: Losses, reward: Reward, out: Out, sets: Sets) -> Any:
+def _evaluated(
+    where: Where, config: Config, loss: Losses, reward: Reward, out: Out, sets: Sets
+) -> "tuple[Task, Evaluated]":
     """The task, and what `main_job.evaluate` finds of it."""
     from trimtab.cli import task as of
     from trimtab.cli.config import load_task

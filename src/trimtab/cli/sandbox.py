@@ -56,7 +56,7 @@ def check(json: Json = False) -> None:
 
     ways: dict[str, str] = {}
     for way in launch.WAYS[:2]:
-        if way not in launch.candidates():
+        if way not in launch.worth_trying():
             ways[way] = "not installed" if way == "bubblewrap" else "not on this system"
             continue
         try:
@@ -65,7 +65,7 @@ def check(json: Json = False) -> None:
             ways[way] = "works" if outcome.passed else f"does not work: {outcome.note}"
         except EngineError as e:
             ways[way] = f"does not work: {e}"
-    used = next((way for way in launch.candidates() if ways[way] == "works"), None)
+    used = next((way for way in launch.worth_trying() if ways[way] == "works"), None)
     lines = [f"{way:<11} {state}" for way, state in ways.items()]
     lines.append(
         f"programs run isolated by {used}" if used else "programs are refused here; see docs/guides/sandbox.md"

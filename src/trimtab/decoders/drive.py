@@ -1,9 +1,9 @@
 """A LEVER and PROMPTS to ANSWERS: the steps of all prompts run side by side, and what they want is merged.
 
-In every round, prompts that ask the same of a model (n, params) share one sampler call, and groups with the same reader
-one `RewardFn` call. Caps, prices, traces, failures and what could not be counted are known here alone: a lever's steps
-only say what they want next. A prompt whose sampler or steps raised gets a failed or the best answer so far, with a
-note, and its neighbours go on; an error that meets every prompt is raised.
+In every round, prompts that ask the same of a model (n, params) share one sampler call, and groups to be read by the
+same reward share one `RewardFn` call. Caps, prices, traces, failures and what could not be counted are known here
+alone: a lever's steps only say what they want next. A prompt whose sampler or steps raised gets a failed or the best
+answer so far, with a note, and its neighbours go on; an error that meets every prompt is raised.
 """
 
 import math
@@ -194,7 +194,7 @@ def drive(
 
 
 def _merged(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs that want the same, together: of one model with equal n and params, or of one reader."""
+    """Runs that want the same, together: of one model with equal n and params, or read by one RewardFn."""
     together: dict[Any, list[Run]] = {}
     for run in runs:
         if run.want is not None:

@@ -1,6 +1,6 @@
 """COMPLETIONS to VECTORS: a language model's hidden states of chosen layers, pooled over each completion.
 
-The Q-probe's features (Li et al. 2024, arXiv 2402.14688, section 4). A layer number is Hugging Face's: 0 is the
+What a Q-probe reads (Li et al. 2024, arXiv 2402.14688, section 4). A layer number is Hugging Face's: 0 is the
 embeddings, L the output of block L before the final norm. Every shared token is computed once (`forest`), and the
 forward pass stops at the highest layer asked. It does not sample, and it refuses what exceeds the context.
 """

@@ -106,7 +106,7 @@ class Both:
 
 @dataclass(frozen=True)
 class OfPrompts:
-    """Any Embedder of completions as a reader of prompts: each prompt with an empty answer, (P, D).
+    """Any Embedder of completions for prompts: each prompt with an empty answer, (P, D).
 
     `OfPrompts(HiddenStates("smollm2-135m", layers=(20,)))` reads a small model's state after the prompt, its chat
     template and the end token.

@@ -1,7 +1,7 @@
 """Prompts to VECTORS without running a model: the mean of a language model's own input embeddings.
 
 Between hashed n-grams, which know only the letters, and a sentence encoder, which costs a forward pass: what takes time
-is the tokenizer. No window, no order of words. For routers; completions have better readers.
+is the tokenizer. No window, no order of words. For routers; completions have better embedders.
 """
 
 from collections.abc import Sequence

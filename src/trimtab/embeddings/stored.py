@@ -51,7 +51,7 @@ class Stored:
     only reads. `keys` chooses among the stored vectors ("layer20.last") and concatenates them in that order; by default
     the embedder's own. HiddenStates stores every layer with every pooling, so any can be read later.
 
-    Stored as float32. float16 halves the disk, and on Qwen2.5-Coder-0.5B's layer 20 rounds by 0.4 % of a feature's
+    Stored as float32. float16 halves the disk, and on Qwen2.5-Coder-0.5B's layer 20 rounds by 0.4 % of a column's
     standard deviation (median; 4 % at worst, where the mean is 150 times the spread; 23 November 2026): fine for large
     jobs, so it can be chosen; it is refused where a value does not fit.
     """

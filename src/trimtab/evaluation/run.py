@@ -34,7 +34,7 @@ def compare(
     in `soft` (default all) one by softmax(value/β). `greedy_groups` hold one greedy completion a prompt, scored.
     `extract` gives the answer a completion votes for. `k` defaults to the smallest group. The expectation is over
     `permutations` random permutations a prompt (the paper uses 1), each cut in disjoint chunks of k; the oracle's is
-    over all subsets (pass@k). Tokens are what the way generates a prompt: k completions, or one.
+    over all subsets (pass@k). Tokens are what the strategy generates a prompt: k completions, or one.
     InputError when groups are empty, unscored, smaller than k, or do not fit the values or the greedy groups.
     """
     k = check_groups(groups, k)

@@ -11,7 +11,7 @@ from typing import Any
 
 from trimtab.errors import InputError, ModelError, TrimtabError, unknown
 from trimtab.json_file import read_json
-from trimtab.types import Completion, Group, Prompt, SamplingParams
+from trimtab.types import Completion, Group, Prompt, RewardFn, SamplingParams
 
 EXTRAS = {
     "torch": "torch", "transformers": "torch", "gguf": "torch", "accelerate": "torch",
@@ -109,7 +109,7 @@ def sampler(name: str, engine: str = "", *, device: str = "", dtype: str = "", *
         local_model(name)
 
 
-def columns(reward: Any, prompts: Sequence[Prompt]) -> None:
+def columns(reward: RewardFn, prompts: Sequence[Prompt]) -> None:
     """InputError when the prompts lack a column that the reward asks for, or a package that it needs is missing.
 
     Rules of ours read the first prompts beside an empty answer; of the user's functions only the parameters are read.

@@ -58,8 +58,8 @@ def report(
     confident   the quantile of |margin| from which pairs are sure.
     """
     groups, given = scored_groups(gold, prefer="test"), pairs(data, prefer="test")
-    scorer = _reward_model(model, rendering, dtype, device)
-    return reward_report(given, {"reward model": scorer}, gold=groups, confident=confident)
+    asked = _reward_model(model, rendering, dtype, device)
+    return reward_report(given, {"reward model": asked}, gold=groups, confident=confident)
 
 
 def bench(

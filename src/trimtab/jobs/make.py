@@ -14,7 +14,7 @@ from trimtab import embeddings, rewards, samplers
 from trimtab.adapters import as_reward
 from trimtab.endpoints import key_from
 from trimtab.errors import unknown
-from trimtab.types import Embedder, RewardFn, Sampler, describe, fingerprint
+from trimtab.types import Embedder, PromptEmbedder, RewardFn, Sampler, describe, fingerprint
 
 OWN = "package.module:name"
 NGRAMS = "ngrams"
@@ -138,7 +138,7 @@ def embedder(
     return makers[kind]()
 
 
-def encoder(name: str = NGRAMS) -> Any:
+def encoder(name: str = NGRAMS) -> PromptEmbedder:
     """What reads prompts for a router: one of four encoders, or the folder of a sentence encoder."""
     if name == "ngrams":
         return embeddings.HashedNgrams()

@@ -38,7 +38,7 @@ def versus(
     models = [name for name in names if name not in runs]
     if models and not (out and reward):
         raise InputError(f"{models[0]} is a model: give --out for its completions and --reward to score them")
-    scorer = make.reward(reward) if reward else None
+    fn = make.reward(reward) if reward else None
     made = {name: make.sampler(name, engine, device=device) for name in models}
     _ = [sampler.model for sampler in made.values()]  # an unknown name or an adapter without its base raises here
     asked = _prompts(prompts, runs, split, raw) if models else []
@@ -51,9 +51,9 @@ def versus(
             say(f"sampling {name} on {len(asked)} prompts")
             store.add_prompts(asked, "test", {"content": fingerprint(asked)})
             samplers.Cached(made[name], store, "test")(store.prompts("test"), n, params)
-        if scorer:
+        if fn:
             column, groups = make.reward_name(reward), store.groups(table, None)
-            found[name] = rewards.score(groups, scorer, store=store, name=table, reward_name=column)
+            found[name] = rewards.score(groups, fn, store=store, name=table, reward_name=column)
         else:
             found[name] = store.groups(table)
         kept = store.settings(f"completions/{table}")

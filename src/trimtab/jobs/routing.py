@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from trimtab.data.matrix.files import load_matrix
 from trimtab.data.matrix.matrix import ResponseMatrix, split_matrix
@@ -33,8 +34,9 @@ from trimtab.json_file import read_json
 from trimtab.learners.model.common import levels
 from trimtab.learners.model.router import RewardRouter, check_pool, fit_router, load_router
 from trimtab.learners.model.tags import asking, cluster_tags, keyword_tags, llm_tags
-from trimtab.types import Prompt, user_text
+from trimtab.types import Prompt, PromptEmbedder, user_text
 
+Array = npt.NDArray[np.float64]
 Prices = Mapping[str, float] | None
 """Dollars a call, by model."""
 
@@ -207,7 +209,7 @@ def encoder_of(folder: str, asked: str = "") -> str:
     return own or asked or make.NGRAMS
 
 
-def money(value: Any, reward: Any, prices: list[float]) -> dict[str, Any]:
+def money(value: Array, reward: Array, prices: list[float]) -> dict[str, Any]:
     """AIQ, RouterArena's score and, for two models, APGR and CPT; nothing where a price is unknown."""
     if np.isnan(prices).any() or not np.max(prices) > 0:
         return {}
@@ -223,7 +225,7 @@ def money(value: Any, reward: Any, prices: list[float]) -> dict[str, Any]:
     return out
 
 
-def ranks(value: Any, reward: Any, tags: Any, models: Any) -> dict[str, Any]:
+def ranks(value: Array, reward: Array, tags: Sequence[Sequence[str]], models: Sequence[str]) -> dict[str, Any]:
     """MTR and %Uplift over the tags as subsets: each model among the models, the router alone against them."""
     names = sorted({t for row in tags for t in row})
     wide = np.column_stack([reward, route(value, reward)])
@@ -232,7 +234,7 @@ def ranks(value: Any, reward: Any, tags: Any, models: Any) -> dict[str, Any]:
     if not names or np.isnan(score).any():
         return {}
     pool = range(len(models))
-    rank, share = mean_rank(score, candidates=pool), uplift(score, candidates=pool)
+    rank, share = mean_rank(score, pool=pool), uplift(score, pool=pool)
     systems = [*models, "router"]
     return {"subsets": len(names), "mtr": dict(zip(systems, rank.tolist(), strict=True)),
             "uplift": dict(zip(systems, share.tolist(), strict=True))}  # fmt: skip
@@ -243,7 +245,7 @@ def _table(matrix: str, format: str, models: Sequence[str]) -> ResponseMatrix:
     return table.pool(list(models)) if models else table
 
 
-def _unseen(table: Any, fitted: Any, name: str) -> tuple[Any, int]:
+def _unseen(table: ResponseMatrix, fitted: RewardRouter, name: str) -> tuple[ResponseMatrix, int]:
     """The table without the prompts that the router was fitted on, and how many those are. InputError if all are."""
     seen = fitted.seen(table.prompts)
     if seen.all():
@@ -251,7 +253,7 @@ def _unseen(table: Any, fitted: Any, name: str) -> tuple[Any, int]:
     return table.rows(~seen), int(seen.sum())
 
 
-def _tagged(table: Any, tagger: str, embed: Any, seed: int, out: Path) -> Any:
+def _tagged(table: ResponseMatrix, tagger: str, embed: PromptEmbedder, seed: int, out: Path) -> ResponseMatrix:
     """The table with the tags of a tagger instead of its own."""
     kind, _, argument = tagger.partition(":")
     texts = [user_text(p) for p in table.prompts]
@@ -282,6 +284,6 @@ def _known_prices(matrix: ResponseMatrix, given: Mapping[str, float]) -> list[fl
     return [given.get(m, float(mean[i])) for i, m in enumerate(matrix.models)]
 
 
-def _best_single(matrix: Any) -> str:
+def _best_single(matrix: ResponseMatrix) -> str:
     """The model with the highest mean reward in the table, as if all had answered all prompts."""
     return matrix.models[int(levels(matrix.reward_PM).mean_M.argmax())]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from trimtab.errors import InputError
 from trimtab.evaluation.metrics import Interval, expected_reward, mean_interval, paired_bootstrap, ranking_accuracy
 from trimtab.jobs import checks
 from trimtab.jobs.inputs import Source, open_run, pairs, scored_groups
-from trimtab.learners.completion.west_of_n.west_of_n import PairwiseFit, ProbeFit, RewardModelFit, WestOfN
+from trimtab.learners.completion.west_of_n.west_of_n import Fit, PairwiseFit, ProbeFit, RewardModelFit, WestOfN
 from trimtab.learners.completion.west_of_n.west_of_n import west_of_n as learn
 from trimtab.store import Store
 from trimtab.types import Embedder, Group, Pair, RewardFn
@@ -128,7 +127,7 @@ def _base(store: Store, labelled: Source | Sequence[Pair], pool: str) -> list[Pa
     return pairs(replace(labelled, data=str(store.path), split=labelled.split or scored[0]))
 
 
-def _fit(kind: str, embed: Embedder, l2: float, seed: int, teacher: bool) -> Any:
+def _fit(kind: str, embed: Embedder, l2: float, seed: int, teacher: bool) -> Fit:
     from trimtab.rewards.reward_model import RewardModel
 
     if kind == "probe":

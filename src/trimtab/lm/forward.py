@@ -31,7 +31,7 @@ from trimtab.lm.tree import (
     length_buckets,
     narrowed,
     single,
-)  # fmt: skip
+)
 from trimtab.tensors import Head, head_logits, linear_logprobs, token_logprobs
 from trimtab.types import Group
 

@@ -75,7 +75,7 @@ _LOCK = threading.RLock()
 def resident(
     model: str | LM, dtype: str | torch.dtype | None = None, device: str | None = None, *, classifier: bool = False
 ) -> LM:
-    """The one copy of a model that all its readers in this process share; an LM that is given comes back as it is.
+    """The one copy of a model that all who run it in this process share; an LM that is given comes back as it is.
 
     A name is loaded once for each dtype and device, by `load_lm` or `load_classifier`; a folder whose files changed is
     another model, and the old one goes. When the models on a device fill more than `RESIDENT_SHARE` of its memory,

@@ -7,7 +7,7 @@ where nothing can be said about the program: broken tests, a dead sandbox. Not h
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trimtab.errors import InputError
 from trimtab.returned import no_reward, one_line
@@ -17,6 +17,9 @@ from trimtab.rewards.thoughts import UNFINISHED, Tags, answer_to
 from trimtab.sandbox.limits import Job, Limits
 from trimtab.sandbox.shared import shared
 from trimtab.types import Completion, Group, Prompt, Reward
+
+if TYPE_CHECKING:
+    from trimtab.sandbox.pool import Sandbox
 
 TESTS = ("tests", "test_list", "test")
 SETUP = ("setup", "test_setup_code", "test_imports", "import_statement")
@@ -129,7 +132,7 @@ def _reward(outcome: Any) -> Reward:
     return Reward(float("nan") if outcome.passed is None else float(outcome.passed), one_line(outcome.note))
 
 
-def _run_scripts(sandbox: Any, scripts: Mapping[int, tuple[str, Cases]]) -> dict[int, Reward]:
+def _run_scripts(sandbox: "Sandbox", scripts: Mapping[int, tuple[str, Cases]]) -> dict[int, Reward]:
     """Every script on its cases, some at a time; the first that fails ends it."""
     rewards: dict[int, Reward] = {}
     at, kept = 0, Limits().output_bytes

@@ -72,7 +72,7 @@ class Cached:
                 )
         else:
             self._sample(self.sampler, prompts, n, params)
-        stored = self._groups(prompts, n)
+        stored = self._groups(prompts)
         if self.sampler is not None:
             self._check_answers(stored, n)
         return [stored[i] for i in ids]
@@ -128,7 +128,7 @@ class Cached:
                 )
         return good
 
-    def _groups(self, prompts: Sequence[Prompt], n: int) -> dict[str, Group]:
+    def _groups(self, prompts: Sequence[Prompt]) -> dict[str, Group]:
         wanted = {p.id: p for p in prompts}
         groups = {g.prompt.id: g for g in self.store.groups(self.name, None) if g.prompt.id in wanted}
         for i, g in groups.items():

@@ -178,7 +178,7 @@ def _bwrap() -> str | None:
     return shutil.which("bwrap")
 
 
-def candidates() -> list[str]:
+def worth_trying() -> list[str]:
     """The ways worth trying on this machine, best first."""
     if not sys.platform.startswith("linux"):
         return []

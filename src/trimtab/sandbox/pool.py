@@ -185,7 +185,7 @@ class Sandbox:
         self._start(way, unsafe, packages, commands)
 
     def _start(self, way: str, unsafe: bool, packages: tuple[str, ...], commands: bool) -> None:
-        ways = ["none"] if unsafe else launch.candidates() if way == "auto" else [way]
+        ways = ["none"] if unsafe else launch.worth_trying() if way == "auto" else [way]
         reasons: dict[str, str] = {}
         for name in ways:
             self._settings = launch.Settings(name, packages, commands)

@@ -1,14 +1,17 @@
 """One warm sandbox a process and setting, shared by every reward that runs programs: starting workers is what costs."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from trimtab.sandbox.limits import Limits
 
-_OPEN: dict[Any, Any] = {}
+if TYPE_CHECKING:
+    from trimtab.sandbox.pool import Sandbox
+
+_OPEN: "dict[tuple[object, ...], Sandbox]" = {}
 
 
-def shared(timeout_s: float, memory_mb: int, workers: int, way: str, unsafe: bool) -> Any:
+def shared(timeout_s: float, memory_mb: int, workers: int, way: str, unsafe: bool) -> "Sandbox":
     """The open `Sandbox` of these settings, started if need be. EngineError: this machine gives no isolation."""
     from trimtab.sandbox.pool import Sandbox
 

@@ -14,7 +14,7 @@ from trimtab.types.calls import (
     Sampler,
     Steps,
     StreamingSampler,
-)  # fmt: skip
+)
 from trimtab.types.identity import HALF, canonical_json, completion_seed, describe, fingerprint, whole_text
 from trimtab.types.nouns import (
     FREE,
@@ -32,7 +32,7 @@ from trimtab.types.nouns import (
     Usage,
     message_text,
     user_text,
-)  # fmt: skip
+)
 
 __all__ = [
     "FREE", "HALF", "NO_USAGE", "Answer", "AnyReward", "Ask", "Completion", "Decoder", "Embedder", "Group", "Lever",

@@ -112,7 +112,7 @@ def test_one_table_in_every_dress_gives_the_same_rows(tmp_path, name):
         ("a.parquet", b"no", "not a readable Parquet file"),
         ("a.parquet", parquet(ROWS)[:-5], "not a readable Parquet file"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_is_named(tmp_path, name, data, says):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=says):

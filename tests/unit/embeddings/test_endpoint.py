@@ -101,7 +101,7 @@ def test_retries_are_bounded(server):
         ((200, json.dumps({"data": [{"embedding": "no base64!"} for i in range(3)]})), "no embeddings reply"),
         ((200, json.dumps({"data": [{"embedding": []} for i in range(3)]})), "empty vectors"),
     ],
-)  # fmt: skip
+)
 def test_other_faults_say_what_is_wrong_at_once(server, fault, says):
     server.always = fault
     with pytest.raises(EngineError, match=says):

@@ -16,7 +16,7 @@ from transformers import (
     LlamaConfig,
     Qwen2Config,
     Qwen3Config,
-)  # fmt: skip
+)
 
 from tests.unit.learners.token.conftest import grouped, make_groups, make_pairs
 from trimtab.embeddings import HiddenStates

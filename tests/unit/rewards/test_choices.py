@@ -9,7 +9,7 @@ from trimtab.errors import InputError
 from trimtab.lm.chat import encode_prompt
 from trimtab.lm.load import LM, load_lm
 from trimtab.rewards.choices import ChoiceJudge, PromptReward, log_odds
-from trimtab.testing import check_scorer, prompt, tiny_lm
+from trimtab.testing import check_learned_reward, prompt, tiny_lm
 from trimtab.types import Completion, Group
 
 
@@ -43,7 +43,7 @@ def test_log_odds_follow_a_soft_cap(lm):
 
 
 def test_prompt_reward_is_a_scorer_and_says_what_does_not_fit(lm):
-    check_scorer(PromptReward(lm), groups())
+    check_learned_reward(PromptReward(lm), groups())
     (long,) = PromptReward(lm)([Group(prompt("q"), (Completion("x" * 600, "m", 0, 0),))])[0]
     assert math.isnan(long.value) and "over-long" in long.note
 

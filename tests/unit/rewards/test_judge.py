@@ -17,7 +17,7 @@ from trimtab.rewards.verdicts import (
     parse_rating,
     parse_skills,
 )
-from trimtab.testing import FakeSampler, check_scorer, prompt
+from trimtab.testing import FakeSampler, check_learned_reward, prompt
 from trimtab.types import Completion, Group, Prompt, Reward
 
 
@@ -251,7 +251,7 @@ def test_win_rate_by_hand_and_back():
     rewards = WinRate(prefer)([group("aaa", "aa", "a")])[0]
     assert [r.value for r in rewards] == pytest.approx([(s1 + s2) / 2, 0.5, 1 - (s1 + s2) / 2])
     groups = [Group(prompt(f"q{n}"), tuple(Completion("a" * (i + n), "m", 0, i) for i in range(4))) for n in range(3)]
-    check_scorer(WinRate(prefer), groups)
+    check_learned_reward(WinRate(prefer), groups)
 
 
 def test_win_rate_leaves_unread_comparisons_out():

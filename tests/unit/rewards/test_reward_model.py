@@ -9,7 +9,7 @@ from trimtab.errors import InputError, ModelError
 from trimtab.lm.load import load_classifier
 from trimtab.rewards import resolve
 from trimtab.rewards.reward_model import RewardModel
-from trimtab.testing import check_scorer, prompt, tiny_lm
+from trimtab.testing import check_learned_reward, prompt, tiny_lm
 from trimtab.types import Completion, Group
 
 
@@ -32,7 +32,7 @@ def groups(seed: int = 0) -> list[Group]:
 
 
 def test_batches_and_order_change_nothing(folder):
-    check_scorer(RewardModel(folder, dtype="float32"), groups())
+    check_learned_reward(RewardModel(folder, dtype="float32"), groups())
     wide, narrow = (RewardModel(folder, dtype="float32", batch_tokens=b) for b in (10**6, 1))
     a, b = ([r.value for row in rm(groups()) for r in row] for rm in (wide, narrow))
     assert a == pytest.approx(b, abs=1e-5)

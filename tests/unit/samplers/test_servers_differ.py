@@ -76,7 +76,7 @@ THOUGHT = [{"type": "text", "text": "two and two"}]
         (chat("", error={"code": 400, "message": "content_filter"}), "", "error", "status 400: content_filter"),
         ({"choices": [{"finish_reason": "content_filter"}]}, "", "error", "filter cut it"),
     ],
-)  # fmt: skip
+)
 def test_every_answer_is_read_for_what_it_is(reply, text, finish, note):
     ((c,),) = ask(reply)
     assert (c.text, c.finish) == (text, finish)
@@ -101,7 +101,7 @@ def test_every_answer_is_read_for_what_it_is(reply, text, finish, note):
         (b"", "the answer is empty"),
         (b'{"choices": [{"message": {"content": "fo', "breaks off"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_answer_is_an_error_for_one_and_a_failure_among_many(reply, says):
     with pytest.raises(EngineError, match=says):
         ask(reply)

@@ -115,7 +115,7 @@ def test_workers_that_keep_dying_are_given_up_and_the_job_is_unscored(way, monke
 
 
 def test_no_isolation_is_refused_with_reasons(monkeypatch):
-    monkeypatch.setattr(launch, "candidates", lambda: [])
+    monkeypatch.setattr(launch, "worth_trying", lambda: [])
     with pytest.raises(EngineError, match="gives no isolation.*unsafe=True.*without isolation a program can read"):
         Sandbox(1)
     with pytest.raises(InputError, match="needs unsafe=True"):

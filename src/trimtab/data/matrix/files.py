@@ -1,7 +1,7 @@
 """Files of response tables to ResponseMatrix: plain wide and long ones, LLMRouter, RouterBench, AlpacaEval, ZeroEval.
 
 Each reader is one function over rows whose docstring shows one real row; `load_matrix` opens the file and picks the
-reader by its columns. It opens no pickle and grades nothing: rewards are read as they were published.
+reader by its columns. It opens no pickle and scores nothing: rewards are read as they were published.
 """
 
 import os
@@ -17,6 +17,8 @@ from trimtab.data.rows import read_rows, refuse_name
 from trimtab.errors import InputError, unknown
 
 Cells = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
+Wide = Callable[[Sequence[Mapping[str, Any]]], tuple[Iterator[list[dict[str, Any]]], str]]
+"""A whole table's rows to the cells of each row, and what became of the columns."""
 
 
 class Row(dict[str, Any]):
@@ -28,7 +30,7 @@ class Row(dict[str, Any]):
 def from_llmrouter(
     rows: Iterable[Mapping[str, Any]], prices: Mapping[str, Mapping[str, Any]] | None = None
 ) -> ResponseMatrix:
-    """A matrix from LLMRouter's routing rows, one a cell, or one a query with all scores.
+    """A matrix from LLMRouter's routing rows, one a cell, or one a prompt with all rewards.
 
         {"task_name": "gsm8k", "query": "...", "model_name": "qwen2.5-7b", "performance": 1.0, "token_num": 210}
         {"task": "gsm8k", "query": "...", "scores": {"qwen2.5-7b": 1.0, "codegemma-7b": 0.0}}
@@ -55,7 +57,7 @@ def from_llmrouter(
 
 
 def from_wide(rows: Iterable[Mapping[str, Any]], models: Sequence[str] = ()) -> ResponseMatrix:
-    """A matrix from a table with a row a prompt and a column a model (`data.matrix_wide`); `models` names the columns.
+    """A matrix from a table with a row a prompt and a column a model (`data.matrix.wide`); `models` names the columns.
 
     {"prompt": "What is 2 + 3?", "gpt-4": true, "mixtral": false, "gpt-4_response": "5", "subject": "sums"}
     """
@@ -63,7 +65,7 @@ def from_wide(rows: Iterable[Mapping[str, Any]], models: Sequence[str] = ()) -> 
 
 
 def from_long(rows: Iterable[Mapping[str, Any]]) -> ResponseMatrix:
-    """A matrix from a table with a row a prompt and model, under other names than ours (`data.matrix_wide.NAMES`).
+    """A matrix from a table with a row a prompt and model, under other names than ours (`data.matrix.wide.NAMES`).
 
     {"question": "What is 2 + 3?", "model_name": "gpt-4", "score": 1, "task": "sums"}
     """
@@ -186,7 +188,7 @@ def _matrix(rows: Iterable[Mapping[str, Any]], cells: Cells, name: str) -> Respo
     return from_cells(placed(), where=name)
 
 
-def _table(rows: Iterable[Mapping[str, Any]], read: Any, name: str) -> ResponseMatrix:
+def _table(rows: Iterable[Mapping[str, Any]], read: Wide, name: str) -> ResponseMatrix:
     """A matrix from a reader of a whole table: rows to (cells of each row, what became of the columns)."""
     rows = list(rows)
     if not rows:

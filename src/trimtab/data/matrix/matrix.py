@@ -256,7 +256,7 @@ def split_matrix(
 def overlap(train: ResponseMatrix, test: ResponseMatrix, n: int = 6) -> tuple[int, npt.NDArray[np.bool_]]:
     """Contamination of a split: (test prompts whose text occurs in train, train prompts sharing an n-gram with test).
 
-    The paper drops training queries that share a 6-gram of words with the evaluation set; the mask says which, so
+    The paper drops training prompts that share a 6-gram of words with the evaluation set; the mask says which, so
     `train.rows(~mask)` is the clean set. Prompts shorter than n words are compared whole.
     """
     seen = {normal_text(user_text(p)) for p in train.prompts}

@@ -1,5 +1,5 @@
 """Named tasks to PROMPTS: maths, instructions and exact answers (GSM8K, SVAMP, IFEval, BBH), each with what its reward
-needs as target. `tasks_code` has the tasks judged by running programs.
+needs as target. `code.py` has the tasks judged by running programs.
 
 Rows come from a local file (`path`: any that `data.rows` reads) or from the hub by name through the
 optional package `datasets`. A task does not sample, extract or score; its docstring names the reward that fits it.

@@ -54,7 +54,7 @@ def write_routing_report(
         confusion_figure(first, values[first], matrix),
     ]
     if known:
-        figures.insert(1, frontier_figure(values, matrix, best, price))
+        figures.insert(1, frontier_figure(values, matrix, price))
     else:
         notes = [*notes, "no prices are known for every model, so there is no cost-quality frontier"]
     if not at.all():
@@ -71,9 +71,7 @@ def write_routing_report(
     return write_page(path, title, data)
 
 
-def frontier_figure(
-    values: Mapping[str, npt.ArrayLike], matrix: ResponseMatrix, best: int | npt.NDArray[np.intp], price_M: Array
-) -> Spec:
+def frontier_figure(values: Mapping[str, npt.ArrayLike], matrix: ResponseMatrix, price_M: Array) -> Spec:
     """Reward against dollars a prompt: a curve a router over exchange rates, and every model alone as a point."""
     reward = matrix.reward_PM
     traces: list[Spec] = []
@@ -169,7 +167,7 @@ def _heat(z: Array, shown: Array, x: list[str], y: list[str], scale: list, form:
         "xaxis": {"side": "top", "tickangle": -35, "type": "category", "dtick": 1},
         "yaxis": {"type": "category", "dtick": 1},
         "height": 160 + 28 * len(y),
-    }  # fmt: skip
+    }
     return {"kind": "wide", "title": "", "note": "", "data": [trace], "layout": layout}
 
 

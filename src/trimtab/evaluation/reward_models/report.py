@@ -29,7 +29,6 @@ from trimtab.segments import mean_by
 from trimtab.types import Group, Pair, Reward, RewardFn, completion_seed
 
 Floats = npt.NDArray[np.float64]
-NULLS = ("longest", "shortest", "random", "mean log-prob", "sum log-prob")
 
 
 @dataclass(frozen=True)

@@ -142,10 +142,10 @@ def confusion(value_PM: npt.ArrayLike, reward_PM: npt.ArrayLike) -> Array:
     return out / len(reward)
 
 
-def mean_rank(score_SK: npt.ArrayLike, *, candidates: Sequence[int] | None = None, ties: str = "average") -> Array:
+def mean_rank(score_SK: npt.ArrayLike, *, pool: Sequence[int] | None = None, ties: str = "average") -> Array:
     """MTR, shape (K,): mean over subsets of a system's rank, 1 = best.
 
-    `candidates` None ranks all systems against each other. Otherwise a candidate is ranked among the candidates and
+    `pool` None ranks all systems against each other. Otherwise a model of the pool is ranked among the pool and
     every other system alone against them, as the paper's tables must have been made (its ensembles all may be 1st).
     `ties` "average" gives tied systems their mean rank, "min" the best one. On subsets that every system has a score on
     (`common`).
@@ -156,14 +156,14 @@ def mean_rank(score_SK: npt.ArrayLike, *, candidates: Sequence[int] | None = Non
         raise unknown("tie rule", ties, ("average", "min"))
     out = np.zeros(score.shape[1])
     for k in range(score.shape[1]):
-        rivals = [c for c in (range(score.shape[1]) if candidates is None else candidates) if c != k]
+        rivals = [c for c in (range(score.shape[1]) if pool is None else pool) if c != k]
         better = (score[:, rivals] > score[:, [k]]).sum(1)
         same = (score[:, rivals] == score[:, [k]]).sum(1)
         out[k] = (1 + better + (same / 2 if ties == "average" else 0)).mean()
     return out
 
 
-def uplift(score_SK: npt.ArrayLike, *, candidates: Sequence[int] | None = None, ties: str = "any") -> Array:
+def uplift(score_SK: npt.ArrayLike, *, pool: Sequence[int] | None = None, ties: str = "any") -> Array:
     """%Uplift, shape (K,): share of subsets where a system is the best of its field (as in `mean_rank`).
 
     `ties` "any" counts a shared first place for each, "none" for nobody, "share" splits it. On subsets that every
@@ -175,7 +175,7 @@ def uplift(score_SK: npt.ArrayLike, *, candidates: Sequence[int] | None = None, 
         raise unknown("tie rule", ties, ("any", "none", "share"))
     out = np.zeros(score.shape[1])
     for k in range(score.shape[1]):
-        rivals = [c for c in (range(score.shape[1]) if candidates is None else candidates) if c != k]
+        rivals = [c for c in (range(score.shape[1]) if pool is None else pool) if c != k]
         behind = (score[:, rivals] > score[:, [k]]).any(1)
         same = (score[:, rivals] == score[:, [k]]).sum(1)
         credit = {"any": np.ones(len(score)), "none": same == 0, "share": 1 / (1 + same)}[ties]
@@ -232,7 +232,7 @@ def arena_score(
 ) -> float:
     """RouterArena's S = (1 + beta) A C / (beta A + C), C = log2(most / price) / log2(most / least).
 
-    `price`: US dollars for 1,000 queries, clipped to [least, most]; accuracy in [0, 1].
+    `price`: US dollars for 1,000 prompts, clipped to [least, most]; accuracy in [0, 1].
     """
     cheap = math.log2(most / min(max(price, least), most)) / math.log2(most / least)
     return 0.0 if accuracy * cheap == 0 else (1 + beta) * accuracy * cheap / (beta * accuracy + cheap)

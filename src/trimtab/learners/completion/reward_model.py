@@ -112,8 +112,8 @@ def set_padding(lm: LM) -> None:
     ends = {*end_tokens(tokenizer), *turn_end(tokenizer), tokenizer.bos_token_id}
     given = {"pad": tokenizer.pad_token_id, "unk": tokenizer.unk_token_id}
     special = [i for i, t in sorted(tokenizer.added_tokens_decoder.items()) if t.special]
-    candidates = [*given.values(), *special]
-    pad = next((i for i in candidates if i is not None and i not in ends), None)
+    known = [*given.values(), *special]
+    pad = next((i for i in known if i is not None and i not in ends), None)
     if pad is None:
         raise ModelError(
             f"{lm.name}: its only special token ends texts, so none is left for padding; add one to the tokenizer "

@@ -4,22 +4,20 @@ What two policies' features differ in, and which features tell one set of prompt
 section 5.3 holds or frees). It judges nothing: `trimtab.evaluation.pages.features` puts intervals and pages on it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from trimtab.errors import InputError
-from trimtab.learners.feature.check import Rows, family_mismatch, token_rows
+from trimtab.learners.feature.check import Rows, family_mismatch, laid_out, token_rows
 from trimtab.learners.feature.leash import pooled_features
 from trimtab.learners.feature.sae import SAE
 from trimtab.learners.feature.sae_files import RESIDUAL
-from trimtab.lm.forward import hidden_at, watched
-from trimtab.lm.tree import BranchRows, lay_out, length_buckets
+from trimtab.lm.load import LM
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,7 +33,7 @@ class Snippet:
 
 
 @torch.no_grad()
-def mean_features(lm: Any, sae: SAE, data: Sequence[Any], *, budget: int = 2048) -> Floats:
+def mean_features(lm: LM, sae: SAE, data: Sequence[Any], *, budget: int = 2048) -> Floats:
     """Mean activation of every feature over the completions of each item, every completion weighing the same, (P, F).
 
     `data` are pairs, groups or texts (a text is its own completion, less its first token); `lm` is the model whose
@@ -46,8 +44,9 @@ def mean_features(lm: Any, sae: SAE, data: Sequence[Any], *, budget: int = 2048)
     if not rows:
         raise InputError("no tokens to take features from: pass pairs, groups or texts of at least two tokens")
     out_PF = np.zeros((len(rows), sae.width), np.float32)
-    for batch, laid, hidden_XD in _passes(lm, rows, sae.layer or 0, budget):
-        pooled = iter(pooled_features(sae, hidden_XD, laid)[0].float().cpu().numpy())
+    layer = sae.layer or 0
+    for batch, laid, states in laid_out(lm, rows, [layer], budget):
+        pooled = iter(pooled_features(sae, states[layer], laid)[0].float().cpu().numpy())
         for i in batch:
             out_PF[i] = np.mean([next(pooled) for _ in rows[i][1]], axis=0)
     return out_PF
@@ -55,7 +54,7 @@ def mean_features(lm: Any, sae: SAE, data: Sequence[Any], *, budget: int = 2048)
 
 @torch.no_grad()
 def top_snippets(
-    lm: Any, sae: SAE, data: Sequence[Any], features: Sequence[int], *, count: int = 3, context: int = 8,
+    lm: LM, sae: SAE, data: Sequence[Any], features: Sequence[int], *, count: int = 3, context: int = 8,
     budget: int = 2048,
 ) -> dict[int, list[Snippet]]:  # fmt: skip
     """The completions' tokens that excite each feature most, at most one a completion, `context` tokens around it."""
@@ -63,8 +62,9 @@ def top_snippets(
     rows = token_rows(lm.tokenizer, data)
     ids = torch.as_tensor(list(features), dtype=torch.long)
     best: dict[int, list[tuple[float, int, int, int]]] = {int(f): [] for f in ids}
-    for batch, laid, hidden_XD in _passes(lm, rows, sae.layer or 0, budget):
-        values_XI = sae.encode(hidden_XD)[:, ids.to(hidden_XD.device)].float().cpu()
+    layer = sae.layer or 0
+    for batch, laid, states in laid_out(lm, rows, [layer], budget):
+        values_XI = sae.encode(states[layer])[:, ids.to(states[layer].device)].float().cpu()
         owner_X = laid.owner_X.cpu()
         places = [(i, c) for i in batch for c in range(len(rows[i][1]))]
         for owner, (i, c) in enumerate(places):
@@ -78,7 +78,7 @@ def top_snippets(
     return {f: [_snippet(lm.tokenizer, rows, x, context) for x in found] for f, found in best.items()}
 
 
-def contrast(lm: Any, sae: SAE, these: Sequence[Any], those: Sequence[Any], *, count: int = 50) -> list[int]:
+def contrast(lm: LM, sae: SAE, these: Sequence[Any], those: Sequence[Any], *, count: int = 50) -> list[int]:
     """Features that are stronger in `these` texts than in `those`, strongest contrast first.
 
     The contrast is Welch's t of the per-item means, so that a feature must be steadily stronger and not once. At most
@@ -94,7 +94,7 @@ def contrast(lm: Any, sae: SAE, these: Sequence[Any], those: Sequence[Any], *, c
     return [int(f) for f in order if t_F[f] > 2]
 
 
-def feature_scale(lm: Any, sae: SAE, data: Sequence[Any], *, k: int = 50) -> float:
+def feature_scale(lm: LM, sae: SAE, data: Sequence[Any], *, k: int = 50) -> float:
     """Mean square of the k strongest features of each item, the natural unit of a leash's D.
 
     D is in squared units of the SAE's features, which differ by orders of magnitude between models and dictionaries.
@@ -104,7 +104,7 @@ def feature_scale(lm: Any, sae: SAE, data: Sequence[Any], *, k: int = 50) -> flo
     return float(np.sort(square_PF, axis=1)[:, -min(k, sae.width) :].mean())
 
 
-def _placed(sae: SAE, lm: Any) -> SAE:
+def _placed(sae: SAE, lm: LM) -> SAE:
     if sae.layer is None:
         raise InputError("the SAE's files do not say its layer: load it with layer=")
     size = lm.model.config.get_text_config().hidden_size
@@ -115,16 +115,6 @@ def _placed(sae: SAE, lm: Any) -> SAE:
     if (wrong := family_mismatch(sae.model, lm.model.config)) is not None:
         raise InputError(f"the SAE does not fit: {wrong}")
     return sae.to(next(lm.model.parameters()).device)
-
-
-def _passes(lm: Any, rows: Rows, layer: int, budget: int) -> Iterator[tuple[list[int], BranchRows, Tensor]]:
-    """Batches of row numbers with their layout and the hidden states of their completions' tokens, (X, D)."""
-    device = next(lm.model.parameters()).device
-    for batch in length_buckets([len(p) + sum(map(len, cs)) for p, cs in rows], budget):
-        laid = lay_out([rows[i][0] for i in batch], [rows[i][1] for i in batch], share_prompt=True).to(device)
-        with watched(lm.model, [layer]) as seen:
-            hidden_at(lm.model, laid)
-        yield batch, laid, seen[layer].flatten(0, 1)[laid.own_X]
 
 
 def _snippet(tokenizer: Any, rows: Rows, found: tuple[float, int, int, int], context: int) -> Snippet:

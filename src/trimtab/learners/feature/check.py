@@ -16,7 +16,8 @@ from trimtab.learners.feature.sae import SAE
 from trimtab.learners.feature.sae_files import NORMS, RESIDUAL
 from trimtab.lm.chat import encode_completion, encode_prompt
 from trimtab.lm.forward import FINAL_NORM, blocks_of, hidden_at, watched
-from trimtab.lm.tree import lay_out, length_buckets
+from trimtab.lm.load import LM
+from trimtab.lm.tree import BranchRows, lay_out, length_buckets
 from trimtab.types import Group, Pair
 
 Rows = Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]
@@ -71,7 +72,7 @@ class SAECheck:
 
 
 def check_sae(
-    sae: SAE, lm: Any, data: Sequence[Any], *, layer: int | None = None, max_fvu: float = 0.5, max_dead: float = 0.9,
+    sae: SAE, lm: LM, data: Sequence[Any], *, layer: int | None = None, max_fvu: float = 0.5, max_dead: float = 0.9,
     budget: int = 2048, everywhere: bool = True,
 ) -> SAECheck:  # fmt: skip
     """Measures an SAE on `data` (pairs, groups or texts) at `layer` (the SAE's own by default) and at every other one.
@@ -149,7 +150,7 @@ class _Sums:
         return self.error / variance if variance > 0 else float("nan")
 
 
-def _judge(sae: SAE, lm: Any, r: SAECheck, max_fvu: float, max_dead: float) -> tuple[list[str], list[str]]:
+def _judge(sae: SAE, lm: LM, r: SAECheck, max_fvu: float, max_dead: float) -> tuple[list[str], list[str]]:
     problems, warnings = [], []
     if sae.layer is not None and sae.layer != r.layer:
         problems.append(
@@ -217,17 +218,24 @@ def token_rows(tokenizer: Any, data: Iterable[Any]) -> Rows:
 
 
 @torch.no_grad()
-def hidden_rows(lm: Any, rows: Rows, layers: Sequence[int], *, budget: int = 2048) -> Iterator[dict[int, Tensor]]:
+def hidden_rows(lm: LM, rows: Rows, layers: Sequence[int], *, budget: int = 2048) -> Iterator[dict[int, Tensor]]:
     """Hidden states of the completions' tokens, batch by batch: {layer: (X, D)}; -1 is behind the final norm.
 
     Tokens come in the order of the batches (longest first). InputError for a row longer than the context.
     """
-    sizes = [len(p) + sum(map(len, cs)) for p, cs in rows]
     if (worst := max((len(p) + max(map(len, cs)) for p, cs in rows), default=0)) > lm.context:
         raise InputError(f"a text of {worst} tokens exceeds the context of {lm.name}, {lm.context}: cut it first")
+    for _, _, states in laid_out(lm, rows, layers, budget):
+        yield states
+
+
+def laid_out(
+    lm: LM, rows: Rows, layers: Sequence[int], budget: int
+) -> Iterator[tuple[list[int], BranchRows, dict[int, Tensor]]]:
+    """Batches of row numbers with their layout and the hidden states of their completions' tokens, {layer: (X, D)}."""
     device = next(lm.model.parameters()).device
-    for batch in length_buckets(sizes, budget):
+    for batch in length_buckets([len(p) + sum(map(len, cs)) for p, cs in rows], budget):
         laid = lay_out([rows[i][0] for i in batch], [rows[i][1] for i in batch], share_prompt=True).to(device)
         with watched(lm.model, layers) as seen:
             hidden_at(lm.model, laid)
-        yield {n: state.flatten(0, 1)[laid.own_X] for n, state in seen.items()}
+        yield batch, laid, {n: state.flatten(0, 1)[laid.own_X] for n, state in seen.items()}

@@ -24,6 +24,7 @@ from trimtab.learners.feature.check import Rows, SAECheck, check_sae, hidden_row
 from trimtab.learners.feature.sae import SAE, load_sae
 from trimtab.learners.feature.sae_files import CFG, hook_of
 from trimtab.learners.run import one_writer
+from trimtab.lm.load import LM
 from trimtab.progress import track
 from trimtab.publish import publish_text
 from trimtab.store import Store
@@ -54,7 +55,7 @@ def check_of(folder: str | Path) -> SAECheck:
 
 @one_writer
 def train_sae(
-    data: Sequence[Any], lm: Any, *, layer: int, out: str | Path, width: int | None = None, k: int = 32,
+    data: Sequence[Any], lm: LM, *, layer: int, out: str | Path, width: int | None = None, k: int = 32,
     samples: int | None = None, batch_size: int = 1024, learning_rate: float = 5e-4, held_out: float = 0.1,
     seed: int = 0, budget: int = 2048, store: str | Path | None = None,
 ) -> SAE:  # fmt: skip
@@ -100,7 +101,7 @@ def train_sae(
     return load_sae(out)
 
 
-def store_states(rows: Rows, lm: Any, layer: int, store: Store, *, budget: int = 2048) -> tuple[str, int]:
+def store_states(rows: Rows, lm: LM, layer: int, store: Store, *, budget: int = 2048) -> tuple[str, int]:
     """Writes the hidden states of the completions' tokens at `layer` to a tensor table; its name and its rows.
 
     One float32 row a token (float16 overflows on the outliers of some models), keyed by the texts of its chunk and its

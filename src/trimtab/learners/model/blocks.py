@@ -1,4 +1,4 @@
-"""An encoder's vectors to centred, balanced features: no block of numbers drowns another. Pure numpy."""
+"""An encoder's vectors to centred, balanced columns: no block of numbers drowns another. Pure numpy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,5 +29,5 @@ def blockwise(X_PD: Vectors, blocks: tuple[int, ...]) -> dict[str, npt.NDArray[A
 
 
 def scaled(weights: Mapping[str, npt.NDArray[Any]], X_PD: Vectors) -> Vectors:
-    """The features of vectors, shape (P, D)."""
+    """The vectors as balanced columns, shape (P, D)."""
     return (X_PD - weights["x_mean"]) * weights["x_scale"]

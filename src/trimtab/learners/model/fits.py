@@ -70,7 +70,7 @@ def fit_clusters(
 def fit_mf(
     X_PD: Vectors, reward_PM: Array, tags: Tags, *, blocks: tuple[int, ...], seed: int, rank: int = 4, l2: float = 100.0
 ) -> Fitted:
-    """Matrix factorisation with features: reward = mean + <A x, v_m>, the best rank-`rank` fit to ridge's predictions.
+    """Matrix factorisation over vectors: reward = mean + <A x, v_m>, the best rank-`rank` fit to ridge's predictions.
 
     Reduced-rank regression (Izenman 1975): ridge, then the leading right singular vectors of the fitted rewards.
     """

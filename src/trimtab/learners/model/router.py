@@ -161,7 +161,7 @@ def fit_router(
     models = tuple(matrix.models[m] for m in order)
     reward = matrix.reward_PM[:, order]
     keep = np.asarray((~np.isnan(reward)).any(axis=1))
-    _refuse(matrix, reward, keep)
+    _refuse(matrix, keep)
     card: dict[str, Any] = {
         "method": method, "options": options, "seed": seed, "encoder": _card(embed),
         "data": _data_card(matrix, keep) | _apart(reward, models, method),
@@ -252,7 +252,7 @@ def _text_hashes(prompts: Sequence[Prompt]) -> npt.NDArray[np.uint64]:
     return np.array([int(fingerprint(normal_text(user_text(p)))[:16], 16) for p in prompts], np.uint64)
 
 
-def _refuse(matrix: ResponseMatrix, reward: Array, keep: npt.NDArray[Any]) -> None:
+def _refuse(matrix: ResponseMatrix, keep: npt.NDArray[Any]) -> None:
     empty = sorted(m for m in matrix.models if np.isnan(matrix.pool([m]).reward_PM).all())
     if empty:
         raise InputError(f"no reward for {', '.join(empty)}; score these models or leave them out of the pool")

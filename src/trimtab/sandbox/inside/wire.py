@@ -26,7 +26,7 @@ LENGTH = struct.Struct("<I")
 BUILTIN_TYPES = {
     t.__name__: t
     for t in (int, str, bool, float, type(None), list, tuple, dict, set, frozenset, bytes, bytearray, complex, range)
-}  # fmt: skip
+}
 DATES = {t.__name__: t for t in (datetime.datetime, datetime.date, datetime.time)}
 NUMPY_KINDS = "biufc"
 # fmt: off

@@ -89,7 +89,7 @@ def test_long_tables_under_other_names(tmp_path):
     [
         ("prompt,a,b\nq,1,0\nr,oops,1\ns,1,1\n", r"t.csv:3: a: field 'reward' must be a number or null, got str 'o"),
         ("prompt,a,a_cost\nq,1,€0.5\n", r"t.csv:2: a: field 'price' must be a number"),
-        ("prompt,a,a_cost\nq,1,\"1,234\"\n", r"t.csv:2: a: field 'price' .* is it 1234 or 1.234\?"),
+        ('prompt,a,a_cost\nq,1,"1,234"\n', r"t.csv:2: a: field 'price' .* is it 1234 or 1.234\?"),
         ("prompt,a\nq,inf\n", r"t.csv:2: a: field 'reward' is infinite"),
         ("prompt,a\n,1\n", r"t.csv:2: a: field 'prompt' must be a text that is not empty"),
         ("id,prompt,a\n1,q,1\n1,r,1\n", r"t.csv:3: a: prompt_id '1' was used before for another prompt"),
@@ -98,7 +98,7 @@ def test_long_tables_under_other_names(tmp_path):
         ("prompt,score\nq,1\n", "no column of numbers"),
         ("a,b\n1,0\n", "cannot tell which format"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_number_is_an_error_with_its_line(tmp_path, text, says):
     file = written(tmp_path, text)
     with pytest.raises(InputError, match=says) as e:

@@ -31,7 +31,7 @@ def matrix(reward=R, names=("big<b>", "small")):
 
 
 def test_frontier_runs_from_the_best_to_the_cheapest():
-    spec = frontier_figure({"router": V}, matrix(), 0, PRICE)
+    spec = frontier_figure({"router": V}, matrix(), PRICE)
     router, models, oracle = spec["data"]
     assert router["x"][0] == (4 + 1 + 1 + 4) / 4 and router["y"][0] == 0.75
     assert router["x"][-1] == 1.0 and router["y"][-1] == 0.5  # all prompts to the cheap one

@@ -71,21 +71,21 @@ def test_per_tag_and_confusion():
     assert table.sum() == pytest.approx(1) and not table[:, 1:].any()
 
 
-S = np.array([[3.0, 2.0, 1.0, 3.0], [1.0, 2.0, 3.0, 4.0]])  # 2 subsets, 3 candidates and an ensemble
+S = np.array([[3.0, 2.0, 1.0, 3.0], [1.0, 2.0, 3.0, 4.0]])  # 2 subsets, 3 models and an ensemble
 
 
 def test_mean_rank_with_its_pool_and_tie_rule():
     np.testing.assert_allclose(mean_rank(S), [(1.5 + 4) / 2, 3, 3, 1.25])
     np.testing.assert_allclose(mean_rank(S, ties="min"), [2.5, 3, 3, 1])
-    # each system against the three candidates: the ensemble ties once for first, then leads
-    np.testing.assert_allclose(mean_rank(S, candidates=[0, 1, 2]), [2, 2, 2, (1.5 + 1) / 2])
+    # each system against the three models: the ensemble ties once for first, then leads
+    np.testing.assert_allclose(mean_rank(S, pool=[0, 1, 2]), [2, 2, 2, (1.5 + 1) / 2])
 
 
 def test_uplift_with_its_tie_rule():
     np.testing.assert_allclose(uplift(S), [0.5, 0, 0, 1])
     np.testing.assert_allclose(uplift(S, ties="none"), [0, 0, 0, 0.5])
     np.testing.assert_allclose(uplift(S, ties="share"), [0.25, 0, 0, 0.75])
-    np.testing.assert_allclose(uplift(S, candidates=[0, 1, 2]), [0.5, 0, 0.5, 1])
+    np.testing.assert_allclose(uplift(S, pool=[0, 1, 2]), [0.5, 0, 0.5, 1])
     with pytest.raises(InputError, match="unknown tie rule"):
         uplift(S, ties="most")
 

@@ -155,7 +155,7 @@ def test_a_finetuning_scale_multiplies_before_the_decoder(tmp_path):
         ({"metadata": {"hook_name": "blocks.3.hook_resid_post", "hook_layer": 4}}, {}, "block 4"),
         ({"metadata": {"hook_name": "blocks.3.hook_in", "hook_name_out": "blocks.3.hook_mlp_out"}}, {}, "no SAE"),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_word_is_refused_by_name(tmp_path, change, weights, message):
     with pytest.raises(ModelError, match=message):
         load_sae(saelens(tmp_path, weights=weights, **change))

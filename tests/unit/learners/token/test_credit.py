@@ -14,7 +14,7 @@ from trimtab.learners.token.policy import ImplicitReward, LoadedPolicy, Policy, 
 from trimtab.learners.token.trainer import train_policy
 from trimtab.lm.load import load_lm
 from trimtab.rewards import score
-from trimtab.testing import check_scorer, prompt, tiny_lm
+from trimtab.testing import check_learned_reward, prompt, tiny_lm
 from trimtab.types import Completion, Group, describe
 
 from .conftest import make_groups, make_pairs
@@ -57,7 +57,7 @@ def test_a_policy_equal_to_its_reference_earns_nothing(policies):
 
 
 def test_the_implicit_reward_keeps_the_scorer_contract(policies):
-    check_scorer(ImplicitReward(*policies), [GROUP, *make_groups(3)])
+    check_learned_reward(ImplicitReward(*policies), [GROUP, *make_groups(3)])
 
 
 def test_nothing_to_score_is_nan(policies):
@@ -108,9 +108,7 @@ def test_a_trained_run_is_a_reward_that_prefers_what_was_chosen(tmp_path, lm_fol
 
 def by_hand(kind: str, ours, theirs, beta: float) -> float:
     ratio = np.sum(ours) - np.sum(theirs)
-    return beta * {
-        "sum": ratio, "mean": ratio / len(ours), "own sum": np.sum(ours), "own mean": np.mean(ours)
-    }[kind]  # fmt: skip
+    return beta * {"sum": ratio, "mean": ratio / len(ours), "own sum": np.sum(ours), "own mean": np.mean(ours)}[kind]
 
 
 REWARDS = {

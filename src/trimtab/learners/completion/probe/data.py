@@ -57,7 +57,7 @@ def make_labels(reward: npt.ArrayLike, prompt_index: npt.ArrayLike, pairs: npt.A
         raise InputError(f"reward {reward_R.shape} and prompt_index {label_R.shape} must be flat and of one length")
     if not np.isfinite(reward_R).all():
         row = int(np.flatnonzero(~np.isfinite(reward_R))[0])
-        raise InputError(f"reward[{row}] is {reward_R[row]}; drop unscored rows (and their features) before the fit")
+        raise InputError(f"reward[{row}] is {reward_R[row]}; drop unscored rows (and their vectors) before the fit")
     names, prompt_R = np.unique(label_R, return_inverse=True)
     return Labels(
         reward_R, prompt_R.astype(np.int64), tuple(names.tolist()), None if pairs is None else np.asarray(pairs)

@@ -77,7 +77,7 @@ class LinearFit:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """Mean loss over units as a function of the values of all rows, with its gradient; sees no features."""
+    """Mean loss over units as a function of the values of all rows, with its gradient; sees no vectors."""
 
     loss: str
     labels: Labels
@@ -102,7 +102,7 @@ class Objective:
 
 
 def unit_losses(loss: str, value_UK: Tensor, reward_UK: Tensor, mask_UK: Tensor, settings: dict[str, float]) -> Tensor:
-    """The loss of every unit, shape (U,), from values in the layout of `probe_data.Units`."""
+    """The loss of every unit, shape (U,), from values in the layout of `data.Units`."""
     fn, unit = PROBE_LOSSES[loss], LOSS_UNITS[loss]
     if unit == "row":
         return fn(value_UK[:, 0], reward_UK[:, 0]).loss_B
@@ -129,8 +129,8 @@ def fit_linear(
     norm or three iterations brought less than `min_gain` of the whole decrease: by default 1e-3 and 3e-3 (and 100
     iterations), below an l2 of 0.01 1e-5 and 1e-6 (and 400), which is the minimum to about 1e-6. PG is not convex: its
     minimum is one of several.
-    Memory beside X: about 10 MB + 200 bytes a row + 6 KB a column; "feature bytes" are rows * D * bytes a number, and
-    float16 or streamed rows are converted 2 MB at a time. InputError as `probe_data.check_labels` says.
+    Memory beside X: about 10 MB + 200 bytes a row + 6 KB a column; "vector bytes" are rows * D * bytes a number, and
+    float16 or streamed rows are converted 2 MB at a time. InputError as `data.check_labels` says.
     """
     if loss not in PROBE_LOSSES:
         raise unknown("loss", loss, PROBE_LOSSES)
@@ -268,7 +268,7 @@ class State:
 
 
 def _best_constant(objective: Objective) -> float:
-    """The best probe without features: where a loss sees the level of the values, else 0."""
+    """The best probe without vectors: where a loss sees the level of the values, else 0."""
     mean = float(objective.labels.reward_R[objective.units.index_UK[:, 0]].mean())
     if objective.loss == "mse":
         return mean
@@ -361,7 +361,7 @@ def _line_search(
 ) -> tuple[float, float, Tensor]:  # fmt: skip
     """A step whose slope is at most a quarter of the first one's and whose loss is lower; (0, ...) when there is none.
 
-    Reads no features: the loss along the line is a function of `value_R + t move_R`. Brackets by doubling, then by the
+    Reads no vectors: the loss along the line is a function of `value_R + t move_R`. Brackets by doubling, then by the
     secant of the slope kept inside the bracket.
     """
     w, d = theta[:-1], direction[:-1]

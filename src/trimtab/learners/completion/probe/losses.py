@@ -2,7 +2,7 @@
 
 Q-Probe (Li et al., ICML 2024, arXiv 2402.14688), section 3 and appendix B. A value is the raw output of the probe,
 Q(x, a) = w . phi(x, a) + b; nothing is squashed outside a loss. No reduction: the caller takes means.
-It does not know features, solvers or which rows make a chunk or a pair (`probe_data.py` does).
+It does not know vectors, solvers or which rows make a chunk or a pair (`data.py` does).
 """
 
 from collections.abc import Callable

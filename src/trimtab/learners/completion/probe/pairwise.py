@@ -72,10 +72,10 @@ class PairwiseProbe:
         check_card(self.card["embedder"], self.embed.card)
         if not groups:
             return []
-        features = self.embed(groups)
+        vectors = self.embed(groups)
         return [
             1 / (1 + np.exp(-np.clip(self.logits(np.asarray(x), p), -700, 700)))
-            for x, p in zip(features, asked, strict=True)
+            for x, p in zip(vectors, asked, strict=True)
         ]
 
     def save(self, folder: str | Path) -> Path:

@@ -75,7 +75,7 @@ class Probe:
         """Value of each row, shape (N,), computed in float64 so that batches of any size agree."""
         if features_ND.ndim != 2 or features_ND.shape[1] != self.layers[0][0].shape[1]:
             raise InputError(
-                f"features have shape {features_ND.shape}; this probe takes (N, {self.layers[0][0].shape[1]})"
+                f"vectors have shape {features_ND.shape}; this probe takes (N, {self.layers[0][0].shape[1]})"
             )
         out = []
         for i in range(0, max(len(features_ND), 1), 4096):

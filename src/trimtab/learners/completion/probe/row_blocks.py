@@ -94,12 +94,12 @@ class RowBlocks:
                 part_sum = part.sum(0)
                 if not torch.isfinite(part_sum).all():
                     row = at + int((~torch.isfinite(x).all(1)).nonzero()[0]) if not torch.isfinite(x).all() else at
-                    raise InputError(f"row {row} of the features is not finite; check the model and its dtype")
+                    raise InputError(f"row {row} of the vectors is not finite; check the model and its dtype")
                 sum_D += part_sum
                 square_D += part.square_().sum(0)
                 at += len(x)
         if at != self.rows or shift_D is None:
-            raise InputError(f"the feature blocks hold {at} rows, but there are {self.rows} rewards")
+            raise InputError(f"the blocks of vectors hold {at} rows, but there are {self.rows} rewards")
         offset_D = sum_D / at
         return shift_D.double() + offset_D, (square_D / at - offset_D**2).clamp(min=0).sqrt()
 
@@ -122,7 +122,7 @@ def row_blocks(X: Any, rows: int) -> RowBlocks:
     """
     if isinstance(X, np.ndarray | Tensor) and X.ndim == 2:
         if len(X) != rows:
-            raise InputError(f"the features hold {len(X)} rows, but there are {rows} rewards")
+            raise InputError(f"the vectors hold {len(X)} rows, but there are {rows} rewards")
         tensor = _tensor(X)
         return RowBlocks(lambda: _pieces(tensor), rows, tensor.shape[1], tensor)
     opener: Callable[[], Any]
@@ -132,18 +132,18 @@ def row_blocks(X: Any, rows: int) -> RowBlocks:
         opener = lambda: X  # noqa: E731
     else:
         raise InputError(
-            "features must be a 2-d array, a list of 2-d arrays, or a function that returns a new iterator of them "
+            "vectors must be a 2-d array, a list of 2-d arrays, or a function that returns a new iterator of them "
             "(a generator can be read only once, and a fit needs several passes)"
         )
     first = next(iter(opener()), None)
     if first is None or np.ndim(first) != 2:
-        raise InputError("feature blocks must be 2-d arrays, and there must be at least one")
+        raise InputError("blocks of vectors must be 2-d arrays, and there must be at least one")
     dim = int(first.shape[1])
 
     def blocks() -> Iterator[Tensor]:
         for block in opener():
             if np.ndim(block) != 2 or block.shape[1] != dim:
-                raise InputError(f"a feature block has shape {tuple(block.shape)}, the first one had {dim} columns")
+                raise InputError(f"a block of vectors has shape {tuple(block.shape)}, the first one had {dim} columns")
             yield from _pieces(_tensor(block))
 
     return RowBlocks(blocks, rows, dim)

@@ -29,7 +29,7 @@ _PAIR: Kinds = {
 
 
 class Fit(Protocol):
-    """Pairs to a scorer (`RewardFn` or `Preference`) kept in `folder`, which appears whole; called again, it loads."""
+    """Pairs to a `RewardFn` or `Preference` kept in `folder`, which appears whole; called again, it loads."""
 
     def __call__(self, pairs: Sequence[Pair], folder: Path, /) -> Any: ...
 

@@ -46,7 +46,7 @@ def test_later_rounds_label_better_completions():
 def test_one_round_is_the_offline_fit_and_the_seed_decides():
     (only,) = online_rounds(PROMPTS, SAMPLER, score, fit, rounds=1, n=4)
     offline = fit(score(SAMPLER(PROMPTS, 4, SamplingParams())))
-    np.testing.assert_array_equal(only.scorer.layers[0][0], offline.layers[0][0])
+    np.testing.assert_array_equal(only.reward.layers[0][0], offline.layers[0][0])
     twice = [online_rounds(PROMPTS, SAMPLER, score, fit, rounds=2, n=2, k=2)[-1].groups for _ in range(2)]
     assert twice[0] == twice[1]
 

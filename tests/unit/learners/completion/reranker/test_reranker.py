@@ -12,7 +12,7 @@ from trimtab.learners import Reranker, fit_reranker
 from trimtab.learners.completion.reranker.cues import agreement, cue_rows, length, likeness, same_class, same_text
 from trimtab.learners.completion.reranker.search import Form, Rows, View, choose, luck, pooled
 from trimtab.learners.completion.reranker.solve import Ridge, centre, listwise
-from trimtab.testing import check_scorer
+from trimtab.testing import check_learned_reward
 from trimtab.types import Completion, Group, Prompt, Reward
 
 
@@ -60,7 +60,7 @@ def by(reranker: Reranker, groups: list[Group]) -> np.ndarray:
 def test_it_adds_states_to_logprobs_where_both_tell_something():
     test = make(300, 2.0, 1.0, 2)
     reranker = fit_reranker(make(80, 2.0, 1.0, 1), Numbers())
-    check_scorer(reranker, test[:5])
+    check_learned_reward(reranker, test[:5])
     assert reranker.form.states == "states"
     assert (by(reranker, test) - by_logprob(test)).mean() > 0.1
 
