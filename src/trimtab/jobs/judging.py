@@ -104,13 +104,13 @@ def check(
     for name in backends:
         if name not in known:
             raise unknown("backend", name, known)
-    scorers = {name: known[name] for name in ("float32", *backends)}
+    backed = {name: known[name] for name in ("float32", *backends)}
     if served:
         from trimtab.rewards.served import ServedReward
 
-        scorers["served"] = ServedReward(served, served_name or model, model, base.chosen_rendering())
+        backed["served"] = ServedReward(served, served_name or model, model, base.chosen_rendering())
     notes = _notes(base, given)
-    return BackendCheck("float32", compare_backends(given, scorers), notes)
+    return BackendCheck("float32", compare_backends(given, backed), notes)
 
 
 @dataclass(frozen=True)
