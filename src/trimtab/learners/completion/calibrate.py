@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from trimtab.adapters import score_answered
 from trimtab.errors import InputError, ModelError
 from trimtab.fitted import load_fitted, save_fitted
 from trimtab.json_file import Kinds
@@ -24,7 +25,7 @@ from trimtab.learners.completion.probe.data import fold_of_prompt, prompt_marks,
 from trimtab.learners.completion.probe.probe import Probe
 from trimtab.learners.completion.reliability import reliability
 from trimtab.learners.completion.reranker.reranker import Reranker
-from trimtab.types import Group, Reward, RewardFn, describe, fingerprint, score_answered
+from trimtab.types import Group, Reward, RewardFn, describe, fingerprint
 from trimtab.version import __version__
 
 ISOTONIC_FROM = 1000
