@@ -136,11 +136,11 @@ def paired_bootstrap(
     return found._replace(lower=min(found.lower, 0.0), upper=max(found.upper, 0.0))
 
 
-def sign_flip_tail(gap_P: npt.ArrayLike, *, seed: int = 0) -> float:
+def sign_flip_tail(gap_P: npt.ArrayLike, *, seed: int = 0, flips: int = _FLIPS) -> float:
     """P(a mean at least as far on its side of 0, if either side of every prompt could have been the better), one-sided.
 
     Exact up to 14 prompts that differ, and for any number of equal sizes (the sign test, or McNemar's on 0/1 rewards);
-    else from random signs.
+    else from `flips` random signs (_FLIPS at least).
     """
     gap = np.asarray(gap_P, float)
     gap = gap[np.isfinite(gap) & (gap != 0)]
@@ -155,13 +155,13 @@ def sign_flip_tail(gap_P: npt.ArrayLike, *, seed: int = 0) -> float:
     if m <= 14:
         signs = np.array(list(product((-1.0, 1.0), repeat=m)))
         return float((signs @ size >= near).mean())
-    rng = np.random.default_rng(seed)
+    rng, flips = np.random.default_rng(seed), max(flips, _FLIPS)
     hits = done = 0
-    while done < _FLIPS:
-        count = min(max(_BLOCK // m, 1), _FLIPS - done)
+    while done < flips:
+        count = min(max(_BLOCK // m, 1), flips - done)
         hits += int(((2.0 * rng.integers(0, 2, (count, m)) - 1) @ size >= near).sum())
         done += count
-    return (1 + hits) / (1 + _FLIPS)
+    return (1 + hits) / (1 + flips)
 
 
 def _binomial_tail(m: int, wins: int) -> float:

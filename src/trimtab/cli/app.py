@@ -22,6 +22,7 @@ from trimtab.cli import (
     sample,
     sandbox,
     score,
+    stats,
     store,
     train,
     versus,
@@ -69,7 +70,7 @@ app.command()(calibrate.calibrate)
 app.add_typer(features.features, name="features")
 app.add_typer(reward.reward, name="reward")
 app.command()(west_of_n.west_of_n)
-for verb in (train.train, export.export, credit.credit, eval.eval, eval.report, versus.versus):
+for verb in (train.train, export.export, credit.credit, eval.eval, eval.report, versus.versus, stats.stats):
     app.command()(verb)
 app.command()(pool.pool)
 app.add_typer(router.router, name="router")

@@ -69,7 +69,7 @@ FLAGS: dict[str, Limits] = {
     "--alpha": Limits(0), "--top-k": Limits(1), "--limit": Limits(1), "--top": Limits(1), "--batch": Limits(0),
     "--exchange": Limits(0), "--timeout": Limits(above=0), "--balance": Limits(0), "--max-fvu": Limits(above=0),
     "--width": Limits(1), "--k": Limits(1), "--samples": Limits(1), "--center": Limits(0),
-    "--hold": Limits(0), "--free": Limits(0),
+    "--planned": Limits(1), "--hold": Limits(0), "--free": Limits(0),
     "--label-smoothing": Limits(0, below=0.5), "--confident": Limits(0, below=1), "--seeds": Limits(1),
     "features diversity --top": Limits(0), "reward judge --limit": Limits(0),
 }  # fmt: skip

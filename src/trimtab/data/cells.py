@@ -17,20 +17,22 @@ _EITHER = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 _DOLLARS = re.compile(r"([+-]?)\s*(?:US)?\$\s*", re.ASCII)
 
 
-def number(place: str, field: str, value: Any) -> float:
+def number(place: str, field: str, value: Any, *, column: str = "") -> float:
     """The cell as a number; NaN where it is missing. InputError with place and field for anything else.
 
     Text may have a decimal comma, groups of thousands, or (`field` "price") a dollar sign; as `reward` true is 1 and
-    false 0. "1,234" could be two numbers and is refused.
+    false 0. "1,234" could be two numbers and is refused. `column`: what complaints call the field, if not by its kind.
     """
     if type(value) is float and -math.inf < value < math.inf:
         return value
     found = _read(field, value)
     if found is None:
         hint = "; is it 1234 or 1.234?" if isinstance(value, str) and _EITHER.fullmatch(value.strip()) else ""
-        raise InputError(f"{place}: field {field!r} must be a number or null, got {short(value)}{hint}")
+        raise InputError(f"{place}: field {(column or field)!r} must be a number or null, got {short(value)}{hint}")
     if math.isinf(found):
-        raise InputError(f"{place}: field {field!r} is infinite ({short(value)}); clip it, or leave it empty")
+        raise InputError(
+            f"{place}: field {(column or field)!r} is infinite ({short(value)}); clip it, or leave it empty"
+        )
     return found
 
 

@@ -1,6 +1,7 @@
 """What did each lever buy? Numbers with intervals beside their nulls."""
 
 from trimtab.evaluation.choosing import NO_EXTRACTOR, choices, strategies
+from trimtab.evaluation.comparison import Comparison, compare_values
 from trimtab.evaluation.curves import (
     Figure,
     reliability,
@@ -18,21 +19,25 @@ from trimtab.evaluation.metrics import (
     paired_bootstrap,
     pass_at_k,
 )
+from trimtab.evaluation.pages.interval_plot import interval_plot
 from trimtab.evaluation.pages.report import write_report
 from trimtab.evaluation.run import compare, evaluate
 from trimtab.evaluation.table import Row, Table, tabulate
 
 __all__ = [
     "NO_EXTRACTOR",
+    "Comparison",
     "Figure",
     "Interval",
     "Row",
     "Table",
     "choices",
     "compare",
+    "compare_values",
     "evaluate",
     "expected_max",
     "expected_reward",
+    "interval_plot",
     "mean_interval",
     "paired_bootstrap",
     "pass_at_k",

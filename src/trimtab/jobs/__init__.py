@@ -20,16 +20,18 @@ if TYPE_CHECKING:
         training,
     )
     from trimtab.jobs import routing as routing
+    from trimtab.jobs import stats as stats
     from trimtab.jobs import west_of_n as west_of_n
     from trimtab.jobs.loading import load
 
 __all__ = [
     "calibration", "checks", "features", "inputs", "judging", "load", "main_job", "make",
-    "paired", "pool", "probes", "prompts", "routing", "training", "west_of_n",
+    "paired", "pool", "probes", "prompts", "routing", "stats", "training", "west_of_n",
 ]  # fmt: skip
 _HOMES = {
     "calibration": "", "checks": "", "features": "", "inputs": "", "judging": "", "load": "loading", "main_job": "",
-    "make": "", "paired": "", "pool": "", "probes": "", "prompts": "", "routing": "", "training": "", "west_of_n": "",
+    "make": "", "paired": "", "pool": "", "probes": "", "prompts": "", "routing": "", "stats": "",
+    "training": "", "west_of_n": "",
 }  # fmt: skip  # each imports only the rooms that it composes
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy(__name__, _HOMES)
