@@ -1,8 +1,8 @@
 """Intervals for the differences of all pairs at once: all hold together in 95 % of data sets.
 
 Twelve equal systems make 66 pairs, and intervals made pair by pair would name a difference among them in 72 % of cases.
-Max-t bootstrap: prompts are resampled, every pair's difference is divided by its standard error, and the 95 % quantile
-of the largest one is what all intervals are wide. Where few prompts differ an exact test must agree. Pure numpy.
+Max-t bootstrap: prompts are resampled, every pair's difference is divided by its standard error, and a high quantile of
+the largest one is what all intervals are wide. Where few prompts differ an exact test must agree. Pure numpy.
 """
 
 from itertools import combinations
@@ -18,6 +18,11 @@ _BLOCK = 4_000_000
 """Resampled prompts held at once (32 MB)."""
 _FEW = 50
 """Up to so many prompts that differ, resampling is checked by the exact test; 0/1 values always are."""
+
+_SHARE = 0.8
+"""Of the error that is allowed, what the quantile is taken at. At the whole of it, some interval misses in 6 % of data
+sets instead of 5 (4 and 12 systems, 60 to 200 normal prompts, 29 November 2026): resampling knows the tails too little.
+"""
 
 
 def all_differences(
@@ -40,7 +45,7 @@ def all_differences(
     if n < 2:
         return {pair: Interval(float(m), np.nan, np.nan, n) for pair, m in zip(pairs, mean_M, strict=True)}
     floor_M = 2 / n * (gap_PM**2).max(axis=0)
-    error_M = np.sqrt((gap_PM.var(axis=0) + floor_M) / n)
+    error_M = np.sqrt((gap_PM.var(axis=0, ddof=1) + floor_M) / n)
     half_M = _largest(gap_PM, mean_M, floor_M, draws, seed, level) * error_M
     found = {
         pair: Interval(float(m), float(m - h), float(m + h), n)
@@ -50,7 +55,7 @@ def all_differences(
 
 
 def _largest(gap_PM: Array, mean_M: Array, floor_M: Array, draws: int, seed: int, level: float) -> float:
-    """The `level` quantile of the largest |t| over pairs, over resampled prompts."""
+    """The quantile of the largest |t| over pairs, over resampled prompts; a little above `level` (_SHARE)."""
     n, rng = len(gap_PM), np.random.default_rng(seed)
     live = floor_M > 0  # a pair that never differs has no t
     if not live.any():
@@ -64,7 +69,7 @@ def _largest(gap_PM: Array, mean_M: Array, floor_M: Array, draws: int, seed: int
         mean_DM = weight_DP @ gap
         spread_DM = np.maximum(weight_DP @ gap**2 - mean_DM**2, 0)
         largest.append((np.abs(mean_DM - mean) / np.sqrt((spread_DM + floor) / n)).max(axis=1))
-    return float(np.quantile(np.concatenate(largest), level))
+    return float(np.quantile(np.concatenate(largest), 1 - _SHARE * (1 - level)))
 
 
 def _agreed(

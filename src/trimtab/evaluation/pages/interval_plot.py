@@ -11,12 +11,16 @@ from trimtab.evaluation.metrics import Interval
 from trimtab.terminal import visible
 
 _ROW, _LEFT, _WIDE, _RIGHT = 26, 300, 420, 20
-_STYLE = """<style>
-svg{background:#fff;color:#1a1a1a;font:13px system-ui,sans-serif}
-.apart{--c:#b3261e}.not{--c:#6b7280}.best{--c:#1a7f37}
-@media(prefers-color-scheme:dark){svg{background:#16181c;color:#e6e6e6}.apart{--c:#ff8a80}.not{--c:#a0a7b4}.best{--c:#6ee7a0}}
-text{fill:currentColor}.small{font-size:11px}
-</style>"""
+_COLOUR = {"best": ("#1a7f37", "#6ee7a0"), "apart": ("#b3261e", "#ff8a80"), "not": ("#6b7280", "#a0a7b4")}
+"""Light and dark, by role."""
+_STYLE = (
+    "<style>svg{background:#fff;color:#1a1a1a;font:13px system-ui,sans-serif}"
+    + "text{fill:currentColor}.small{font-size:11px}"
+    + "".join(f".{role} *{{fill:{light};stroke:{light}}}" for role, (light, _) in _COLOUR.items())
+    + "@media(prefers-color-scheme:dark){svg{background:#16181c;color:#e6e6e6}"
+    + "".join(f".{role} *{{fill:{dark};stroke:{dark}}}" for role, (_, dark) in _COLOUR.items())
+    + "}</style>"
+)
 
 
 def interval_plot(found: Comparison) -> str:
@@ -37,9 +41,9 @@ def interval_plot(found: Comparison) -> str:
         gap = gaps.get(name, Interval(0.0, 0.0, 0.0))
         role = "best" if name == best else "apart" if gap.verdict == "worse" else "not"
         whisker = "" if gap.lower != gap.lower else (
-            f'<line x1="{x(gap.lower)}" x2="{x(gap.upper)}" y1="{y}" y2="{y}" stroke="var(--c)" stroke-width="2"/>'
+            f'<line x1="{x(gap.lower)}" x2="{x(gap.upper)}" y1="{y}" y2="{y}" stroke-width="2"/>'
         )  # fmt: skip
-        dot = f'<circle cx="{x(gap.mean)}" cy="{y}" r="5" fill="var(--c)"/>'
+        dot = f'<circle cx="{x(gap.mean)}" cy="{y}" r="5"/>'
         parts.append(f'<g class="{role}"><title>{_text(name, 200)}: {gap.show("+.3f")}</title>{whisker}{dot}</g>')
     for value in (low, 0.0, high):
         parts.append(f'<text class="small" x="{x(value)}" y="{bottom + 14}" text-anchor="middle">{value:+.3f}</text>')
