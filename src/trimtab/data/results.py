@@ -174,8 +174,13 @@ def _run(folder: Path, value: str, split: str) -> Results:
     store = Store(folder)
     reward = store.reward_name(split, value)
     groups = store.groups(split, reward)
+    if not reward:
+        raise InputError(f"{folder}: completions {split!r} have no rewards yet; score them first")
     values = {g.prompt.id: tuple(float(r.value) for r in g.rewards) for g in groups}
-    return Results(folder.name, values, reward, (), {g.prompt.id: str(g.prompt.messages)[:_TEXT] for g in groups})
+    alone = {g.prompt.id: g.prompt.messages[0].get("content") for g in groups if len(g.prompt.messages) == 1}
+    return Results(
+        folder.name, values, reward, (), {k: text[:_TEXT] for k, text in alone.items() if isinstance(text, str)}
+    )
 
 
 def _unzipped(file: Path) -> tuple[list[Any], str]:

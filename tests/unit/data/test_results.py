@@ -6,8 +6,13 @@ import zipfile
 
 import pytest
 
+from trimtab import rewards
 from trimtab.data.results import load_results
 from trimtab.errors import InputError
+from trimtab.samplers import Cached
+from trimtab.store import Store
+from trimtab.testing import FakeSampler, prompt
+from trimtab.types import SamplingParams
 
 
 def written(tmp_path, name, text):
@@ -102,3 +107,19 @@ def test_broken_logs_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no run directory"):
         load_results(tmp_path / "empty")
+
+
+def test_a_run_directory_gives_its_rewards_by_prompt(tmp_path):
+    store = Store(tmp_path / "run")
+    store.add_prompts([prompt(f"Q{i}", id=f"q{i}", target={"answer": str(i)}) for i in range(3)], "test", {})
+    groups = Cached(FakeSampler(lambda p, rng: "1"), store, "test")(store.prompts("test"), 2, SamplingParams())
+    with pytest.raises(InputError, match="'test' have no rewards yet; score them first"):
+        load_results(tmp_path / "run")
+    rewards.score(groups, rewards.ExactMatch(), store=store, name="test", reward_name="right")
+    (found,) = load_results(tmp_path / "run")
+    assert found.values == {"q0": (0, 0), "q1": (1, 1), "q2": (0, 0)} and found.of == "right" and found.name == "run"
+    assert found.texts == {f"q{i}": f"Q{i}" for i in range(3)}
+    with pytest.raises(InputError, match="unknown reward 'wrong'"):
+        load_results(tmp_path / "run", value="wrong")
+    with pytest.raises(InputError, match="train"):
+        load_results(tmp_path / "run", split="train")
