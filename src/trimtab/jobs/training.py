@@ -22,7 +22,7 @@ from trimtab.learners.token.credit import Credit, token_credit
 from trimtab.learners.token.plan import MemoryPlan, plan_memory
 from trimtab.learners.token.policy import load_policy
 from trimtab.learners.token.step import resolve_loss
-from trimtab.learners.token.trainer import TrainedPolicy, train_policy
+from trimtab.learners.token.trainer import TrainedPolicy, check_leash, train_policy
 from trimtab.lm.catalog import described
 from trimtab.lm.chat import encode_completion, encode_prompt
 from trimtab.lm.load import default_device, load_lm, load_tokenizer
@@ -113,11 +113,10 @@ def check_settings(
 
 
 def _loss(loss: str, settings: Mapping[str, float], leash: bool) -> None:
-    resolve_loss(loss, settings)
+    fn = resolve_loss(loss, settings)
     if loss == "fpo" and not leash:
         raise InputError("the loss fpo needs a feature leash: give --sae")
-    if leash and loss in ("orpo", "sft", "kto"):
-        raise InputError(f"{loss} has no margin for a feature leash to lie on; fpo, simpo, dpo, ipo and tdpo2 do")
+    check_leash(fn, leash or None)
 
 
 def _numbers(given: Mapping[str, float | None]) -> None:

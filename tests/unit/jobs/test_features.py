@@ -9,8 +9,8 @@ from trimtab.cli.features import features
 from trimtab.cli.train import train
 from trimtab.errors import InputError, ModelError
 from trimtab.jobs.inputs import texts
-from trimtab.learners.feature.check import hidden_rows, token_rows
 from trimtab.learners.feature.sae import SAE
+from trimtab.learners.feature.states import hidden_rows, token_rows
 from trimtab.lm.load import load_lm
 from trimtab.store import Store
 from trimtab.testing import prompt, tiny_lm, write_jsonl

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 
 from trimtab.errors import InputError
-from trimtab.learners.feature.check import Rows, family_mismatch, laid_out, token_rows
+from trimtab.learners.feature.check import family_mismatch
 from trimtab.learners.feature.leash import pooled_features
 from trimtab.learners.feature.sae import SAE
 from trimtab.learners.feature.sae_files import RESIDUAL
+from trimtab.learners.feature.states import Rows, laid_out, token_rows
 from trimtab.lm.load import LM
 
 Floats = npt.NDArray[np.float32]

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from trimtab.errors import InputError, ModelError, refuse_changed
 from trimtab.json_file import NUMBER, Kinds, read_json
-from trimtab.learners.feature.check import Rows, SAECheck, check_sae, hidden_rows, token_rows
+from trimtab.learners.feature.check import SAECheck, check_sae
 from trimtab.learners.feature.sae import SAE, load_sae
 from trimtab.learners.feature.sae_files import CFG, hook_of
+from trimtab.learners.feature.states import Rows, hidden_rows, token_rows
 from trimtab.learners.run import one_writer
 from trimtab.lm.load import LM
 from trimtab.progress import track

@@ -74,7 +74,7 @@ def train_policy(
     """
     fn = resolve_loss(loss, loss_settings)
     needs = loss_needs(fn)
-    _check_leash(fn, leash)
+    check_leash(fn, leash)
     defaults = {n: p.default for n, p in inspect.signature(fn).parameters.items() if p.kind is p.KEYWORD_ONLY}
     more = {
         "loss": {"name": describe(bare_loss(fn)), **defaults}, "sft_weight": sft_weight, "reference": reference,
@@ -141,7 +141,7 @@ def _encode(
     return examples, {"given": given, "dropped": given - len(examples)}
 
 
-def _check_leash(fn: Loss, leash: Any) -> None:
+def check_leash(fn: Loss, leash: Any) -> None:
     """A leash lies on a margin that is linear in the rejected log-prob: InputError for a loss that has none."""
     if leash is None and bare_loss(fn) is fpo:
         raise InputError("fpo is a loss with a leash: pass leash=FeatureLeash(sae, layer=...), or use ln_dpo without")

@@ -7,7 +7,7 @@ import torch
 from trimtab.errors import InputError
 from trimtab.evaluation.pages.features import feature_changes, features_html
 from trimtab.learners.feature.changes import contrast, feature_scale, mean_features, top_snippets
-from trimtab.learners.feature.check import hidden_rows, token_rows
+from trimtab.learners.feature.states import hidden_rows, token_rows
 from trimtab.lm.load import load_lm
 from trimtab.testing import prompt, tiny_lm
 from trimtab.types import Completion, Group

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from trimtab.errors import InputError, ModelError
-from trimtab.learners.feature.check import check_sae, hidden_rows, token_rows
+from trimtab.learners.feature.check import check_sae
 from trimtab.learners.feature.sae import SAE, identity_sae, load_sae, random_sae
+from trimtab.learners.feature.states import hidden_rows, token_rows
 from trimtab.lm.forward import FINAL_NORM, watched
 
 from .conftest import make_sae

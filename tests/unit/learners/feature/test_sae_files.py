@@ -10,10 +10,11 @@ from safetensors.torch import save_file
 
 from trimtab.errors import InputError, ModelError
 from trimtab.learners.feature.changes import mean_features
-from trimtab.learners.feature.check import check_sae, hidden_rows, token_rows
+from trimtab.learners.feature.check import check_sae
 from trimtab.learners.feature.leash import FeatureLeash
 from trimtab.learners.feature.sae import SAE, layer_of, load_sae
 from trimtab.learners.feature.sae_files import ARCHITECTURES
+from trimtab.learners.feature.states import hidden_rows, token_rows
 
 from .conftest import make_sae
 

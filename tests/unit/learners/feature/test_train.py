@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trimtab.errors import InputError, ModelError, SettingsChanged
-from trimtab.learners.feature.check import hidden_rows, token_rows
+from trimtab.learners.feature.states import hidden_rows, token_rows
 from trimtab.learners.feature.train import store_states, stream_states, train_sae
 from trimtab.store import Store
 
