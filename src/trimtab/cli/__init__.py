@@ -1,7 +1,7 @@
 """The command line: one verb a file, in pipeline order. Nothing heavy is imported before a verb runs.
 
-Every verb reads the same task file (`--config task.toml`), flags lie over it, and stages talk through the store, so
-each verb can be run alone, again, or replaced by a foreign tool.
+Every verb reads the same task file (`--config task.toml`), and flags lie over it. Verbs talk through the store: each
+can be run alone, again, or replaced by a foreign tool.
 """
 
 import os

@@ -51,8 +51,8 @@ class BeamSearch:
     """Likelihood beam search: the completion of highest Σ log π that `width` beams find; its group is the n-best.
 
     objective = (Σ log π − reference_weight · Σ log π_ref) / length^length_penalty ranks the n-best and is each one's
-    reward; Σ log π alone is the sum of a completion's log-probs. With the defaults the objective is the paper's, the
-    search stops as soon as no live beam can win (sums only fall), and never returns less than the same beam search
+    reward; Σ log π alone is the sum of a completion's log-probs. With the defaults the objective is the paper's.
+    The search then stops as soon as no live beam can win (sums only fall), and never returns less than a beam search
     that reorders caches. `width` at or above the number of sequences makes it exhaustive.
     """
 

@@ -1,7 +1,7 @@
 """A growing tree of tokens over one language model: the prompt runs once, nodes are added K at a time, nothing moves.
 
 Beam search usually keeps K caches and reorders them at every step. Here a prompt and all its nodes live in one cache
-row, and a mask lets each node see its prompt and its ancestors only, so choosing other parents costs nothing.
+row. A mask lets each node see its prompt and its ancestors only, so choosing other parents costs nothing.
 It knows no objective: `trimtab.decoders.token` searches with it.
 """
 

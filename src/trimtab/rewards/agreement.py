@@ -1,8 +1,8 @@
 """COMPLETIONS to REWARDS: how far the programs of a group answer alike. No test and no expected answer is looked at.
 
-Self-consistency for programs: as in majority vote the answers of the model itself are the only evidence, but two
-programs "say the same" when they return the same for the same inputs (minimum Bayes risk by execution, Shi et al. 2022,
-arXiv 2204.11454; AlphaCode's clustering). A program can lie about its answers, so this chooses among samples of an
+Self-consistency for programs: as in majority vote the answers of the model itself are the only evidence. Two programs
+"say the same" when they return the same for the same inputs (minimum Bayes risk by execution, Shi et al. 2022, arXiv
+2204.11454; AlphaCode's clustering). A program can lie about its answers, so this chooses among samples of an
 honest model; it is no verdict.
 """
 

@@ -1,8 +1,8 @@
 """Held-out PAIRS, gold-scored GROUPS and rankers to an honest report on a reward model, null rankers beside it.
 
-Accuracy, accuracy on the pairs the labels are sure of, best-of-N under a gold reward that is independent of the labels,
-calibration, and whether the model prefers the longer answer more often than the labels do (a ruler scores 100 % on some
-public subsets). Intervals are bootstraps over prompts. It trains nothing and judges nothing itself.
+Accuracy, also on the pairs the labels are sure of; best-of-N under a gold reward that is independent of the labels;
+calibration; length bias: whether the model prefers the longer answer more often than the labels do (on some public
+subsets a ruler is right in 100 %). Intervals are bootstraps over prompts. It trains nothing and judges nothing itself.
 """
 
 import math

@@ -27,8 +27,8 @@ BEST = "best single"
 def common(reward_PM: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Mask of the prompts with a reward of every model; a warning counts the others. InputError when there is none.
 
-    A model that was asked easy prompts only would look like the best, and a router that sends prompts to a model which
-    was not measured there would be judged by another one.
+    A model that was asked easy prompts only would look like the best. A router that sends prompts to a model which was
+    not measured there would be judged by another one.
     """
     reward = np.asarray(reward_PM, float)
     whole = np.asarray(~np.isnan(reward).any(axis=1))

@@ -73,10 +73,10 @@ def check_sae(
 ) -> SAECheck:  # fmt: skip
     """Measures an SAE on `data` (pairs, groups or texts) at `layer` (the SAE's own by default) and at every other one.
 
-    Problems: another size or family of models, another layer or site than its files say, FVU above `max_fvu`, another
-    place that it reconstructs clearly better (FVU less than 0.9 of it), or another reading of its normalisation that is
-    far better (less than half). Warnings: another model's name, a reading that is clearly better, more than `max_dead`
-    of the features never active, L0 far (twice or half) from what its card says, fewer tokens than features.
+    Problems: another size or family of models; another layer or site than its files say; FVU above `max_fvu`; another
+    place that it reconstructs clearly better (FVU less than 0.9 of it); a reading of its normalisation that is far
+    better (less than half). Warnings: another model's name; a reading that is clearly better; more than `max_dead` of
+    the features never active; L0 twice or half of what its card says; fewer tokens than features.
     """
     layer = sae.layer if layer is None else layer
     if layer is None:

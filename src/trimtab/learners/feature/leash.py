@@ -1,7 +1,7 @@
 """PAIRS' hidden states to a penalty: FPO's leash of SAE features (Yin et al. 2025, arXiv 2411.07618, eq. 10 to 13).
 
-δ = α·β·(D(rejected) − sg D(chosen)), D = 1/k times the sum, over the union of both top-k sets, of the squared
-difference between the policy's and the reference's features, each averaged over the completion's own tokens. The
+δ = α·β·(D(rejected) − sg D(chosen)). D is the squared difference between the policy's and the reference's features,
+each averaged over the completion's own tokens, summed over the union of both top-k sets and divided by k. The
 reference's are computed once and kept in the store as whole sparse vectors, so no reference model is in memory and the
 union is exact. It plugs into `train_policy` beside any loss of a margin; it does not train the SAE.
 """

@@ -39,9 +39,9 @@ def fit_tags(
     """Head "experts": tag probabilities, tag means and, with `within`, what a prompt tells beyond its tag.
 
     Probabilities: one-hot tags by ridge with strength `l2`, then a softmax whose temperature maximises the
-    leave-one-out likelihood. Within a tag: ridge on the rewards less the tag's mean, each tag at the strength with the
-    smallest leave-one-out error of the differences between models, and not at all unless that error falls by more than
-    its standard error. Means are taken as if all models had answered the same prompts (`common.levels`), and a missing
+    leave-one-out likelihood. Within a tag: ridge on the rewards less the tag's mean. Each tag has the strength with the
+    smallest leave-one-out error of the differences between models, and none unless that error falls by more than its
+    standard error. Means are taken as if all models had answered the same prompts (`common.levels`), and a missing
     reward counts as what they say of it. Without tags `clusters` clusters serve.
     """
     scale = blockwise(X_PD, blocks)

@@ -1,8 +1,8 @@
 """A response matrix to a router: prompts to the expected reward of every model of a pool. Frozen, numpy at inference.
 
-`fit_router` learns one of METHODS (Zooter's distillation, Lu et al. 2024, beside the simple routers that independent
-studies found to beat it), asks on held-out prompts whether it earns more than the best single model, and if that is not
-so returns the constant and says so. Prices and budgets live outside (decoders/model.py); it never calls a model.
+`fit_router` learns one of METHODS: Zooter's distillation (Lu et al. 2024), or one of the simple routers that independent
+studies found to beat it. Held-out prompts say whether it earns more than the best single model; if not, the constant is
+returned, and its card says so. Prices and budgets live outside (decoders/model.py); it never calls a model.
 """
 
 import json
@@ -145,8 +145,8 @@ def fit_router(
     `vectors` (P, D) are `embed`'s, if they were made before. Same seed, same router.
 
     `method` is one of METHODS or SINGLE, `options` are its own. With `guard` it is first fitted on 1 - validation of
-    the prompts; unless the lower bound of its gain over the best single model (95 %, paired bootstrap over the held-out
-    prompts whose text is not among the others) is above zero, the constant is returned and `card["guard"]` says so.
+    the prompts. Its gain over the best single model is measured on the held-out ones whose text is not among the others
+    (95 %, paired bootstrap). Unless the lower bound is above zero the constant is returned; `card["guard"]` says so.
     `guard_by` "tags" holds out whole tags instead: does routing help on kinds of prompts that were never seen? The
     models' order never matters.
     InputError: unknown method, no vectors, NaN vectors, a model without rewards, fewer than two prompts.

@@ -61,8 +61,8 @@ class Policy:
 class ImplicitReward:
     """A preference-trained policy as RewardFn: what its `loss` calls the reward of a completion.
 
-    For DPO and its kin Σ_t β (log π − log π_ref), for LN-DPO and FPO its mean over the tokens, for SimPO and ORPO
-    β · the mean log π without a reference, for CPO the sum. NaN for a completion without tokens. One that was cut at
+    For DPO and its kin Σ_t β (log π − log π_ref); for LN-DPO and FPO its mean over the tokens; for SimPO and ORPO
+    β · the mean log π without a reference; for CPO the sum. NaN for a completion without tokens. One that was cut at
     the length limit is scored with a note: without its end token it has a partial return, not its reward. ModelError
     for a loss whose reward log-probs of a completion do not hold: TDPO's has a KL of every step, SFT compares nothing.
     """

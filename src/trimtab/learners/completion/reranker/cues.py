@@ -1,8 +1,8 @@
 """A GROUP to cues: what can be said of each of its completions without a model, from log-probs, length and the others.
 
 A cue is one number a completion, higher or lower is for the fit to find out. Agreement with the other completions of
-the group is self-consistency (Wang et al., arXiv 2203.11171) when `same` extracts an answer, and likeness is the
-expected-similarity score of minimum Bayes risk decoding (Kumar and Byrne 2004) when answers are long. It runs no
+the group is self-consistency (Wang et al., arXiv 2203.11171); `same` extracts the answer. Likeness, for long answers,
+is the expected similarity of minimum Bayes risk decoding (Kumar and Byrne 2004). It runs no
 program and sees no reward.
 """
 
