@@ -2,7 +2,7 @@
 
 Three shapes are known: f(prompt, completion) -> float through `lift`, TRL's f(completions, **columns) -> list through
 `Trl`, and f(groups) -> list[list[Reward]], which is a `RewardFn` already. No shape is guessed from a returned value.
-What they return becomes numbers in rewards/returned.py. Each may be async.
+What they return becomes numbers in returned.py. Each may be async.
 """
 
 import inspect

@@ -48,11 +48,6 @@ def most_likely(p_BV: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]
     return torch.where(before_BK < top_p * p_BK.sum(-1, keepdim=True), p_BK, 0.0), token_BK
 
 
-def masked_sum(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Sum over the last axis where mask is 1, shape (B,). Masked entries may be anything, NaN included."""
-    return torch.where(mask_BT.bool(), values_BT, torch.zeros_like(values_BT)).sum(-1)
-
-
 class Head(NamedTuple):
     """A language model's output layer: logits = softcap(scale · (h Wᵀ + b)), softcap(z) = c·tanh(z/c) when c > 0."""
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from trimtab.tensors import Head, linear_forward_kl, linear_logprobs, masked_sum, pad_right, token_logprobs
+from trimtab.tensors import Head, linear_forward_kl, linear_logprobs, pad_right, token_logprobs
 
 
 def test_pad_right_by_hand():
@@ -16,12 +16,6 @@ def test_token_logprobs_shift_by_hand():
     logits = torch.log(torch.tensor([[[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]]]))
     got = token_logprobs(logits, torch.tensor([[0, 1, 0]]), chunk=1)
     torch.testing.assert_close(got, torch.tensor([[math.log(0.8), math.log(0.5)]]))
-
-
-def test_masked_sum_ignores_nan():
-    values = torch.tensor([[1.0, 2.0, math.nan], [math.nan, 4.0, 6.0]])
-    mask = torch.tensor([[1, 1, 0], [0, 1, 1]])
-    assert masked_sum(values, mask).tolist() == [3.0, 10.0]
 
 
 def heads(bias: bool, scale: float, softcap: float):

@@ -1,4 +1,4 @@
-r"""The one pattern of a number in running text, shared by every reader of completions, and its value in plain digits.
+r"""The one pattern of a number in running text, shared by all that read completions, and its value in plain digits.
 
 Signs (also −), currency before or after, thousands (1,250 1 250 1.250.000 1{,}250), decimals, exponents (1e-5,
 3 × 10^5), fractions (3/4, \frac{3}{4}, 1 3/8). A comma between digits parts thousands when three digits follow each;

@@ -1,8 +1,8 @@
 """A response matrix to a router: prompts to the expected reward of every model of a pool. Frozen, numpy at inference.
 
-`fit_router` learns one of METHODS: Zooter's distillation (Lu et al. 2024), or one of the simple routers that independent
-studies found to beat it. Held-out prompts say whether it earns more than the best single model; if not, the constant is
-returned, and its card says so. Prices and budgets live outside (decoders/model.py); it never calls a model.
+`fit_router` learns one of METHODS: Zooter's distillation (Lu et al. 2024), or a simple router such as independent
+studies found to beat it. Held-out prompts say whether it earns more than the best single model; if not, the constant
+is returned, and its card says so. Prices and budgets live outside (decoders/model.py); it never calls a model.
 """
 
 import json
