@@ -1,6 +1,6 @@
 """A completion's text to the answer it shows: thoughts between tags, or before a lone closing tag, are no answer.
 
-Everything that reads completions (mathematics, extractors, choices, verdicts, programs, instructions) reads what this leaves.
+All that read completions (mathematics, extractors, choices, verdicts, programs, instructions) read what this leaves.
 A tag in a code span, in a fenced block or right after an opening quote is mentioned, not used, and stays.
 """
 
