@@ -26,7 +26,7 @@ from trimtab.embeddings.ngrams import HashedNgrams
 from trimtab.evaluation.metrics import paired_bootstrap
 from trimtab.evaluation.routing.measures import per_tag, route, routing_table
 from trimtab.evaluation.routing.rank import longest, rank_pool, shortest
-from trimtab.jobs.pool import AsText, Pool, fill_pool
+from trimtab.jobs.pool import Pool, fill_pool
 from trimtab.learners.model.router import fit_router
 from trimtab.store import Store
 from trimtab.types import Completion, Pair, Prompt, SamplingParams
@@ -148,7 +148,7 @@ def pool(s) -> Pool:
         return Pool({**members, "smollm2-hf": samplers.HF("smollm2-135m", batch=8)})
     members["qwen2.5-coder-0.5b"] = samplers.OpenVINO("qwen2.5-coder-0.5b")
     members["smollm2-sentiment"] = samplers.HF(specialist(Path(s.folder)), batch=16)
-    members["gemma3-270m"] = AsText(samplers.HF("gemma3-270m", batch=16), TEMPLATES, ("\n\nQuestion:",))
+    members["gemma3-270m"] = samplers.AsText(samplers.HF("gemma3-270m", batch=16), TEMPLATES, ("\n\nQuestion:",))
     return Pool(members)
 
 

@@ -13,14 +13,18 @@ if TYPE_CHECKING:
     from trimtab.samplers.openai import OpenAI
     from trimtab.samplers.openvino import OpenVINO
     from trimtab.samplers.requests import fitting
+    from trimtab.samplers.text import AsText
 
 __all__ = [
     "HF",
+    "AsText",
     "Cached",
     "OpenAI",
     "OpenVINO",
     "fitting",
 ]
-_HOMES = {"Cached": "cached", "HF": "hf", "OpenAI": "openai", "OpenVINO": "openvino", "fitting": "requests"}
+_HOMES = {
+    "AsText": "text", "Cached": "cached", "HF": "hf", "OpenAI": "openai", "OpenVINO": "openvino", "fitting": "requests",
+}  # fmt: skip
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy(__name__, _HOMES)

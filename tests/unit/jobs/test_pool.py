@@ -1,4 +1,4 @@
-"""A pool fills a matrix: by hand, resumed without paying twice, priced, timed; base models join as text."""
+"""A pool fills a matrix: by hand, resumed without paying twice, priced, timed."""
 
 import math
 from dataclasses import dataclass, field
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from trimtab.errors import InputError, SettingsChanged
-from trimtab.jobs.pool import AsText, Pool, fill_pool
+from trimtab.jobs.pool import Pool, fill_pool
 from trimtab.rewards import lift
 from trimtab.store import Store
-from trimtab.testing import FakeSampler, check_sampler, prompt
+from trimtab.testing import FakeSampler
 from trimtab.types import Price, Prompt, SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=9)
@@ -97,20 +97,3 @@ def test_refusals():
         Pool({"Y": says("yes")}, {"X": Price()})
     with pytest.raises(InputError, match="'a/b' and 'a_b'|'a_b' and 'a/b'"):
         Pool({"a/b": says("yes"), "a_b": says("no")})
-    with pytest.raises(InputError, match=r"has no \{prompt\}"):
-        AsText(says("yes"), "Question:")
-
-
-def test_as_text_gives_raw_text_and_is_a_sampler():
-    seen = []
-
-    def answer(p, rng):
-        seen.append(p.messages[0])
-        return f"word{rng.integers(1e9)} end"
-
-    raw = AsText(FakeSampler(answer, "base@1"), {"": "Q: {prompt}\nA:"}, ("\n\n",))
-    check_sampler(raw)
-    assert seen[0] == {"role": "text", "content": "Q: Count from one to ten.\nA:"}
-    assert raw.model.startswith("base@1+") and raw.model != AsText(raw.sampler, "{prompt}").model
-    with pytest.raises(InputError, match="no template for prompts of 'x'"):
-        raw([Prompt("i", prompt("q").messages, None, "x")], 1, GREEDY)
