@@ -171,7 +171,7 @@ class Evaluated:
     """The name under which it is stored."""
     groups: list[Group]
     greedy: list[Group] | None
-    probes: dict[str, learners.Probe]
+    probes: "dict[str, learners.Probe]"
     values: dict[str, list[list[float]]]
     table: evaluation.Table
     extract: Extract | None

@@ -82,7 +82,7 @@ class Refits:
     """The completions that are judged: `groups`."""
     groups: list[Group]
     train: list[Group]
-    probes: Mapping[str, learners.Probe]
+    probes: Mapping[str, "learners.Probe"]
     curve: Mapping[str, Any]
     """Keywords of every curve: greedy_groups, draws, seed."""
 
@@ -147,7 +147,7 @@ def reranked(store: Store, name: str, groups: Sequence[Group], same: Callable[[s
     return {"reranker": numbers(load_reranker(store, name, same), groups)}
 
 
-def load_reranker(store: Store, name: str, same: Callable[[str], Any]) -> learners.Reranker:
+def load_reranker(store: Store, name: str, same: Callable[[str], Any]) -> "learners.Reranker":
     """The run's reranker, to read the completions `name`. InputError when there is none."""
     folder = store.path / RERANKER
     if not (folder / "card.json").exists():
