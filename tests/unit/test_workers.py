@@ -9,6 +9,8 @@ import pytest
 from trimtab import workers
 from trimtab.workers import Failure, cpu_count, map_items
 
+pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
+
 
 def square_or_fail(x):
     if x == 2:

@@ -75,6 +75,8 @@ def test_signals_say_that_the_same_command_continues(tmp_path, number, code):
 
 FORKS = """
 import subprocess, sys
+
+pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
 def forks(prompt, completion):
     sleep = "[sys.executable, '-c', 'import time; time.sleep(77.25)'], start_new_session=True"
     child = f"import subprocess, sys; subprocess.Popen({sleep})"

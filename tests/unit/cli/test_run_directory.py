@@ -15,6 +15,8 @@ from trimtab.testing import write_jsonl
 MODULE = """
 from trimtab.testing import FakeSampler
 
+pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
+
 def answer(p, rng):
     return f"It is {rng.choice(['blue', 'red', 'green'])}"
 

@@ -15,6 +15,8 @@ from trimtab.errors import EngineError, InputError, SettingsChanged
 from trimtab.store import Store
 from trimtab.types import Completion, Group, Prompt, Reward
 
+pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
+
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):

@@ -6,6 +6,8 @@ import pytest
 from trimtab.errors import InputError
 from trimtab.evaluation.reward_models.win_rate import win_rates
 
+pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
+
 
 def test_equal_lengths_give_the_plain_win_rate():
     w = win_rates([1, 1, 0, 0.5, math.nan], [5] * 5, [5] * 5)
