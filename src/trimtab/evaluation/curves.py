@@ -180,7 +180,7 @@ def value_against_pass_rate(
 def reliability(card: Mapping[str, Any], k: int | None = None) -> Figure:
     """What a calibration's card says against what was right, bin by bin, for the best of `k` (None: of the most).
 
-    The band is a perfect reader's, who is right just as often as he says (Bröcker and Smith 2007); the bounds of what
+    The band is that of values that are right just as often as they say (Bröcker and Smith 2007); the bounds of what
     was right are Wilson's.
     """
     known = {row["k"]: row for row in card["by_k"]}
@@ -195,7 +195,7 @@ def reliability(card: Mapping[str, Any], k: int | None = None) -> Figure:
         f"{card['reward'].split('(')[0]}, {row['prompts']} prompts, cross-fitted: mean gap {row['ece']:.3f}, a perfect "
         f"reader's is {low:.3f} to {high:.3f}; Brier score {row['brier']['score']:.3f}, AURC {row['aurc']:.3f}."
     )
-    curves = (Curve("right", x, right), Curve("perfect reader", x, said))
+    curves = (Curve("right", x, right), Curve("perfectly calibrated", x, said))
     return Figure(f"Said and right: best of {row['k']}", "P(right) as said", "share right", curves, {}, False, note)
 
 

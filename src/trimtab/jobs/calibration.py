@@ -26,9 +26,9 @@ def calibrated(
     name = inputs.completions(store, split, prefer="test")
     groups = store.groups(name, main_job.reward_name(reward, options, store))
     same = main_job.extractor(extract, reward, options, groups) or rewards.extractor("whole")
-    scorer = _scorer(store, name, by, same)
+    reward = _reward(store, name, by, same)
     with working(f"calibrating {by}"):
-        found = calibrate(scorer, groups, threshold=threshold, folds=folds, seed=seed)
+        found = calibrate(reward, groups, threshold=threshold, folds=folds, seed=seed)
     folder = found.save(store.path / probes.CALIBRATED / by.replace(":", "-"))
     last, card = found.card["by_k"][-1], found.card
     low, high = last["ece_band"]
@@ -44,7 +44,7 @@ def calibrated(
     return facts
 
 
-def _scorer(store: Store, name: str, by: str, same: main_job.Extract) -> RewardFn:
+def _reward(store: Store, name: str, by: str, same: main_job.Extract) -> RewardFn:
     """The fitted thing that `by` names, to read the completions `name`."""
     kind, _, loss = by.partition(":")
     if kind == "reranker" and not loss:

@@ -45,7 +45,7 @@ def load(folder: str | os.PathLike[str], **given: Any) -> "Learnt":
 def _fitted(folder: Path, given: Mapping[str, Any]) -> Any:
     from trimtab.embeddings import from_card
     from trimtab.learners import PairwiseProbe, Probe, Reranker
-    from trimtab.learners.completion.calibrate import SCORER, Calibrated
+    from trimtab.learners.completion.calibrate import REWARD, Calibrated
 
     kinds = {"q_probe": Probe, "pairwise_probe": PairwiseProbe, "reranker": Reranker, "calibrated": Calibrated}
     card = read_json(folder / "card.json", "a card", {"kind": str, "embedder?": (dict, type(None))})
@@ -53,8 +53,8 @@ def _fitted(folder: Path, given: Mapping[str, Any]) -> Any:
         raise InputError(f"{folder / 'card.json'} is of the kind {card['kind']!r}; known are {', '.join(kinds)}")
     if card["kind"] == "calibrated":  # what scores lies beside the maps, or comes as `reward=`
         reward = given.get("reward")
-        if reward is None and (folder / SCORER).is_dir():
-            reward = _fitted(folder / SCORER, given)
+        if reward is None and (folder / REWARD).is_dir():
+            reward = _fitted(folder / REWARD, given)
         return Calibrated.load(folder, reward)
     embedder = card.get("embedder")
     embed = given.get("embed") or (from_card(embedder) if embedder else None)

@@ -87,7 +87,7 @@ def test_wilsons_bounds_by_hand():
 
 
 def test_training_completions_and_what_was_not_fitted_are_refused(store, tmp_path):
-    with pytest.raises(InputError, match="30 of 30 prompts .* that the scorer was fitted on"):
+    with pytest.raises(InputError, match="30 of 30 prompts .* that the reward was fitted on"):
         calibration.calibrated(store, split="train")
     with pytest.raises(InputError, match="holds no probe; run `trimtab fit probe --loss pg`"):
         calibration.calibrated(store, by="probe:pg")

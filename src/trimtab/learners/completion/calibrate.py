@@ -32,7 +32,7 @@ ISOTONIC_FROM = 1000
 """Prompts from which the map is isotonic: its steps need more data than Platt's two numbers."""
 THIN = 50
 """Prompts below which neighbouring numbers of answers share a map."""
-FILE, CARD, KIND, SCORER = "maps.safetensors", "card.json", "calibrated", "scorer"
+FILE, CARD, KIND, REWARD = "maps.safetensors", "card.json", "calibrated", "reward"
 _NEEDS: Kinds = {"reward": str, "maps": list}
 
 Floats = npt.NDArray[np.float64]
@@ -98,7 +98,7 @@ class Calibrated:
         """Writes maps.safetensors and card.json into `folder`, and a probe or reranker beside them; returns it."""
         folder = Path(folder)
         if isinstance(self.reward, Probe | Reranker):
-            self.reward.save(folder / SCORER)
+            self.reward.save(folder / REWARD)
         return save_fitted(folder, {str(i): m.numbers for i, m in enumerate(self.maps)}, self.card, FILE, CARD)
 
     @classmethod
@@ -175,7 +175,7 @@ def _refuse_seen(reward: RewardFn, groups: Sequence[Group]) -> None:
     seen = set(_marks(reward))
     if both := [g.prompt.id for g in groups if seen.intersection(prompt_marks([g]))]:
         raise InputError(
-            f"{len(both)} of {len(groups)} prompts ({both[0]!r} first) are among those that the scorer was fitted on, "
+            f"{len(both)} of {len(groups)} prompts ({both[0]!r} first) are among those that the reward was fitted on, "
             "whose scores are too good: calibrate on other prompts"
         )
 

@@ -19,8 +19,8 @@ def reliability(value_R: npt.ArrayLike, right_R: npt.ArrayLike, *, draws: int = 
     """All figures of R answers, R of 1 or more, ready for a card; what cannot be known of so few is NaN.
 
     "ece": the mean gap between said and right over min(15, R // 60) bins of equal mass, at least one. "ece_band": where
-    95 % of a perfect reader's lie, simulated: it says the same and is right just so often. "ece_debiased": the root of
-    the squared gaps less what chance adds to them (Ferro and Fricker 2012), 0 where nothing is left.
+    95 % would lie if the same values were right just as often as they say, simulated. "ece_debiased": the root of the
+    squared gaps less what chance adds to them (Ferro and Fricker 2012), 0 where nothing is left.
     """
     order = np.argsort(np.asarray(value_R, float), kind="stable")
     value, right = np.asarray(value_R, float)[order], np.asarray(right_R, float)[order]
