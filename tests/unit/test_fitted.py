@@ -15,6 +15,8 @@ from safetensors.numpy import save_file
 from trimtab.errors import InputError, StoreError
 from trimtab.fitted import SUM, load_fitted, save_fitted
 
+pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
+
 FILE, CARD = "toy.safetensors", "toy.json"
 WEIGHTS = {"w_D": np.arange(8, dtype=np.float32)}
 
@@ -76,8 +78,6 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from trimtab import fitted, publish
-
-pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
 left = int(sys.argv[2])
 def at(name, path):
     global left

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
+
 TRIMTAB = [sys.executable, "-m", "trimtab.cli"]
 ENDLESS = "def f():\n    while True: pass\n"
 
@@ -75,8 +77,6 @@ def test_signals_say_that_the_same_command_continues(tmp_path, number, code):
 
 FORKS = """
 import subprocess, sys
-
-pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
 def forks(prompt, completion):
     sleep = "[sys.executable, '-c', 'import time; time.sleep(77.25)'], start_new_session=True"
     child = f"import subprocess, sys; subprocess.Popen({sleep})"

@@ -12,10 +12,10 @@ from trimtab.errors import InputError, TrimtabError
 from trimtab.store import Store
 from trimtab.testing import write_jsonl
 
+pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
+
 MODULE = """
 from trimtab.testing import FakeSampler
-
-pytestmark = pytest.mark.slow  # all together: `make quick` leaves them out
 
 def answer(p, rng):
     return f"It is {rng.choice(['blue', 'red', 'green'])}"
