@@ -220,7 +220,8 @@ class Stored:
 
 def from_card(card: Mapping[str, Any], *, api_key: str | None = None, device: str | None = None) -> Embedder:
     """The embedder that a card describes, e.g. to serve a stored probe. ModelError when the model's revision is not the
-    card's; InputError for a card that no built-in embedder wrote."""
+    card's; InputError for a card that no built-in embedder wrote. An endpoint gets `api_key` or none: a card may be a
+    stranger's, and the environment's key is not sent where it says."""
     makers: dict[str, Callable[[], Embedder]] = {
         "hidden_states": lambda: (
             _module("graph_states").GraphStates(card["model"], tuple(card["layers"]), card["pooling"])
@@ -231,7 +232,7 @@ def from_card(card: Mapping[str, Any], *, api_key: str | None = None, device: st
         ),
         "encoder": lambda: _module("encoder").Encoder(card["model"], card["overflow"], device=device),
         "endpoint": lambda: _module("endpoint").Endpoint(
-            card["base_url"], card["model"], api_key, dimensions=card["dimensions"]
+            card["base_url"], card["model"], api_key or "", dimensions=card["dimensions"]
         ),
         "static": lambda: _module("static").StaticVectors(card["model"]),
     }

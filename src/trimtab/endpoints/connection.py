@@ -39,7 +39,8 @@ class Reply:
 class Connection:
     """A context manager; safe to use from many threads. `close` wakes those that wait to try again.
 
-    `api_key` None is the one in the environment variable OPENAI_API_KEY, as in OpenAI's own client; "" is none.
+    `api_key` None is the one in the environment variable OPENAI_API_KEY, as in OpenAI's own client; "" is none,
+    which callers give where the address is not the user's or the server no OpenAI API.
     InputError on entering when the address or the key can not be meant so.
     """
 

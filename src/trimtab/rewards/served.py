@@ -45,7 +45,8 @@ class ServedReward:
                 for c in g.completions
             ]
         values: list[Reward] = []
-        with Connection(self.base_url, self.api_key, self.timeout_s, self.retries, self.backoff_s) as connection:
+        key = self.api_key or ""  # its own or none: the environment's is for the OpenAI API, which this server is not
+        with Connection(self.base_url, key, self.timeout_s, self.retries, self.backoff_s) as connection:
             for at in range(0, len(rows), self.batch):
                 values += self._batch(connection, rows[at : at + self.batch])
         flat = iter(values)

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from trimtab.embeddings import Endpoint
+from trimtab.embeddings import Endpoint, from_card
 from trimtab.errors import EngineError, InputError
 from trimtab.testing import prompt, scripted_server
 from trimtab.types import Completion, Group, Prompt
@@ -182,3 +182,11 @@ def test_no_server_and_bad_url():
 def test_the_key_is_in_neither_repr_nor_card():
     e = Endpoint("http://h/v1", "enc", api_key="sesame")
     assert "sesame" not in repr(e) + str(e.card)
+
+
+def test_a_cards_address_is_not_sent_the_environments_key(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sesame")
+    card = endpoint(server).card
+    from_card(card)(GROUPS)
+    from_card(card, api_key="own")(GROUPS)
+    assert {key for _, key, _ in server.seen} == {None, "Bearer own"}

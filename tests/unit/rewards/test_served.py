@@ -2,6 +2,7 @@ import json
 import math
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -17,8 +18,10 @@ class Pooling(BaseHTTPRequestHandler):
     """vLLM's /pooling in shape: the reward is the number of tokens; more than 40 are refused with 400."""
 
     shape = "good"
+    keys: ClassVar[list[str | None]] = []
 
     def do_POST(self):
+        self.keys.append(self.headers.get("Authorization"))
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         rows = asked["input"]
         status, body = 200, {"data": [{"index": i, "data": [float(len(r))]} for i, r in enumerate(rows)][::-1]}
@@ -60,6 +63,15 @@ def test_rewards_come_back_in_order_and_the_refused_one_is_nan(server, folder):
     sizes = [len(encode_prompt(tokenizer, g.prompt) + encode_completion(tokenizer, c)) for c in g.completions]
     assert [r.value for r in rewards[::2]] == sizes[::2]
     assert math.isnan(rewards[1].value) and "too long" in rewards[1].note
+
+
+def test_a_reward_server_gets_its_own_key_or_none(server, folder, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sesame")
+    monkeypatch.setattr(Pooling, "keys", [])
+    ServedReward(server, "rm", folder)(groups())
+    assert set(Pooling.keys) == {None}
+    ServedReward(server, "rm", folder, api_key="own")(groups())
+    assert "Bearer own" in Pooling.keys
 
 
 def test_a_server_of_another_kind_is_an_error(server, folder, monkeypatch):
