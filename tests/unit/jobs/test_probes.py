@@ -1,7 +1,6 @@
 """A run's reranker on a store without a model: what it saves is what it gives back on other groups."""
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,19 +14,7 @@ from trimtab.store import Store
 from trimtab.testing import FakeSampler, prompt
 from trimtab.types import SamplingParams
 
-
-@dataclass(frozen=True)
-class Letters:
-    @property
-    def card(self):
-        return {"kind": "letters"}
-
-    def __call__(self, groups):
-        return [np.array([[c.text.count(x) for x in "abc"] for c in g.completions], np.float32) for g in groups]
-
-
-def more_a_than_b(prompt, completion):
-    return float(completion.text.count("a") > completion.text.count("b"))
+from .letters import Letters, more_a_than_b
 
 
 @pytest.fixture
